@@ -1,0 +1,62 @@
+# `make` alone prints what there is. Every target also works by hand: the commands are one line each.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# On Linux without an NVIDIA GPU, the index of small CPU builds of torch; see README.
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev study smoke mlflow test check lint format type clean
+
+help: ## print this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "No virtual environment could be made. On Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+	  $(PIP) install -q "$$(grep '^torch==' requirements.txt)" --index-url "$(TORCH_INDEX)"; fi
+	@echo "installing requirements.txt into $(VENV) (some minutes)"
+	@$(PIP) install -q -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@$(PIP) install -q -r requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv and install what a study needs
+setup-dev: $(VENV)/.installed-dev ## and what the tests need
+
+study: setup ## run the demo study on simulated birds; make study ARGS="--data DIR --preset smoke"
+	$(BIN)/python study/run_tune.py $(ARGS)
+
+smoke: setup ## does everything work? under 2 minutes
+	$(BIN)/python study/run_tune.py --preset smoke $(ARGS)
+
+mlflow: setup ## show all studies at http://127.0.0.1:5000
+	mlflow/serve.sh
+
+test: setup-dev ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup-dev ## mypy
+	$(BIN)/mypy
+
+check: lint type test ## what must be clean before a change is kept
+
+format: setup-dev ## let ruff write the format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; runs/ and mlflow/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
