@@ -1,0 +1,267 @@
+"""From a folder of recordings to checked waveforms, every file accounted for.
+
+Layout: ``<bird>/<age>/songs/*.wav``, also without ``songs/``. ``<age>`` is the age in days post
+hatch (a number), a recording date (ISO) or any other word, for instance ``adult``. Recordings are
+only ever read.
+"""
+
+import datetime
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from data_io.wav_header import BadWavError, read_wav_header
+
+Status = Literal["ok", "flagged", "skipped"]
+
+CLIPPED_SHARE = 1e-3  # samples at full scale from which a recording is flagged as clipped
+ZERO_TAIL_S = 0.5  # a run of exact zeros at the end that no microphone gives
+
+
+class NoRecordingsError(ValueError):
+    """There is nothing to work on; the message says where recordings were looked for."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sound file and what is known of it.
+
+    Attributes:
+        bird: name of the bird's folder.
+        age: name of the age's folder, as text.
+        dph: age in days post hatch where the folder's name is a number.
+        date: recording date (ISO) where the folder's name is one.
+        path: path relative to the data folder, with "/": the recording's name everywhere.
+        sha256: of the file's bytes; empty where it could not be read.
+        sample_rate_hz: of the file.
+        n_channels: of the file; the first one is used.
+        seconds: length of what could be read.
+        status: ok, flagged (used, but look at ``reason``) or skipped (not used).
+        reason: empty where ok.
+        n_frames: spectrogram frames, 0 where skipped.
+        split: train or valid (held out); empty where skipped.
+    """
+
+    bird: str
+    age: str
+    dph: int | None
+    date: str | None
+    path: str
+    sha256: str = ""
+    sample_rate_hz: int | None = None
+    n_channels: int | None = None
+    seconds: float = 0.0
+    status: Status = "ok"
+    reason: str = ""
+    n_frames: int = 0
+    split: str = ""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the recording goes into the study."""
+        return self.status != "skipped"
+
+    def skipped(self, reason: str) -> "Recording":
+        """The same recording, out of the study for ``reason``."""
+        return replace(self, status="skipped", reason=reason, n_frames=0, split="")
+
+
+def parse_age(age: str) -> tuple[int | None, str | None]:
+    """Days post hatch or ISO date that a folder's name stands for; (None, None) for other words."""
+    if age.isascii() and age.isdigit() and int(age) < 100_000:  # 20190508 is a date
+        return int(age), None
+    try:
+        return None, datetime.date.fromisoformat(age).isoformat()
+    except ValueError:
+        return None, None
+
+
+def age_order(age: str) -> tuple[int, int, str]:
+    """Sort key of age folders: numbers by value, then dates, then words."""
+    dph, date = parse_age(age)
+    if dph is not None:
+        return (0, dph, age)
+    return (1, 0, date) if date else (2, 0, age)
+
+
+def scan(root: Path) -> list[Recording]:
+    """List every WAV file below ``root``, sorted by bird, age and name; nothing is opened yet.
+
+    A file outside of the layout is listed as skipped, so that no file goes missing unseen; so are
+    folders that cannot be listed. Hidden files and folders are left out. A folder that is reached
+    in several ways is listed once, by its own name rather than by that of a link.
+
+    Raises:
+        NoRecordingsError: ``root`` is no folder or holds no WAV file.
+    """
+    if not root.is_dir():
+        raise NoRecordingsError(
+            f"{root} is not a folder. Give the folder that holds <bird>/<age>/songs/*.wav."
+        )
+    found: list[Recording] = []
+    errors: list[OSError] = []
+    seen_folders = set()
+    tops = [root]  # then the links to folders, after all that is in a folder itself
+    while tops:
+        for folder, subfolders, names in os.walk(tops.pop(0), onerror=errors.append):
+            real = os.path.realpath(folder)
+            if real in seen_folders:
+                subfolders.clear()
+                continue
+            seen_folders.add(real)
+            at = Path(folder)
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            tops += [at / name for name in subfolders if (at / name).is_symlink()]
+            found += [_listed(root, at / name) for name in names if _is_wav(name)]
+            folders = [_listed(root, at / name) for name in subfolders if _is_wav(name)]
+            found += [recording.skipped("a folder, not a sound file") for recording in folders]
+    if not found:
+        raise NoRecordingsError(
+            f"{root} holds no .wav file. Recordings are looked for in <bird>/<age>/songs/*.wav "
+            "or <bird>/<age>/*.wav; check the path, or convert the recordings to WAV."
+        )
+    for error in errors:
+        folder_name = _listed(root, Path(error.filename))
+        found.append(folder_name.skipped(f"the folder cannot be listed: {error.strerror}"))
+    return sorted(found, key=lambda r: (r.bird, age_order(r.age), r.path))
+
+
+def _is_wav(name: str) -> bool:
+    return name.lower().endswith(".wav") and not name.startswith(".")
+
+
+def _listed(root: Path, path: Path) -> Recording:
+    raw_name = "/".join(path.relative_to(root).parts)
+    # Names go to Parquet, JSON and MLflow, which all take UTF-8 only.
+    name = raw_name.encode("utf-8", "backslashreplace").decode()
+    parts = name.split("/")
+    if name != raw_name:
+        bird, age = (*parts[:-1], "", "")[:2]
+        return Recording(bird, age, None, None, name).skipped(
+            "the name is not valid UTF-8: rename the file or folder"
+        )
+    if len(parts) == 3 or (len(parts) == 4 and parts[2] == "songs"):
+        dph, date = parse_age(parts[1])
+        return Recording(parts[0], parts[1], dph, date, name)
+    bird, age = (*parts[:-1], "", "")[:2]
+    return Recording(bird, age, None, None, name).skipped(
+        "not in <bird>/<age>/songs/ or <bird>/<age>/: move the file there if it belongs to the data"
+    )
+
+
+def read(
+    root: Path, recording: Recording, min_seconds: float
+) -> tuple[Recording, NDArray[np.float32] | None]:
+    """Read and check one recording.
+
+    Args:
+        root: data folder.
+        recording: as `scan` listed it.
+        min_seconds: a shorter recording is skipped.
+
+    Returns:
+        The recording with all facts filled in, and its first channel [n_samples] in [-1, 1] at the
+        file's own sample rate; None where it is skipped. A bad file never raises.
+    """
+    path = root / recording.path
+    try:
+        if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
+            raise BadWavError("not a regular file")
+        recording = replace(recording, sha256=_sha256(path))
+        header = read_wav_header(path)
+        # By name: with file objects soundfile loses errors in seeking. In bytes: any name opens.
+        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
+    except (BadWavError, OSError, soundfile.LibsndfileError) as error:
+        return recording.skipped(f"cannot be read: {error}"), None
+    recording = replace(
+        recording,
+        sample_rate_hz=int(rate),
+        n_channels=samples.shape[1],
+        seconds=round(len(samples) / rate, 6),
+    )
+    waveform = np.ascontiguousarray(samples[:, 0])
+    if not np.isfinite(waveform).all():
+        n_bad = int((~np.isfinite(waveform)).sum())
+        return recording.skipped(f"{n_bad} samples are not finite numbers"), None
+    if recording.seconds < min_seconds:
+        reason = f"{recording.seconds:.3f} s is shorter than one snippet ({min_seconds:.3f} s)"
+        return recording.skipped(reason), None
+    if not waveform.any():
+        return recording.skipped("silent: every sample is 0"), None
+    flags = _flags(waveform, recording, header.missing_samples)
+    if flags:
+        recording = replace(recording, status="flagged", reason="; ".join(flags))
+    return recording, waveform
+
+
+def _flags(
+    waveform: NDArray[np.float32], recording: Recording, missing_samples: int
+) -> Iterable[str]:
+    """What a person should look at, though the recording can be used."""
+    flags = []
+    if missing_samples:
+        promised = len(waveform) + missing_samples
+        flags.append(
+            f"cut short: the header promises {promised} samples, the file holds {len(waveform)}"
+        )
+    if recording.n_channels and recording.n_channels > 1:
+        flags.append(f"{recording.n_channels} channels: the first is used")
+    peak = float(np.abs(waveform).max())
+    if peak > 1.0:
+        flags.append(f"samples up to {peak:.3g}, beyond full scale (1.0)")
+    clipped = float((np.abs(waveform) >= 0.9999 * max(peak, 0.99)).mean())
+    if clipped > CLIPPED_SHARE:
+        flags.append(f"clipped: {100 * clipped:.1f} % of samples at full scale")
+    tail = len(waveform) - 1 - int(np.flatnonzero(waveform)[-1])
+    rate = recording.sample_rate_hz or 1
+    if tail > ZERO_TAIL_S * rate:
+        flags.append(f"the last {tail / rate:.1f} s are exact zeros")
+    return flags
+
+
+def skip_duplicates(recordings: list[Recording]) -> list[Recording]:
+    """Skip recordings whose bytes were seen before: none may be on both sides of a split."""
+    first_with: dict[str, str] = {}
+    result = []
+    for recording in recordings:
+        original = first_with.setdefault(recording.sha256, recording.path)
+        is_copy = recording.is_used and original != recording.path
+        result.append(recording.skipped(f"same content as {original}") if is_copy else recording)
+    return result
+
+
+def assign_split(recordings: list[Recording], valid_fraction: float, seed: int) -> list[Recording]:
+    """Hold out whole recordings, per bird and age; the order of listing plays no part.
+
+    Of n used recordings of a bird and age, round(n * valid_fraction) are held out, at least one
+    where there are two or more.
+    """
+    groups: dict[tuple[str, str], list[Recording]] = {}
+    for recording in recordings:
+        if recording.is_used:
+            groups.setdefault((recording.bird, recording.age), []).append(recording)
+    held_out = set()
+    for group in groups.values():
+        n_valid = 0 if len(group) < 2 else max(1, round(len(group) * valid_fraction))
+        shuffled = sorted(group, key=lambda r: _split_key(r, seed))
+        held_out |= {r.path for r in shuffled[: min(n_valid, len(group) - 1)]}
+    return [
+        replace(r, split="valid" if r.path in held_out else "train") if r.is_used else r
+        for r in recordings
+    ]
+
+
+def _split_key(recording: Recording, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{recording.sha256}".encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

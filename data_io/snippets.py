@@ -1,0 +1,121 @@
+"""Random snippets for training, from one contiguous block of frames."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_io.recordings import Recording
+from data_io.store import N_FREQ, read_spectrograms
+
+
+@dataclass(frozen=True)
+class SnippetParams:
+    """What a snippet is and how recordings are held out.
+
+    Attributes:
+        n_frames: frames in a snippet.
+        valid_fraction: share of the recordings of each bird and age that is held out.
+        max_minutes: sound that is loaded for training, and a quarter of it for evaluation; taken
+            evenly from all birds and ages where there is more.
+    """
+
+    n_frames: int = 16
+    valid_fraction: float = 0.2
+    max_minutes: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid_fraction < 1:
+            raise ValueError(
+                f"valid_fraction is {self.valid_fraction}: it must lie between 0 and 1."
+            )
+        if not self.max_minutes > 0:
+            raise ValueError(f"max_minutes is {self.max_minutes}: it must be above 0.")
+
+
+@dataclass(frozen=True)
+class FramePool:
+    """Frames of many recordings end to end, and where snippets may start.
+
+    Attributes:
+        frames: [n_total_frames, n_freq] float32; one frame is contiguous.
+        starts: [n_starts] index of every frame that a snippet may start at, so that no snippet
+            reaches over the end of its recording.
+        n_frames: frames in a snippet.
+    """
+
+    frames: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    n_frames: int
+
+    def crops(self, choice: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Snippets [n, 1, n_freq, n_frames] that begin at ``starts[choice]``; always a copy."""
+        rows = self.starts[choice][:, None] + np.arange(self.n_frames)
+        return np.ascontiguousarray(self.frames[rows].swapaxes(1, 2))[:, None]
+
+
+def load_pool(
+    folder: Path,
+    recordings: list[Recording],
+    split: str,
+    n_frames: int,
+    max_frames: int,
+    seed: int,
+) -> FramePool:
+    """Load frames of one side of the split.
+
+    Args:
+        folder: of all spectrograms.
+        recordings: of the study.
+        split: "train" or "valid".
+        n_frames: frames in a snippet.
+        max_frames: stop adding recordings here.
+        seed: of the choice where not all fit.
+
+    Raises:
+        ValueError: no recording is on this side.
+    """
+    chosen = _choose([r for r in recordings if r.split == split], max_frames, seed)
+    if not chosen:
+        raise ValueError(
+            f"No recording is on the side {split!r} of the split: a bird needs two usable "
+            "recordings at one age. Give more recordings."
+        )
+    lengths, blocks = [], []
+    groups: dict[tuple[str, str], set[str]] = {}
+    for recording in chosen:
+        groups.setdefault((recording.bird, recording.age), set()).add(recording.path)
+    for (bird, age), paths in sorted(groups.items()):
+        for _, spectrogram in read_spectrograms(folder, bird, age, only=paths):
+            blocks.append(spectrogram.T)
+            lengths.append(spectrogram.shape[1])
+    frames = np.concatenate(blocks, dtype=np.float32) if blocks else np.zeros((0, N_FREQ), "f4")
+    return FramePool(np.ascontiguousarray(frames), snippet_starts(lengths, n_frames), n_frames)
+
+
+def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:
+    """Every frame at which a snippet may start, for recordings of ``lengths`` frames end to end."""
+    starts, offset = [np.zeros(0, np.int64)], 0
+    for length in lengths:
+        starts.append(offset + np.arange(max(length - n_frames + 1, 0), dtype=np.int64))
+        offset += length
+    return np.concatenate(starts)
+
+
+def _choose(candidates: list[Recording], max_frames: int, seed: int) -> list[Recording]:
+    """Recordings in turn from every bird and age, in an order drawn by ``seed``, to a bound."""
+    rng = np.random.default_rng(seed)
+    queues: dict[tuple[str, str], list[Recording]] = {}
+    for recording in sorted(candidates, key=lambda r: r.path):
+        queues.setdefault((recording.bird, recording.age), []).append(recording)
+    shuffled = [[queue[i] for i in rng.permutation(len(queue))] for queue in queues.values()]
+    chosen: list[Recording] = []
+    total = 0
+    for turn in range(max(map(len, shuffled), default=0)):
+        for queue in shuffled:
+            if turn < len(queue) and total < max_frames:
+                chosen.append(queue[turn])
+                total += queue[turn].n_frames
+    return chosen

@@ -1,0 +1,601 @@
+"""Every file is accounted for: read, flagged or skipped with a reason; none is ever changed."""
+
+import hashlib
+import os
+import random
+import signal
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from numpy.typing import NDArray
+
+from data_io.recordings import (
+    NoRecordingsError,
+    Recording,
+    age_order,
+    assign_split,
+    parse_age,
+    read,
+    scan,
+    skip_duplicates,
+)
+from data_io.store import read_recordings, write_recordings
+from data_io.wav_header import BadWavError, WavHeader, read_wav_header
+
+RATE = 16_000
+N = 16_000
+MIN_SECONDS = 0.064
+SONG: NDArray[np.int16] = np.random.default_rng(0).normal(0, 3000, N).astype("<i2")
+BYTES = SONG.tobytes()
+UNKNOWN = 0xFFFFFFFF
+
+
+def fmt(tag: int = 1, n_channels: int = 1, rate: int = RATE, bits: int = 16) -> bytes:
+    frame_bytes = n_channels * bits // 8
+    per_second = rate * frame_bytes % 2**32
+    return struct.pack("<HHIIHH", tag, n_channels, rate, per_second, frame_bytes, bits)
+
+
+def chunk(name: bytes, body: bytes, promised: int | None = None) -> bytes:
+    size = len(body) if promised is None else promised
+    return name + struct.pack("<I", size) + body + b"\0" * (len(body) % 2)
+
+
+def wav(*chunks: bytes, magic: bytes = b"RIFF") -> bytes:
+    body = b"WAVE" + b"".join(chunks)
+    return magic + struct.pack("<I", len(body)) + body
+
+
+def pcm(samples: NDArray[np.int16] = SONG, n_channels: int = 1) -> bytes:
+    data = samples.astype("<i2").tobytes()
+    return wav(chunk(b"fmt ", fmt(n_channels=n_channels)), chunk(b"data", data))
+
+
+def floats(samples: NDArray[np.float64]) -> bytes:
+    data = samples.astype("<f4").tobytes()
+    return wav(chunk(b"fmt ", fmt(tag=3, bits=32)), chunk(b"data", data))
+
+
+def with_fmt(body: bytes) -> bytes:
+    return wav(chunk(b"fmt ", body), chunk(b"data", BYTES))
+
+
+def with_size(promised: int) -> bytes:
+    return wav(chunk(b"fmt ", fmt()), chunk(b"data", BYTES, promised))
+
+
+def rf64(data_bytes: int) -> bytes:
+    ds64 = struct.pack("<QQQI", data_bytes + 72, data_bytes, data_bytes // 2, 0)
+    chunks = (chunk(b"ds64", ds64), chunk(b"fmt ", fmt()), chunk(b"data", BYTES, UNKNOWN))
+    return wav(*chunks, magic=b"RF64")
+
+
+def encoded(path: Path, file_format: str, subtype: str) -> bytes:
+    sf.write(path, SONG, RATE, format=file_format, subtype=subtype)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def ima_adpcm() -> bytes:
+    return fmt(tag=17, bits=4) + struct.pack("<HH", 2, 505)
+
+
+def sine(amplitude: float) -> NDArray[np.float64]:
+    return amplitude * np.sin(2 * np.pi * 440 * np.arange(N) / RATE)
+
+
+def put(root: Path, name: str, content: bytes) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def ingested(root: Path) -> dict[str, Recording]:
+    return {r.path: read(root, r, MIN_SECONDS)[0] if r.is_used else r for r in scan(root)}
+
+
+def read_one(root: Path, content: bytes) -> tuple[Recording, NDArray[np.float32] | None]:
+    put(root, "b1/43/songs/x.wav", content)
+    (listed,) = scan(root)
+    return read(root, listed, MIN_SECONDS)
+
+
+NOT_FINITE = np.where(np.arange(N) == 5, np.nan, sine(0.5))
+INFINITE = np.where(np.arange(N) < 3, -np.inf, sine(0.5))
+SKIPPED = {
+    "0 bytes": (b"", "the file is empty (0 bytes)"),
+    "garbage": (random.Random(0).randbytes(9000), "not a WAV file"),
+    "all NUL": (bytes(9000), "not a WAV file"),
+    "five bytes": (b"RIFF\0", "not a WAV file: it starts with b'RIFF\\x00'"),
+    "AVI": (b"RIFF\0\0\0\0AVI " + BYTES, "not a WAV file: it starts with b'RIFF"),
+    "big-endian RIFX": (b"RIFX" + pcm()[4:], "not a WAV file"),
+    "RIFF and WAVE only": (wav(), "the header holds no data chunk"),
+    "no data chunk": (wav(chunk(b"fmt ", fmt())), "the header holds no data chunk"),
+    "chunk beyond the end": (wav(chunk(b"junk", b"", 2**31)), "the header holds no data chunk"),
+    "header only": (pcm()[:44], "0.000 s is shorter than one snippet (0.064 s)"),
+    "too short": (pcm(SONG[:1000]), "0.062 s is shorter than one snippet (0.064 s)"),
+    "data size 0": (with_size(0), "the header says 0 bytes of data; 32000 bytes follow it"),
+    "data before format": (
+        wav(chunk(b"data", BYTES), chunk(b"fmt ", fmt())),
+        "no format before the data",
+    ),
+    "format too short": (with_fmt(fmt()[:14]), "no format before the data"),
+    "NaN": (floats(NOT_FINITE), "1 samples are not finite numbers"),
+    "Inf": (floats(INFINITE), "3 samples are not finite numbers"),
+    "silent": (pcm(np.zeros(N, np.int16)), "silent: every sample is 0"),
+    "rate 0": (with_fmt(fmt(rate=0)), "the header says 0 Hz, 1 channels, 2 bytes a sample"),
+    "rate 1": (with_fmt(fmt(rate=1)), "the header says 1 Hz"),
+    "rate 4294967295": (with_fmt(fmt(rate=2**32 - 1)), "cannot be read"),
+    "0 channels": (
+        with_fmt(fmt()[:2] + b"\0\0" + fmt()[4:]),
+        "the header says 16000 Hz, 0 channels, 2 bytes a sample",
+    ),
+    "0 bits": (with_fmt(fmt(bits=0)), "0 bytes a sample"),
+    "17 bits, 2000 channels": (with_fmt(fmt(n_channels=2000, bits=17)), "cannot be read"),
+    "IMA ADPCM": (with_fmt(ima_adpcm()), "the samples are coded in format 17"),
+    "mu-law": (with_fmt(fmt(tag=7, bits=8)), "the samples are coded in format 7"),
+    "EXTENSIBLE, no subformat": (with_fmt(fmt(tag=0xFFFE)), "coded in format 65534"),
+    "two formats": (
+        wav(chunk(b"fmt ", ima_adpcm()), chunk(b"fmt ", fmt()), chunk(b"data", BYTES)),
+        "the header holds two formats",
+    ),
+}
+FLAGGED = {
+    "half": (pcm()[: 44 + N], 8000, "the header promises 16000 samples, the file holds 8000"),
+    "cut within a sample": (
+        pcm()[: 44 + 4001],
+        2000,
+        "the header promises 16000 samples, the file holds 2000",
+    ),
+    "one byte missing": (pcm()[:-1], N - 1, "promises 16000 samples, the file holds 15999"),
+    "3 GB promised": (
+        with_size(3_000_000_000),
+        N,
+        "the header promises 1500000000 samples, the file holds 16000",
+    ),
+    "RF64, half": (rf64(2 * N)[:-N], 8000, "promises 16000 samples, the file holds 8000"),
+    "RF64, 5 GB promised": (rf64(5 * 10**9), N, "promises 2500000000 samples"),
+    "stereo": (pcm(np.repeat(SONG, 2), 2), N, "2 channels: the first is used"),
+    "clipped": (pcm((sine(3).clip(-1, 1) * 32767).astype("i2")), N, "clipped: 78.5 % of samples"),
+    "beyond full scale": (floats(sine(3)), N, "samples up to 3, beyond full scale (1.0)"),
+    "zero tail": (
+        pcm(np.r_[SONG, np.zeros(9600, np.int16)]),
+        N + 9600,
+        "the last 0.6 s are exact zeros",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_unusable_file_is_skipped_by_reason_and_its_neighbours_are_read(
+    tmp_path: Path, name: str
+) -> None:
+    content, reason = SKIPPED[name]
+    bad = put(tmp_path, "b1/43/songs/bad.wav", content)
+    put(tmp_path, "b1/43/songs/a.wav", pcm())
+    put(tmp_path, "b1/43/songs/c.wav", pcm())
+    os.utime(bad, ns=(10**18, 10**18 + 1))
+    result = ingested(tmp_path)
+    assert [Path(path).stem for path in result] == ["a", "bad", "c"]
+    assert [r.status for r in result.values()] == ["ok", "skipped", "ok"]
+    assert reason in result["b1/43/songs/bad.wav"].reason
+    assert result["b1/43/songs/bad.wav"].sha256 == hashlib.sha256(content).hexdigest()
+    assert bad.read_bytes() == content
+    assert bad.stat().st_mtime_ns == 10**18 + 1
+
+
+@pytest.mark.parametrize("name", FLAGGED)
+def test_doubtful_file_is_flagged_and_used(tmp_path: Path, name: str) -> None:
+    content, n_samples, reason = FLAGGED[name]
+    recording, waveform = read_one(tmp_path, content)
+    assert recording.status == "flagged"
+    assert reason in recording.reason
+    assert waveform is not None
+    assert waveform.shape == (n_samples,)
+    assert recording.seconds == round(n_samples / RATE, 6)
+    assert (tmp_path / recording.path).read_bytes() == content
+
+
+def extensible(tag: int, bits: int) -> bytes:
+    guid = struct.pack("<H", tag) + bytes.fromhex("000000001000800000aa00389b71")
+    return fmt(tag=0xFFFE, bits=bits) + struct.pack("<HHI", 22, bits, 4) + guid
+
+
+SOUND = {
+    "plain": pcm(),
+    "size unknown": with_size(UNKNOWN),
+    "odd chunks before the data": wav(
+        chunk(b"LIST", b"abc"),
+        chunk(b"fmt ", fmt()),
+        chunk(b"junk", b"q" * 7),
+        chunk(b"data", BYTES),
+    ),
+    "chunks after the data": pcm() + chunk(b"LIST", b"recorded outdoors"),
+    "EXTENSIBLE": with_fmt(extensible(1, 16)),
+    "RF64": rf64(2 * N),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_file_is_read_without_a_flag(tmp_path: Path, name: str) -> None:
+    recording, waveform = read_one(tmp_path, SOUND[name])
+    assert (recording.status, recording.reason) == ("ok", "")
+    assert (recording.sample_rate_hz, recording.n_channels, recording.seconds) == (RATE, 1, 1.0)
+    assert waveform is not None
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, SONG / np.float32(32768))
+
+
+@pytest.mark.parametrize("file_format", ["WAV", "WAVEX", "RF64"])
+@pytest.mark.parametrize(
+    ("subtype", "tolerance"),
+    [
+        ("PCM_U8", 1 / 127),
+        ("PCM_16", 1 / 32767),
+        ("PCM_24", 1e-6),
+        ("PCM_32", 1e-6),
+        ("FLOAT", 1e-6),
+        ("DOUBLE", 1e-6),
+    ],
+)
+def test_all_codings_are_on_the_same_scale(
+    tmp_path: Path, file_format: str, subtype: str, tolerance: float
+) -> None:
+    truth = sine(0.7)
+    path = put(tmp_path, "b1/43/x.wav", b"")
+    sf.write(path, truth, RATE, format=file_format, subtype=subtype)
+    recording, waveform = read(tmp_path, scan(tmp_path)[0], MIN_SECONDS)
+    assert recording.status == "ok", recording.reason
+    np.testing.assert_allclose(waveform, truth, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "subtype"),
+    [("FLAC", "PCM_16"), ("W64", "PCM_16"), ("OGG", "VORBIS"), ("WAV", "MS_ADPCM")],
+)
+def test_other_codings_named_wav_are_refused_before_libsndfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str, subtype: str
+) -> None:
+    content = encoded(tmp_path / "other", file_format, subtype)
+    monkeypatch.setattr(sf, "read", lambda *_, **__: pytest.fail("libsndfile has seen the file"))
+    recording, waveform = read_one(tmp_path, content)
+    assert recording.status == "skipped"
+    assert waveform is None
+    assert recording.reason.startswith("cannot be read: ")
+    assert "not a WAV file" in recording.reason or "coded in format 2;" in recording.reason
+
+
+def test_header_tells_the_facts(tmp_path: Path) -> None:
+    path = put(tmp_path, "x.wav", with_fmt(extensible(3, 32))[:-3])
+    header = read_wav_header(path)
+    assert header == WavHeader(3, 1, RATE, 4, len(BYTES), len(BYTES) - 3)
+    assert header.missing_samples == 1
+    header = read_wav_header(put(tmp_path, "z.wav", SOUND["chunks after the data"]))
+    assert (header.data_bytes_promised, header.data_bytes_found) == (2 * N, 2 * N)
+    with pytest.raises(BadWavError, match="empty"):
+        read_wav_header(put(tmp_path, "y.wav", b""))
+
+
+def test_stereo_gives_its_first_channel(tmp_path: Path) -> None:
+    both = np.stack([SONG, SONG[::-1]], axis=1).ravel()
+    recording, waveform = read_one(tmp_path, pcm(both, n_channels=2))
+    assert recording.n_channels == 2
+    np.testing.assert_array_equal(waveform, SONG / np.float32(32768))
+
+
+def test_all_flags_of_a_file_are_told(tmp_path: Path) -> None:
+    loud = (sine(3).clip(-1, 1) * 32767).astype("i2")
+    recording, _ = read_one(tmp_path, pcm(np.repeat(loud, 2), 2)[:-4000])
+    assert [flag.split()[0] for flag in recording.reason.split("; ")] == ["cut", "2", "clipped:"]
+
+
+def test_a_short_zero_tail_and_a_loud_song_are_no_faults(tmp_path: Path) -> None:
+    loud = SONG.astype(float) / np.abs(SONG).max() * 32767
+    recording, _ = read_one(tmp_path, pcm(np.r_[loud.astype("i2"), np.zeros(7000, np.int16)]))
+    assert recording.status == "ok", recording.reason
+
+
+def test_any_altered_header_is_survived(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    starts = [pcm()[:4000], rf64(2 * N)[:4000], with_fmt(extensible(1, 16))[:4000]]
+    for i in range(300):
+        altered = bytearray(starts[i % 3])
+        for at in rng.integers(0, 84, 1 + i % 4):
+            altered[at] = rng.integers(256)
+        recording, waveform = read_one(tmp_path, bytes(altered))
+        assert (waveform is None) == (recording.status == "skipped")
+        assert (recording.status == "ok") == (recording.reason == "")
+
+
+def test_layout_with_and_without_songs_folder(tmp_path: Path) -> None:
+    for name in ("b2/90/x.wav", "b1/90/songs/x.WAV", "b1/2018-09-19/songs/y.Wav"):
+        put(tmp_path, name, pcm())
+    facts = [(r.bird, r.age, r.dph, r.date, r.path, r.status) for r in scan(tmp_path)]
+    assert facts == [
+        ("b1", "90", 90, None, "b1/90/songs/x.WAV", "ok"),
+        ("b1", "2018-09-19", None, "2018-09-19", "b1/2018-09-19/songs/y.Wav", "ok"),
+        ("b2", "90", 90, None, "b2/90/x.wav", "ok"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["x.wav", "b1/x.wav", "b1/43/calls/x.wav", "b1/43/songs/more/x.wav"]
+)
+def test_file_outside_of_the_layout_is_listed(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "b1/43/songs/good.wav", pcm())
+    put(tmp_path, name, pcm())
+    result = ingested(tmp_path)
+    assert result["b1/43/songs/good.wav"].status == "ok"
+    assert result[name].status == "skipped"
+    assert result[name].reason.startswith("not in <bird>/<age>/songs/")
+
+
+def test_hidden_files_and_folders_and_other_files_are_left_out(tmp_path: Path) -> None:
+    for name in ("._x.wav", ".x.wav", "x.txt", "wav", "x.wav"):
+        put(tmp_path, f"b1/43/songs/{name}", pcm())
+    put(tmp_path, ".cache/43/x.wav", pcm())
+    put(tmp_path, "b1/.trash/songs/x.wav", pcm())
+    assert [r.path for r in scan(tmp_path)] == ["b1/43/songs/x.wav"]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"b1/43/songs/n\xe4me.wav", b"b1/j\xfcng/x.wav", b"v\xf6gel/43/x.wav"]
+)
+def test_name_that_is_no_utf8_is_named(tmp_path: Path, raw: bytes) -> None:
+    path = put(tmp_path, os.fsdecode(raw), pcm())
+    put(tmp_path, "b1/43/songs/näme.wav", pcm())
+    result = ingested(tmp_path)
+    good = result.pop("b1/43/songs/näme.wav")
+    (bad,) = result.values()
+    assert good.status == "ok"
+    assert (bad.status, bad.reason[:26]) == ("skipped", "the name is not valid UTF-")
+    assert path.exists()
+    write_recordings(tmp_path / "table.parquet", [good, bad])
+    assert read_recordings(tmp_path / "table.parquet") == [good, bad]
+
+
+def test_links_to_nothing_and_to_themselves_are_named(tmp_path: Path) -> None:
+    songs = put(tmp_path, "b1/43/songs/good.wav", pcm()).parent
+    (songs / "dangling.wav").symlink_to("nothing.wav")
+    (songs / "self.wav").symlink_to("self.wav")
+    (songs / "up").symlink_to("..")
+    (songs / "loop").symlink_to("loop")
+    result = ingested(tmp_path)
+    assert {Path(path).stem: r.status for path, r in result.items()} == {
+        "dangling": "skipped",
+        "good": "ok",
+        "self": "skipped",
+    }
+    assert "No such file" in result["b1/43/songs/dangling.wav"].reason
+    assert "symbolic links" in result["b1/43/songs/self.wav"].reason
+
+
+def test_linked_folder_is_listed_once_and_by_its_own_name(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    put(root, "b1/43/songs/x.wav", pcm())
+    put(elsewhere, "90/songs/y.wav", pcm())
+    (root / "all").symlink_to("b1/43")
+    (root / "b1" / "1st").symlink_to("43")
+    (root / "b2").symlink_to(elsewhere)
+    (root / "b3").symlink_to(elsewhere)
+    facts = [(r.bird, r.age, r.path, r.status) for r in scan(root)]
+    assert facts == [
+        ("b1", "43", "b1/43/songs/x.wav", "ok"),
+        ("b2", "90", "b2/90/songs/y.wav", "ok"),
+    ]
+
+
+def test_folder_named_wav_is_named_and_looked_into(tmp_path: Path) -> None:
+    put(tmp_path, "b1/43/songs/good.wav", pcm())
+    put(tmp_path, "b1/43/songs/x.wav/inside.wav", pcm())
+    result = ingested(tmp_path)
+    assert {path: r.status for path, r in result.items()} == {
+        "b1/43/songs/good.wav": "ok",
+        "b1/43/songs/x.wav": "skipped",
+        "b1/43/songs/x.wav/inside.wav": "skipped",
+    }
+    assert result["b1/43/songs/x.wav"].reason == "a folder, not a sound file"
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise TimeoutError("waited for 2 s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(2)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_named_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    songs = put(tmp_path, "b1/43/songs/good.wav", pcm()).parent
+    os.mkfifo(songs / "pipe.wav")
+    result = ingested(tmp_path)
+    assert result["b1/43/songs/pipe.wav"].reason == "cannot be read: not a regular file"
+
+
+def test_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "b1/43/songs/good.wav", pcm())
+    put(tmp_path, "b2/43/songs/lost.wav", pcm())
+    real = os.scandir
+
+    def guarded(path: str) -> object:
+        if Path(path).name == "b2":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    bad, good = scan(tmp_path)
+    assert (good.path, good.status) == ("b1/43/songs/good.wav", "ok")
+    assert (bad.path, bad.status) == ("b2", "skipped")
+    assert bad.reason == "the folder cannot be listed: Permission denied"
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
+)
+def test_file_that_cannot_be_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    put(tmp_path, "b1/43/songs/x.wav", pcm())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "open", refuse)
+    recording = ingested(tmp_path)["b1/43/songs/x.wav"]
+    assert (recording.status, recording.sha256) == ("skipped", "")
+    assert error.strerror in recording.reason
+
+
+def test_nothing_to_read_says_where_it_looked(tmp_path: Path) -> None:
+    put(tmp_path, "b1/43/songs/x.mp3", b"ID3")
+    with pytest.raises(NoRecordingsError, match=r"holds no \.wav file.*<bird>/<age>/songs"):
+        scan(tmp_path)
+    with pytest.raises(NoRecordingsError, match="nowhere is not a folder"):
+        scan(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("age", "dph", "date"),
+    [
+        ("43", 43, None),
+        ("043", 43, None),
+        ("0", 0, None),
+        ("2018-09-19", None, "2018-09-19"),
+        ("20190508", None, "2019-05-08"),
+        ("201905 8", None, None),
+        ("2019-02-30", None, None),
+        ("20190508173000", None, None),
+        ("99999999999", None, None),
+        ("adult", None, None),
+        ("-5", None, None),
+        ("4.5", None, None),
+        ("٣", None, None),
+        ("²", None, None),
+        ("", None, None),
+    ],
+)
+def test_age_is_days_or_a_date_or_a_word(age: str, dph: int | None, date: str | None) -> None:
+    assert parse_age(age) == (dph, date)
+
+
+def test_ages_sort_as_numbers_then_dates_then_words() -> None:
+    ages = ["adult", "2019-10-02", "100", "5", "20190301", "20", "10 weeks"]
+    in_order = ["5", "20", "100", "20190301", "2019-10-02", "10 weeks", "adult"]
+    assert sorted(ages, key=age_order) == in_order
+    assert sorted(reversed(ages), key=age_order) == in_order
+
+
+def test_ages_of_a_shuffled_listing_equal_those_of_a_sorted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age in ("100", "5", "20", "2018-09-19", "adult"):
+        for name in "edcba":
+            put(tmp_path, f"b1/{age}/songs/{name}.wav", pcm())
+    by_age = ["5", "20", "100", "2018-09-19", "adult"]
+    plain = scan(tmp_path)
+    assert [r.path for r in plain] == [f"b1/{a}/songs/{n}.wav" for a in by_age for n in "abcde"]
+    real, rng = os.walk, random.Random(0)
+
+    def shuffled(top: Path, **options: object) -> Iterator[tuple[str, list[str], list[str]]]:
+        for folder, subfolders, names in real(top, **options):  # type: ignore[call-overload]
+            rng.shuffle(subfolders)
+            rng.shuffle(names)
+            yield folder, subfolders, names
+
+    monkeypatch.setattr(os, "walk", shuffled)
+    assert scan(tmp_path) == plain
+
+
+def used(name: str, bird: str = "b1", age: str = "43") -> Recording:
+    path = f"{bird}/{age}/songs/{name}.wav"
+    sha256 = hashlib.sha256(path.encode()).hexdigest()
+    return Recording(bird, age, None, None, path, sha256, RATE, 1, 1.0, n_frames=251)
+
+
+def sides(recordings: list[Recording], seed: int = 0, fraction: float = 0.2) -> dict[str, str]:
+    return {r.path: r.split for r in assign_split(recordings, fraction, seed)}
+
+
+MANY = [used(f"{i:02d}", bird, age) for bird in ("b1", "b2") for age in "59" for i in range(20)]
+
+
+def test_split_holds_out_the_same_share_of_every_bird_and_age() -> None:
+    result = assign_split(MANY, 0.2, seed=0)
+    assert [replace(r, split="") for r in result] == MANY
+    assert {r.split for r in result} == {"train", "valid"}
+    held_out = [(r.bird, r.age) for r in result if r.split == "valid"]
+    assert {key: held_out.count(key) for key in held_out} == {
+        (bird, age): 4 for bird in ("b1", "b2") for age in "59"
+    }
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "n_valid"),
+    [(1, 0.2, 0), (2, 0.2, 1), (2, 0.99, 1), (3, 0.01, 1), (10, 0.25, 2), (10, 0.99, 9)],
+)
+def test_split_leaves_something_on_both_sides_where_it_can(
+    n: int, fraction: float, n_valid: int
+) -> None:
+    split = sides([used(str(i)) for i in range(n)], fraction=fraction)
+    assert list(split.values()).count("valid") == n_valid
+    assert list(split.values()).count("train") == n - n_valid
+
+
+def test_split_does_not_depend_on_listing_order() -> None:
+    shuffled = random.Random(1).sample(MANY, len(MANY))
+    assert shuffled != MANY
+    assert sides(shuffled) == sides(MANY)
+
+
+def test_split_of_a_bird_does_not_depend_on_other_birds() -> None:
+    alone = [r for r in MANY if r.bird == "b2"]
+    assert sides(alone).items() <= sides(MANY).items()
+
+
+def test_other_seed_gives_another_split_and_the_same_seed_the_same() -> None:
+    splits = [sides(MANY, seed) for seed in (0, 0, 1, 2)]
+    assert splits[0] == splits[1]
+    assert splits[0] != splits[2] != splits[3] != splits[0]
+
+
+def test_skipped_recordings_take_no_part_in_the_split() -> None:
+    bad = [used(f"bad{i}").skipped("silent") for i in range(10)]
+    good = [used(f"good{i}") for i in range(10)]
+    assert sides(bad + good) == dict.fromkeys([r.path for r in bad], "") | sides(good)
+    assert sides([*bad, good[0]])[good[0].path] == "train"
+
+
+def test_duplicates_are_skipped_so_that_no_sound_is_on_both_sides(tmp_path: Path) -> None:
+    for i in range(6):
+        put(tmp_path, f"b1/43/songs/{i}.wav", pcm(SONG[: 8000 + i]))
+        put(tmp_path, f"b1/43/songs/copy of {i}.wav", pcm(SONG[: 8000 + i]))
+        put(tmp_path, f"b2/43/songs/{i}.wav", pcm(SONG[: 8000 + i]))
+    recordings = assign_split(skip_duplicates(list(ingested(tmp_path).values())), 0.5, 0)
+    kept = [r for r in recordings if r.is_used]
+    assert len(recordings) == 18
+    assert len({r.sha256 for r in kept}) == len(kept) == 6
+    copies = [r for r in recordings if not r.is_used]
+    assert {r.split for r in copies} == {""}
+    originals = {r.path: r.sha256 for r in kept}
+    for copy in copies:
+        original = copy.reason.removeprefix("same content as ")
+        assert originals[original] == copy.sha256
+
+
+def test_unreadable_files_are_no_duplicates_of_each_other() -> None:
+    unread = [replace(used(name), sha256="").skipped("cannot be read: no") for name in "ab"]
+    assert skip_duplicates(unread) == unread

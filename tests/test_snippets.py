@@ -1,0 +1,178 @@
+"""Random snippets: whole, of one recording each, evenly from all birds and ages."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from data_io.recordings import Recording
+from data_io.snippets import FramePool, SnippetParams, load_pool, snippet_starts
+from data_io.store import write_spectrograms
+
+
+def recording(bird: str, age: str, name: str, n_frames: int, split: str = "train") -> Recording:
+    path = f"{bird}/{age}/songs/{name}.wav"
+    return Recording(bird, age, None, None, path, n_frames=n_frames, split=split)
+
+
+def spectrogram(number: int, n_frames: int) -> NDArray[np.float32]:
+    """Each value tells its recording, frequency and frame."""
+    f, t = np.meshgrid(np.arange(129), np.arange(n_frames), indexing="ij")
+    return (number * 2**15 + f * 2**8 + t).astype(np.float32)
+
+
+def written(folder: Path, recordings: list[Recording]) -> dict[str, NDArray[np.float32]]:
+    """Write a spectrogram for each recording; give them by path."""
+    all_of = {r.path: spectrogram(i, r.n_frames) for i, r in enumerate(recordings)}
+    for bird, age in {(r.bird, r.age) for r in recordings}:
+        mine = [r.path for r in recordings if (r.bird, r.age) == (bird, age)]
+        write_spectrograms(folder, bird, age, [(path, all_of[path]) for path in mine], {})
+    return all_of
+
+
+def pool_of(folder: Path, recordings: list[Recording], split: str = "train") -> FramePool:
+    return load_pool(folder, recordings, split, 16, max_frames=10**6, seed=0)
+
+
+def recordings_in(pool: FramePool) -> set[int]:
+    """Numbers of the recordings that any frame of the pool is of."""
+    return set((pool.frames[:, 0] // 2**15).astype(int).tolist())
+
+
+MIXED = [
+    recording("b1", "43", "a", 16),
+    recording("b1", "43", "b", 15),
+    recording("b1", "90", "c", 40),
+    recording("b2", "43", "d", 1),
+    recording("b2", "43", "e", 17),
+]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "starts"),
+    [
+        ([], []),
+        ([15], []),
+        ([1, 15, 0], []),
+        ([16], [0]),
+        ([17], [0, 1]),
+        ([18, 15, 16, 17], [0, 1, 2, 33, 49, 50]),
+    ],
+)
+def test_starts_leave_room_for_a_whole_snippet(lengths: list[int], starts: list[int]) -> None:
+    result = snippet_starts(lengths, 16)
+    assert result.dtype == np.int64
+    assert result.tolist() == starts
+
+
+def test_every_crop_is_a_window_of_one_recording_and_every_window_is_there(
+    tmp_path: Path,
+) -> None:
+    whole = written(tmp_path, MIXED)
+    pool = pool_of(tmp_path, MIXED)
+    crops = pool.crops(np.arange(len(pool.starts)))
+    windows = [s[:, i : i + 16] for s in whole.values() for i in range(s.shape[1] - 15)]
+    assert crops.shape == (len(windows), 1, 129, 16) == (1 + 25 + 2, 1, 129, 16)
+    assert {crop.tobytes() for crop in crops} == {w.tobytes() for w in windows}
+
+
+def test_crop_layout_is_frequency_by_frame(tmp_path: Path) -> None:
+    whole = written(tmp_path, MIXED)["b1/90/songs/c.wav"]
+    pool = pool_of(tmp_path, [MIXED[2]])
+    choice = np.array([7, 0, 24, 7])
+    crops = pool.crops(choice)
+    assert crops.shape == (4, 1, 129, 16)
+    assert crops.dtype == np.float32
+    assert crops.flags.c_contiguous
+    for i, start in enumerate(choice):
+        np.testing.assert_array_equal(crops[i, 0], whole[:, start : start + 16])
+    assert crops[1, 0, 100, 3] == whole[100, 3]
+
+
+@pytest.mark.parametrize("n_frames", [1, 16, 40])
+def test_crops_are_copies(tmp_path: Path, n_frames: int) -> None:
+    whole = written(tmp_path, [MIXED[2]])["b1/90/songs/c.wav"]
+    pool = load_pool(tmp_path, [MIXED[2]], "train", n_frames, 10**6, seed=0)
+    crops = pool.crops(np.arange(len(pool.starts)))
+    assert not np.shares_memory(crops, pool.frames)
+    crops[:] = -1
+    np.testing.assert_array_equal(pool.frames, whole.T)
+
+
+def test_no_choice_gives_no_crops(tmp_path: Path) -> None:
+    written(tmp_path, MIXED)
+    assert pool_of(tmp_path, MIXED).crops(np.zeros(0, np.int64)).shape == (0, 1, 129, 16)
+
+
+def test_too_short_recordings_give_a_pool_without_starts(tmp_path: Path) -> None:
+    written(tmp_path, MIXED)
+    pool = pool_of(tmp_path, [MIXED[1], MIXED[3]])
+    assert pool.frames.shape == (16, 129)
+    assert len(pool.starts) == 0
+
+
+def test_pool_holds_its_own_side_of_the_split_only(tmp_path: Path) -> None:
+    recordings = [
+        replace(r, split="valid" if i % 2 else "train") if i < 4 else r.skipped("silent")
+        for i, r in enumerate(MIXED)
+    ]
+    written(tmp_path, MIXED)
+    assert recordings_in(pool_of(tmp_path, recordings, "train")) == {0, 2}
+    assert recordings_in(pool_of(tmp_path, recordings, "valid")) == {1, 3}
+
+
+def test_empty_side_of_the_split_says_what_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'valid' of the split: a bird needs two usable"):
+        pool_of(tmp_path, MIXED, "valid")
+
+
+MANY = [
+    recording(bird, age, str(i), 20)
+    for bird, age, n in (("b1", "43", 10), ("b1", "90", 2), ("b2", "43", 6))
+    for i in range(n)
+]
+
+
+@pytest.mark.parametrize(
+    ("max_frames", "expected"),
+    [(60, (1, 1, 1)), (120, (2, 2, 2)), (180, (4, 2, 3)), (181, (4, 2, 4)), (10**6, (10, 2, 6))],
+)
+def test_bound_takes_evenly_from_all_birds_and_ages(
+    tmp_path: Path, max_frames: int, expected: tuple[int, ...]
+) -> None:
+    written(tmp_path, MANY)
+    pool = load_pool(tmp_path, MANY, "train", 16, max_frames, seed=0)
+    taken = Counter((MANY[i].bird, MANY[i].age) for i in recordings_in(pool))
+    assert taken == dict(zip((("b1", "43"), ("b1", "90"), ("b2", "43")), expected, strict=True))
+    assert len(pool.frames) == 20 * sum(expected)
+    assert len(pool.starts) == 5 * sum(expected)
+
+
+def test_choice_within_the_bound_follows_from_the_seed_alone(tmp_path: Path) -> None:
+    written(tmp_path, MANY)
+    shuffled = random.Random(0).sample(MANY, len(MANY))
+    pools = [
+        load_pool(tmp_path, listing, "train", 16, 120, seed)
+        for listing, seed in ((MANY, 0), (shuffled, 0), (MANY, 1))
+    ]
+    np.testing.assert_array_equal(pools[0].frames, pools[1].frames)
+    assert recordings_in(pools[0]) != recordings_in(pools[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("valid_fraction", 0.0),
+        ("valid_fraction", 1.0),
+        ("valid_fraction", float("nan")),
+        ("max_minutes", 0.0),
+        ("max_minutes", float("nan")),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value}: it must "):
+        SnippetParams(**{name: value})
