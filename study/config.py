@@ -1,0 +1,181 @@
+"""The configuration of a study: one typed tree.
+
+Defaults, units and checks of a leaf stand beside the code that it steers; config_file.py reads it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_io.simulate import SimulationParams
+from data_io.snippets import SnippetParams
+from data_io.spectrogram import SpectrogramParams
+from models.evaluation import OBJECTIVES
+from models.hmm import HmmParams
+from models.networks import NetworkShape
+from models.training import MdganParams
+from study.search_space import DEFAULT_SPACE, SpaceEntry, check_space
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where recordings come from.
+
+    Attributes:
+        dir: folder of recordings; null simulates birds.
+        simulation: the simulated birds.
+    """
+
+    dir: str | None = None
+    simulation: SimulationParams = field(default_factory=SimulationParams)
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The search over trials.
+
+    Attributes:
+        n_trials: trials to run.
+        space: what is searched, by name of an mdgan parameter.
+        objective: held-out metric that ranks trials, lower is better; never a training loss.
+        n_startup_trials: trials drawn at random before the sampler (TPE) learns from results.
+        grace_reports: reports before a trial may be stopped early.
+        reduction_factor: at each rung the best 1/reduction_factor goes on.
+        n_eval_snippets: held-out snippets behind every metric; a Frechet distance is biased where
+            they are few, so the number is the same for all trials.
+        max_retries: times that a trial is started again from its checkpoint after a crash.
+    """
+
+    n_trials: int = 8
+    space: dict[str, SpaceEntry] = field(default_factory=lambda: dict(DEFAULT_SPACE))
+    objective: str = "valid/objective"
+    n_startup_trials: int = 10
+    grace_reports: int = 2
+    reduction_factor: int = 3
+    n_eval_snippets: int = 2000
+    max_retries: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("n_trials", "grace_reports", "n_startup_trials"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+        if self.reduction_factor < 2:
+            raise ValueError(f"reduction_factor is {self.reduction_factor}: it must be 2 or more.")
+        if self.n_eval_snippets < 100:
+            raise ValueError(
+                f"n_eval_snippets is {self.n_eval_snippets}: below 100 a Frechet distance says "
+                "nothing; 2000 is a good number."
+            )
+        if self.objective not in OBJECTIVES:
+            raise ValueError(
+                f"objective is {self.objective!r}: trials are ranked by an unweighted held-out "
+                f"metric, one of {', '.join(OBJECTIVES)}. A training loss holds the very weights "
+                "that are searched."
+            )
+        check_space(self.space)
+
+
+@dataclass(frozen=True)
+class ResourcesConfig:
+    """What one piece of work takes of the cluster.
+
+    Attributes:
+        cpus_per_trial: cores, and threads, of a trial.
+        gpus_per_trial: GPUs of a trial; a fraction lets trials share one.
+        max_concurrent_trials: null for as many as fit.
+        gpus_per_encode: GPUs of an encoding task.
+    """
+
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    max_concurrent_trials: int | None = None
+    gpus_per_encode: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_trial < 1:
+            raise ValueError(f"cpus_per_trial is {self.cpus_per_trial}: it must be 1 or more.")
+        for name in ("gpus_per_trial", "gpus_per_encode"):
+            gpus = getattr(self, name)
+            if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+                raise ValueError(
+                    f"{name} is {gpus}: give 0, a fraction up to 1, or a whole number of GPUs."
+                )
+
+
+@dataclass(frozen=True)
+class SongsConfig:
+    """The songs to look at and listen to.
+
+    Attributes:
+        seconds: length of each, at most.
+        griffin_lim_iterations: more give cleaner sound.
+        n_in_report: birds and ages whose songs stand inside report.html; the others are linked.
+    """
+
+    seconds: float = 4.0
+    griffin_lim_iterations: int = 50
+    n_in_report: int = 12
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that decides the numbers of a study.
+
+    Attributes:
+        name: of the study, its run folder and its MLflow experiment.
+        seed: all random numbers follow from it.
+    """
+
+    name: str = "demo"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    spectrogram: SpectrogramParams = field(default_factory=SpectrogramParams)
+    snippets: SnippetParams = field(default_factory=SnippetParams)
+    mdgan: MdganParams = field(default_factory=MdganParams)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    hmm: HmmParams = field(default_factory=HmmParams)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    songs: SongsConfig = field(default_factory=SongsConfig)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"name is {self.name!r}: it names a folder; use letters, digits, '.', '_' and '-'."
+            )
+        m = self.mdgan
+        try:
+            NetworkShape(
+                m.latent_dim, self.snippets.n_frames, m.width, m.disc_width, m.normalisation
+            )
+        except ValueError as error:
+            raise ValueError(f"mdgan and snippets do not give networks: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, numbers and text."""
+        return typing.cast(dict[str, Any], json.loads(json.dumps(_plain(self))))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the resolved configuration."""
+        return digest(self.to_dict())
+
+
+def digest(content: Any) -> str:
+    """Hash of plain content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SpaceEntry):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

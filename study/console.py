@@ -1,0 +1,114 @@
+"""What a person sees in the terminal: plan, progress, tables of at most 100 columns."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+WIDTH = 100
+# Before this share of the work is done, the start of worker processes is most of the time.
+MIN_SHARE_FOR_ESTIMATE = 0.15
+
+
+def format_seconds(seconds: float) -> str:
+    """8 s, 3:05 or 2:03:05."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+class Console:
+    """Prints; the only place that does."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream or sys.stdout
+        self._progress_open = False
+
+    def line(self, text: str = "") -> None:
+        """Print one line."""
+        self.end_progress()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def note(self, text: str) -> None:
+        """Print one line below a stage's title."""
+        self.line(f"      {text}")
+
+    def stage(self, index: int, n_stages: int, name: str) -> None:
+        """Print the title of a stage."""
+        self.line(f"[{index}/{n_stages}] {name}")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Print a table; columns as wide as needed, numbers to the right, cut at 100 columns."""
+        cells = [[_cell(value) for value in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+                   for i in range(len(header))]  # fmt: skip
+        for row in [list(header), ["-" * w for w in widths], *cells]:
+            padded = [
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, numeric, strict=True)
+            ]
+            text = "  ".join(padded).rstrip()
+            self.line(text if len(text) <= WIDTH else text[: WIDTH - 1] + "…")
+
+    def end_progress(self) -> None:
+        """Keep the last state on a line of its own."""
+        if self._progress_open:
+            self._stream.write("\n")
+            self._progress_open = False
+
+    def progress(self, text: str) -> None:
+        """Show a state of things: in place in a terminal, else as a line."""
+        if self._stream.isatty():
+            self._stream.write("\r\033[K      " + text[: WIDTH - 7])
+            self._stream.flush()
+            self._progress_open = True
+        else:
+            self.note(text)
+
+
+class Progress:
+    """Counts pieces of work and says how long the rest will take."""
+
+    def __init__(self, console: Console, total: int, noun: str, every_s: float = 5.0):
+        self._console = console
+        self._total = total
+        self._noun = noun
+        self._every_s = every_s
+        self._started = self._shown = time.monotonic()
+        self._done = 0
+        self._work_done = 0.0
+
+    def advance(self, n: int = 1, work_share: float | None = None) -> None:
+        """``n`` more are done; ``work_share`` is their share of all work where sizes differ."""
+        self._done += n
+        self._work_done += n / max(self._total, 1) if work_share is None else work_share
+        now = time.monotonic()
+        if self._done < self._total and now - self._shown < self._every_s:
+            return
+        self._shown = now
+        elapsed = now - self._started
+        if self._done >= self._total:
+            text = f"{self._total} {self._noun} in {format_seconds(elapsed)}"
+        else:
+            text = f"{self._done} of {self._total} {self._noun}, {format_seconds(elapsed)} so far"
+            if self._work_done >= MIN_SHARE_FOR_ESTIMATE:
+                left = elapsed * (1 / self._work_done - 1)
+                text += f", about {format_seconds(left)} left"
+        self._console.progress(text)
+        if self._done >= self._total:
+            self._console.end_progress()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,112 @@
+"""Stage 3: every recording becomes a sequence of latents, one Ray task per bird and age."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from data_io.atomic import atomic_dir, write_json
+from data_io.recordings import Recording
+from data_io.store import read_spectrograms, write_latents
+from models.checkpoints import load_decoder
+from models.encoding import encode_spectrogram
+from study.cluster import run_tasks
+from study.config import StudyConfig
+from study.console import Console, Progress
+from study.ingest import BirdAge, birds_and_ages
+from study.paths import RunPaths
+
+# Sum, sum of squares and number of training latents, from which the whitening follows.
+Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
+
+
+def encode(
+    config: StudyConfig, recordings: list[Recording], paths: RunPaths, console: Console
+) -> int:
+    """Write latents/; give the number of snippets."""
+    pieces = birds_and_ages(recordings)
+    splits: dict[BirdAge, dict[str, str]] = {piece: {} for piece in pieces}
+    for recording in recordings:
+        if recording.is_used:
+            splits[recording.bird, recording.age][recording.path] = recording.split
+    progress = Progress(console, len(pieces), "birds and ages encoded")
+    moments: dict[BirdAge, Moments] = {}
+    n_snippets = 0
+    task = _encode_bird_age.options(num_gpus=config.resources.gpus_per_encode)
+    snippet_s = config.snippets.n_frames * config.spectrogram.frame_s
+    with atomic_dir(paths.latents) as folder:
+
+        def keep(piece: BirdAge, result: tuple[int, Moments]) -> None:
+            nonlocal n_snippets
+            n_snippets += result[0]
+            moments[piece] = result[1]
+            progress.advance()
+
+        run_tasks(
+            lambda piece: task.remote(
+                paths,
+                folder,
+                piece,
+                splits[piece],
+                snippet_s,
+                config.resources.gpus_per_encode > 0,
+            ),  # fmt: skip
+            pieces,
+            keep,
+            lambda piece: f"Encoding {piece[0]} at {piece[1]}",
+        )
+        write_json(folder / paths.whitening.name, whitening([moments[piece] for piece in pieces]))
+    return n_snippets
+
+
+def whitening(moments: list[Moments]) -> dict[str, Any]:
+    """Mean and standard deviation per dimension, over the training recordings of all birds."""
+    n = sum(m[2] for m in moments)
+    mean = np.sum([m[0] for m in moments], axis=0) / n
+    variance = np.sum([m[1] for m in moments], axis=0) / n - mean**2
+    # A dimension that does not vary stays as it is, instead of becoming noise.
+    std = np.where(variance > 1e-8, np.sqrt(np.maximum(variance, 0)), 1.0)
+    return {
+        "what": "whitened = (z - mean) / std, per dimension, over training recordings",
+        "n_snippets": n,
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+    }
+
+
+@ray.remote
+def _encode_bird_age(
+    paths: RunPaths,
+    folder: Path,
+    piece: BirdAge,
+    splits: dict[str, str],
+    snippet_s: float,
+    use_gpu: bool,
+) -> tuple[int, Moments]:
+    bird, age = piece
+    encoder, _, facts = load_decoder(paths.best)
+    device = "cuda" if use_gpu else "cpu"
+    encoder.to(device)
+    shape = facts["shape"]
+    total, squares, n_train = np.zeros(shape["latent_dim"]), np.zeros(shape["latent_dim"]), 0
+
+    def latents() -> Iterator[tuple[str, NDArray[np.float32]]]:
+        nonlocal total, squares, n_train
+        stored = read_spectrograms(paths.spectrograms, bird, age, only=set(splits))
+        for name, spectrogram in stored:
+            z = encode_spectrogram(encoder, spectrogram, shape["n_frames"], device)
+            if splits[name] == "train":
+                total += z.sum(0, dtype=np.float64)
+                squares += np.square(z, dtype=np.float64).sum(0)
+                n_train += len(z)
+            yield name, z
+
+    encoder_sha256 = facts["sha256"]["encoder.safetensors"]
+    n = write_latents(
+        folder, bird, age, latents(), snippet_s, shape["latent_dim"],
+        {"encoder_sha256": encoder_sha256, "n_frames": shape["n_frames"]},
+    )  # fmt: skip
+    return n, (total, squares, n_train)

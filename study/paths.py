@@ -1,0 +1,109 @@
+"""Every file name of a study, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The run folder of one study."""
+
+    root: Path
+
+    @property
+    def simulated_birds(self) -> Path:
+        """Recordings of simulated birds, in the input layout."""
+        return self.root / "simulated_birds"
+
+    @property
+    def recordings(self) -> Path:
+        """One row per file found."""
+        return self.root / "recordings.parquet"
+
+    @property
+    def spectrograms(self) -> Path:
+        """One Parquet file per bird and age."""
+        return self.root / "spectrograms"
+
+    @property
+    def reference(self) -> Path:
+        """What all trials are measured by."""
+        return self.root / "reference.npz"
+
+    @property
+    def tune(self) -> Path:
+        """Ray Tune's own files: checkpoints of the trials."""
+        return self.root / "tune"
+
+    @property
+    def trials(self) -> Path:
+        """One row per trial."""
+        return self.root / "trials.parquet"
+
+    @property
+    def trial_reports(self) -> Path:
+        """One row per report of a trial."""
+        return self.root / "trial_reports.parquet"
+
+    @property
+    def best(self) -> Path:
+        """Encoder and generator of the best trial."""
+        return self.root / "best"
+
+    @property
+    def latents(self) -> Path:
+        """One Parquet file per bird and age."""
+        return self.root / "latents"
+
+    @property
+    def whitening(self) -> Path:
+        """Mean and spread of the latents; the underscore hides it from readers of the folder."""
+        return self.latents / "_whitening.json"
+
+    @property
+    def hmm_grid(self) -> Path:
+        """One row per HMM fit."""
+        return self.root / "hmm_grid.parquet"
+
+    @property
+    def hmm_selected(self) -> Path:
+        """One row per bird and age."""
+        return self.root / "hmm_selected.parquet"
+
+    @property
+    def hmm(self) -> Path:
+        """The selected models."""
+        return self.root / "hmm"
+
+    @property
+    def songs(self) -> Path:
+        """Real, reconstructed and sampled songs."""
+        return self.root / "songs"
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.root / "report.html"
+
+    @property
+    def study(self) -> Path:
+        """What made all this."""
+        return self.root / "study.json"
+
+    @property
+    def stages(self) -> Path:
+        """What is done, and from what input."""
+        return self.root / ".stages"
+
+
+def default_tracking_uri() -> str:
+    """SQLite inside the project."""
+    return f"sqlite:///{ROOT / 'mlflow' / 'mlflow.db'}"
+
+
+def artifact_location(sqlite_uri: str, experiment: str) -> str:
+    """Folder of an experiment's artefacts: artifacts/ beside the SQLite file."""
+    database = Path(sqlite_uri.removeprefix("sqlite:///"))
+    return (database.parent / "artifacts" / experiment).as_uri()

@@ -1,0 +1,336 @@
+"""The stages of a study in order, from recordings to report."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_io.atomic import atomic_file, write_json
+from data_io.recordings import Recording, scan
+from data_io.snippets import load_pool
+from data_io.store import read_recordings, read_table
+from models.evaluation import Reference, fit_reference
+from study import encode, hmm_grid, ingest, songs, tuning
+from study.cluster import check_resources, connected, unused_gpus
+from study.config import StudyConfig, digest
+from study.console import Console
+from study.json_files import read_json
+from study.paths import RunPaths
+from study.provenance import git_commit, versions
+from study.report import count_recordings, write_report
+from study.stages import Ledger, StageResult, locked
+from study.summary import show_result
+from study.tracking import RunIdentity, Tracker
+from study.trial import TrialData
+
+N_REFERENCE_SNIPPETS = 8000  # training snippets that the reference PCA is fitted to
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a study runs and writes; none of it changes a number.
+
+    Attributes:
+        out: run folder.
+        address: of a Ray cluster; None starts Ray here.
+        tracking_uri: of MLflow.
+    """
+
+    out: Path
+    address: str | None
+    tracking_uri: str
+
+
+@dataclass
+class Study:
+    """One study under way."""
+
+    config: StudyConfig
+    where: Where
+    paths: RunPaths
+    tracker: Tracker
+    ledger: Ledger
+    console: Console
+    data_dir: Path
+    recordings: list[Recording] = field(default_factory=list)
+    trial_data: TrialData | None = None
+
+    def depends_on(self, *stages: str, **parts: Any) -> dict[str, Any]:
+        """Plain content that a stage depends on: earlier stages' results, configuration, seed."""
+        digests = {stage: self.ledger.done[stage].digest for stage in stages}
+        plain = {
+            name: part if isinstance(part, str | int | float | dict) else dataclasses.asdict(part)
+            for name, part in parts.items()
+        }
+        return {"after": digests, "seed": self.config.seed, **plain}
+
+
+def run_study(config: StudyConfig, where: Where, console: Console) -> None:
+    """Run every stage whose input has changed, and show the result.
+
+    Raises:
+        ResourceError, TrackingError, FolderInUseError: before anything is written.
+        NoTrialError, BrokenFileError: the message says what to do.
+    """
+    if config.data.dir is not None:
+        scan(Path(config.data.dir))  # an empty folder is said before anything starts
+    with connected(where.address):
+        check_resources(config, where.address)
+        if hint := unused_gpus(config):
+            console.line(hint)
+        paths = RunPaths(where.out)
+        lineage = {
+            "study": config.name,
+            "git_commit": git_commit(),
+            "config_hash": config.sha256,
+        }
+        tracker = Tracker(where.tracking_uri, config.name, lineage)
+        where.out.mkdir(parents=True, exist_ok=True)
+        with locked(where.out):
+            n_stages = len(_STAGES) + (config.data.dir is None)
+            ledger = Ledger(where.out, paths.stages, console, n_stages)
+            data_dir = Path(config.data.dir or paths.simulated_birds)
+            study = Study(config, where, paths, tracker, ledger, console, data_dir)
+            try:
+                _run_stages(study)
+            finally:
+                _write_study_json(study)
+        show_result(config, paths, tracker.uri, console)
+
+
+def _run_stages(study: Study) -> None:
+    if study.config.data.dir is None:
+        simulation = study.config.data.simulation
+        study.ledger.run(
+            "simulated birds", study.depends_on(simulation=simulation), lambda: _simulate(study)
+        )
+    _recordings_stage(study)
+    study.console.note(count_recordings(study.recordings))
+    with _study_run(study):
+        for stage in _STAGES[1:]:
+            stage(study)
+
+
+@contextmanager
+def _study_run(study: Study) -> Iterator[None]:
+    """The study's MLflow run around the stages: the one of last time where nothing has changed."""
+    tracker, path = study.tracker, study.paths.stages / "mlflow.json"
+    tracker.lineage["data_hash"] = study.ledger.done["recordings"].digest
+    identity = {
+        "tracking_uri": tracker.uri,
+        "config_hash": study.config.sha256,
+        "data_hash": tracker.lineage["data_hash"],
+    }
+    known = read_json(path) or {}
+    is_same = all(known.get(name) == value for name, value in identity.items())
+    run_name = f"{study.config.name}-seed{study.config.seed}-{study.config.sha256[:7]}"
+    params = flat(study.config.to_dict())
+    run_id = tracker.start_study(known.get("study_run_id") if is_same else None, run_name, params)
+    write_json(path, {**identity, "experiment_id": tracker.experiment_id, "study_run_id": run_id})
+    try:
+        yield
+    except BaseException as error:
+        tracker.end_run(run_id, False, {"reason": f"{type(error).__name__}: {error}"[:500]})
+        raise
+    tracker.end_run(run_id, True, {"reason": ""})
+
+
+def _simulate(study: Study) -> StageResult:
+    made = ingest.simulate(study.config, study.paths, study.console)
+    return StageResult([study.paths.simulated_birds], made)
+
+
+def _recordings_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        recordings = ingest.ingest(config, study.data_dir, paths, study.console)
+        if not any(r.is_used for r in recordings):
+            reasons = "; ".join(f"{r.path}: {r.reason}" for r in recordings[:3])
+            raise tuning.NoTrialError(
+                f"None of {len(recordings)} recordings can be used ({reasons}, ...). "
+                f"{paths.recordings} says why for each."
+            )
+        return StageResult([paths.recordings, paths.spectrograms], ingest.data_hash(recordings))
+
+    found = scan(study.data_dir)
+    depends_on = study.depends_on(
+        files=ingest.fingerprint(study.data_dir, found),
+        spectrogram=config.spectrogram,
+        n_frames=config.snippets.n_frames,
+        valid_fraction=config.snippets.valid_fraction,
+    )
+    study.ledger.run("recordings", depends_on, work)
+    study.recordings = read_recordings(paths.recordings)
+
+
+def _trials_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        study.console.note(
+            f"{config.search.n_trials} trials, {tuning.n_parallel(config)} at once, each "
+            f"{config.mdgan.n_snippets:,} snippets; objective {config.search.objective}"
+        )
+        data = load_trial_data(config, study.recordings, paths)
+        rows = tuning.run_search(config, data, paths, study.tracker, study.console)
+        best = next(row for row in rows if row["is_best"])
+        made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
+        outputs = [paths.reference, paths.trials, paths.trial_reports, paths.best]
+        facts = {"best_trial": best["trial_id"], "reference_sha256": data.reference.sha256}
+        return StageResult(outputs, made, {**facts, "study_run_id": study.tracker.study_run_id})
+
+    search = {**config.to_dict()["search"], "max_retries": None}
+    depends_on = study.depends_on(
+        "recordings", mdgan=config.mdgan, search=search, snippets=config.snippets
+    )
+    record = study.ledger.run("trials", depends_on, work)
+    study.tracker.lineage["best_trial_id"] = record.facts["best_trial"]
+    study.tracker.lineage["trials_study_run_id"] = record.facts["study_run_id"]
+
+
+def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: RunPaths) -> TrialData:
+    """Load frames and fixed held-out snippets; fit and save the reference of the study."""
+    n_frames = config.snippets.n_frames
+    max_frames = int(60 * config.snippets.max_minutes / config.spectrogram.frame_s)
+    sides = {}
+    for split, bound in (("train", max_frames), ("valid", max_frames // 4)):
+        args = (paths.spectrograms, recordings, split, n_frames, bound, config.seed)
+        sides[split] = load_pool(*args)
+    rng = np.random.default_rng(config.seed)
+
+    def crops(split: str, n: int) -> torch.Tensor:
+        pool = sides[split]
+        return torch.from_numpy(pool.crops(rng.integers(len(pool.starts), size=n)))
+
+    valid = crops("valid", config.search.n_eval_snippets)
+    reference = fit_reference(crops("train", N_REFERENCE_SNIPPETS), valid, config.seed)
+    with atomic_file(paths.reference) as temporary:
+        reference.save(temporary)
+    return TrialData(sides["train"], valid.numpy(), Reference.load(paths.reference))
+
+
+def _latents_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        n_snippets = encode.encode(config, study.recordings, paths, study.console)
+        study.console.note(f"{n_snippets:,} snippets")
+        made = digest([study.ledger.done[stage].digest for stage in ("recordings", "trials")])
+        return StageResult([paths.latents], made, {"n_snippets": n_snippets})
+
+    study.ledger.run("latents", study.depends_on("recordings", "trials"), work)
+
+
+def _hmm_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        selected = hmm_grid.run_grid(config, study.recordings, paths, study.console)
+        _track_hmms(study, selected)
+        made = digest(selected)
+        return StageResult([paths.hmm_grid, paths.hmm_selected, paths.hmm], made)
+
+    study.ledger.run("hmm", study.depends_on("latents", hmm=config.hmm), work)
+
+
+def _track_hmms(study: Study, selected: list[dict[str, Any]]) -> None:
+    """One MLflow run per bird and age; step is the number of states, so the UI draws the curve."""
+    grid = read_table(study.paths.hmm_grid).to_pylist()
+    for row in selected:
+        bird, age = row["bird"], row["age"]
+        run_id = _hmm_run(study, bird, age)
+        keys = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
+        study.tracker.log_params(run_id, {k: row.get(k) for k in keys if row.get(k) is not None})
+        fits = [f for f in grid if (f["bird"], f["age"]) == (bird, age) and f["bic"] is not None]
+        curve: dict[int, dict[str, float]] = {}
+        for fit in sorted(fits, key=lambda f: -f["bic"]):  # the best restart comes last and stays
+            curve[fit["n_states"]] = {
+                f"hmm/{name}": fit[name] for name in ("bic", "aic", "log_likelihood")
+            }
+        if row.get("n_states") is not None:
+            curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
+        study.tracker.log_metrics(run_id, curve)
+        tags = {"status": row["status"], "reason": row["reason"], "edge": row["edge_side"]}
+        study.tracker.end_run(run_id, row["status"] != "failed", tags)
+
+
+def _hmm_run(study: Study, bird: str, age: str) -> str:
+    identity = RunIdentity("hmm", study.tracker.lineage["best_trial_id"], bird, age)
+    return study.tracker.start_run(identity, f"hmm-{bird}-{age}")
+
+
+def _songs_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        songs.make_songs(config, study.recordings, study.data_dir, paths, study.console)
+        for row in read_table(paths.hmm_selected).to_pylist():
+            run_id = _hmm_run(study, row["bird"], row["age"])
+            study.tracker.log_artifacts(run_id, paths.songs / row["bird"] / row["age"], "songs")
+            study.tracker.end_run(run_id, row["status"] != "failed")
+        return StageResult([paths.songs], digest(study.ledger.done["hmm"].digest))
+
+    depends_on = study.depends_on("recordings", "trials", "hmm", songs=config.songs)
+    study.ledger.run("songs", depends_on, work)
+
+
+def _report_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        write_report(config, study.recordings, paths, study.tracker.lineage)
+        study.tracker.log_artifact(study.tracker.study_run_id, paths.report)
+        return StageResult([paths.report], digest(config.sha256))
+
+    depends_on = study.depends_on("recordings", "trials", "hmm", "songs", config=config.sha256)
+    study.ledger.run("report", depends_on, work)
+
+
+_STAGES = (
+    _recordings_stage, _trials_stage, _latents_stage, _hmm_stage, _songs_stage, _report_stage,
+)  # fmt: skip
+
+
+def _write_study_json(study: Study) -> None:
+    done = study.ledger.done
+    content = {
+        "name": study.config.name,
+        "seed": study.config.seed,
+        "config": study.config.to_dict(),
+        "config_hash": study.config.sha256,
+        "data_dir": str(study.data_dir.resolve()),
+        "data_hash": done["recordings"].digest if "recordings" in done else None,
+        "git_commit": study.tracker.lineage["git_commit"],
+        "versions": versions(),
+        "command": sys.argv,
+        "mlflow": {
+            "tracking_uri": study.tracker.uri,
+            "experiment_id": study.tracker.experiment_id,
+            "study_run_id": study.tracker.study_run_id or None,
+        },
+        "stages": {
+            name: {"seconds": record.seconds, "skipped_this_time": record.was_skipped,
+                   **record.facts}
+            for name, record in done.items()
+        },
+    }  # fmt: skip
+    write_json(study.paths.study, content)
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of dictionaries as one, with dots in its keys."""
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

@@ -1,0 +1,137 @@
+"""The command: recordings to selected song models.
+
+python study/run_tune.py --preset demo
+python study/run_tune.py --data recordings --out runs/mine mdgan.width=32 search.n_trials=20
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# Started as a script, Python looks for modules in study/; our packages lie one folder up. Replaced,
+# not inserted: else config.py would be a module under two names, here and on workers.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from data_io.recordings import NoRecordingsError
+from data_io.store import BrokenFileError
+from study.config import StudyConfig
+from study.config_file import PRESETS, ConfigError, load_config
+from study.console import Console
+from study.paths import ROOT, default_tracking_uri
+
+EXIT_REFUSED = 2  # nothing was started
+EXIT_FAILED = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run a study from command-line words; give the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    try:
+        config = _resolve(options)
+        out = (options.out or ROOT / "runs" / config.name).absolute()
+        address = options.address or os.environ.get("RAY_ADDRESS") or None
+        uri = _absolute_uri(
+            options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+        )
+        return _run(config, out, address, uri, options.dry_run, console)
+    except (ConfigError, NoRecordingsError) as error:
+        return _refuse(error)
+
+
+def _run(
+    config: StudyConfig, out: Path, address: str | None, uri: str, is_dry: bool, console: Console
+) -> int:
+    from study.summary import show_config, show_plan
+
+    show_plan(config, out, address, uri, console)
+    if is_dry:
+        show_config(config, console)
+        return 0
+    # Ray, Tune and MLflow take seconds to import: only now that there is something to do.
+    from study.cluster import ResourceError
+    from study.pipeline import Where, run_study
+    from study.stages import FolderInUseError
+    from study.tracking import TrackingError
+    from study.tuning import NoTrialError
+
+    try:
+        run_study(config, Where(out, address, uri), console)
+    except (ResourceError, TrackingError, FolderInUseError) as error:
+        return _refuse(error)
+    except (NoTrialError, BrokenFileError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _resolve(options: argparse.Namespace) -> StudyConfig:
+    overrides = list(options.overrides)
+    if options.data is not None:
+        overrides.append(f"data.dir={str(options.data.absolute())!r}")
+    return load_config(options.preset, options.config, overrides)
+
+
+def _absolute_uri(uri: str) -> str:
+    """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
+    prefix = "sqlite:///"
+    return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
+
+
+def _refuse(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_tune.py",
+        description="Learn a generative model of developing song: search for the best MDGAN, then "
+        "fit hidden Markov models per bird and age.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--preset",
+        choices=PRESETS,
+        default="demo",
+        help="smoke: under 2 minutes on 2 cores; demo (default): under 10; full: for GPUs",
+    )
+    add("--config", type=Path, metavar="FILE", help="YAML with only what differs from the preset")
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="recordings as <bird>/<age or date>/songs/*.wav; left out: simulated birds",
+    )
+    add("--out", type=Path, metavar="DIR", help="run folder, default runs/<study name>")
+    add(
+        "--address",
+        metavar="ADDR",
+        help="a running Ray cluster, or auto; left out: RAY_ADDRESS, else Ray on this machine",
+    )
+    add(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow; left out: MLFLOW_TRACKING_URI, else SQLite inside the project",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print plan and resolved configuration, start nothing",
+    )
+    add(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="for instance mdgan.latent_dim=16 search.n_trials=8 'hmm.n_states=[5,10,20]'",
+    )
+    return parser  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

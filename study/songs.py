@@ -1,0 +1,139 @@
+"""Stage 5: a real song, its reconstruction, and a song sampled from the model, to see and hear."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import soundfile
+from numpy.typing import NDArray
+
+from data_io.atomic import atomic_dir, write_json
+from data_io.recordings import Recording, read
+from data_io.song_models import SongModel, load_song_model
+from data_io.spectrogram import Spectrogram, invert_spectrogram, log_spectrogram, resample
+from models.checkpoints import load_decoder
+from models.encoding import decode_latents, encode_spectrogram
+from models.hmm import restored, sample_latents
+from study.cluster import run_tasks
+from study.config import StudyConfig
+from study.console import Console, Progress
+from study.figures import save_spectrogram
+from study.hmm_grid import fit_seed
+from study.ingest import BirdAge, birds_and_ages
+from study.paths import RunPaths
+
+PEAK = 0.8  # of full scale, that the real song is brought to; the others get the same gain
+KINDS = ("real", "reconstruction", "sampled")
+
+
+def make_songs(
+    config: StudyConfig,
+    recordings: list[Recording],
+    data_dir: Path,
+    paths: RunPaths,
+    console: Console,
+) -> None:
+    """Write songs/<bird>/<age>/{real,reconstruction,sampled}.{png,wav} and song.json.
+
+    A bird and age without a selected model has no sampled song.
+    """
+    pieces = birds_and_ages(recordings)
+    progress = Progress(console, len(pieces), "birds and ages with songs")
+    with atomic_dir(paths.songs) as folder:
+        run_tasks(
+            lambda piece: _songs_of.remote(
+                config, _to_show(recordings, piece), data_dir, paths, folder
+            ),
+            pieces,
+            lambda piece, result: progress.advance(),
+            lambda piece: f"Songs of {piece[0]} at {piece[1]}",
+        )
+
+
+def _to_show(recordings: list[Recording], piece: BirdAge) -> Recording:
+    """The longest held-out recording; the longest of all where none is held out."""
+    mine = [r for r in recordings if (r.bird, r.age) == piece and r.is_used]
+    held_out = [r for r in mine if r.split == "valid"]
+    return max(held_out or mine, key=lambda r: (r.n_frames, r.path))
+
+
+@ray.remote(num_cpus=1)
+def _songs_of(
+    config: StudyConfig, recording: Recording, data_dir: Path, paths: RunPaths, folder: Path
+) -> None:
+    bird, age = recording.bird, recording.age
+    out = folder / bird / age
+    out.mkdir(parents=True)
+    params = config.spectrogram
+    encoder, generator, facts = load_decoder(paths.best)
+    _, samples = read(data_dir, recording, 0.0)
+    if samples is None or recording.sample_rate_hz is None:
+        raise RuntimeError(f"{data_dir / recording.path} could be read before and cannot now.")
+    waveform = resample(samples, recording.sample_rate_hz, params)
+    whole = log_spectrogram(waveform, params.sample_rate_hz, params)
+    start, n_frames = _loudest_window(whole, round(config.songs.seconds / params.frame_s))
+    real = np.ascontiguousarray(whole[:, start : start + n_frames])
+    z = encode_spectrogram(encoder, real, facts["shape"]["n_frames"])
+    pictures = {"real": real, "reconstruction": decode_latents(generator, z, n_frames)}
+    seed = fit_seed(config.seed, (bird, age), 0, 0)
+    if (paths.hmm / bird / f"{age}.npz").exists():
+        model, _ = load_song_model(paths.hmm, bird, age)
+        pictures["sampled"] = decode_latents(generator, sample_z(model, len(z), seed), n_frames)
+    at = slice(start * params.hop_length, (start + n_frames) * params.hop_length)
+    sounds = {"real": waveform[at]}
+    for kind in list(pictures)[1:]:
+        n_iter = config.songs.griffin_lim_iterations
+        sounds[kind] = invert_spectrogram(pictures[kind], params, n_iter, seed)
+    gain = PEAK / float(np.abs(sounds["real"]).max() or 1.0)
+    top = float(np.quantile(real, 0.999)) or 1.0
+    for kind, picture in pictures.items():
+        save_spectrogram(out / f"{kind}.png", picture, params, f"{bird}, {age}: {kind}", top)
+        sound = np.clip(gain * sounds[kind], -1, 1)
+        soundfile.write(out / f"{kind}.wav", sound, params.sample_rate_hz, subtype="PCM_16")
+    write_json(
+        out / "song.json",
+        {
+            "recording": recording.path,
+            "split": recording.split,
+            "start_s": start * params.frame_s,
+            "seconds": n_frames * params.frame_s,
+            "gain": gain,
+            "real": "the recording itself, resampled",
+            "others": f"phases by Griffin-Lim, {config.songs.griffin_lim_iterations} iterations",
+            "sample_seed": seed,
+            "seen_as_black": top,
+        },
+    )
+
+
+def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32]:
+    """Latents [n_snippets, latent_dim] of a song sampled from a model, for the generator."""
+    hmm = restored(
+        model.start_probs,
+        model.transition_matrix,
+        model.means,
+        model.covariances,
+        model.covariance_type,  # type: ignore[arg-type]
+    )
+    whitened, _ = sample_latents(hmm, n_snippets, seed)
+    return (whitened * model.whitening_std + model.whitening_mean).astype(np.float32)
+
+
+def _loudest_window(spectrogram: Spectrogram, n_frames: int) -> tuple[int, int]:
+    """First frame and length of the stretch with the most sound, so that song is shown."""
+    total = spectrogram.shape[1]
+    if total <= n_frames:
+        return 0, total
+    loudness = np.cumsum(np.r_[0.0, spectrogram.sum(0, dtype=np.float64)])
+    return int(np.argmax(loudness[n_frames:] - loudness[:-n_frames])), n_frames
+
+
+def song_files(paths: RunPaths, piece: BirdAge) -> dict[str, Any]:
+    """Picture and sound of each kind that there is, by kind."""
+    folder = paths.songs / piece[0] / piece[1]
+    return {
+        kind: (folder / f"{kind}.png", folder / f"{kind}.wav")
+        for kind in KINDS
+        if (folder / f"{kind}.png").exists()
+    }

@@ -1,0 +1,125 @@
+"""The plan before a study and the tables after it, as text."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_io.recordings import scan
+from data_io.store import read_table
+from study.config import StudyConfig
+from study.console import WIDTH, Console
+from study.paths import ROOT, RunPaths, default_tracking_uri
+from study.report import ranked
+
+MAX_TRIALS = 8
+MAX_ROWS = 40
+
+
+def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: Console) -> None:
+    """Say what will be done and where results go."""
+    simulation, search, hmm = config.data.simulation, config.search, config.hmm
+    if config.data.dir is None:
+        n = simulation.n_birds * len(simulation.ages_dph)
+        source = f"{simulation.n_birds} simulated birds at {len(simulation.ages_dph)} ages"
+    else:
+        found = scan(Path(config.data.dir))
+        n = len({(r.bird, r.age) for r in found if r.is_used})
+        source = f"{len(found)} recordings of {n} birds and ages in {config.data.dir}"
+    n_fits = n * len(hmm.n_states) * hmm.n_restarts
+    c.line(f"Study     {config.name}, seed {config.seed}")
+    c.line(f"Data      {source}")
+    c.line(f"Trials    {search.n_trials} of {config.mdgan.n_snippets:,} snippets each, over")
+    if not search.space:
+        c.line("            nothing: every parameter is fixed")
+    for name, entry in search.space.items():
+        c.line(f"            {name}: {entry.describe()} ({entry.role})")
+    c.line(f"          ranked by {search.objective} on held-out recordings")
+    c.line(
+        f"HMMs      at most {n_fits:,} fits: {n} birds and ages x {len(hmm.n_states)} numbers of "
+        f"states x {hmm.n_restarts} restarts"
+    )
+    c.line(f"Ray       {address or 'on this machine'}")
+    c.line(f"MLflow    {uri}")
+    c.line(f"Results   {out}")
+    c.line()
+
+
+def show_config(config: StudyConfig, c: Console) -> None:
+    """The resolved configuration as YAML, which --config would take."""
+    c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())
+
+
+def show_result(config: StudyConfig, paths: RunPaths, uri: str, c: Console) -> None:
+    """Best trials, selected numbers of states, and where to look."""
+    c.line()
+    _trials_table(config, read_table(paths.trials).to_pylist(), c)
+    c.line()
+    _states_table(read_table(paths.hmm_selected).to_pylist(), c)
+    c.line()
+    c.line(f"Report    {paths.report}")
+    if uri == default_tracking_uri():
+        c.line(f"Compare   {ROOT / 'mlflow' / 'serve.sh'}, then http://127.0.0.1:5000")
+    elif uri.startswith("http"):
+        c.line(f"Compare   {uri}")
+    else:
+        c.line(f"Compare   mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000")
+
+
+def _trials_table(config: StudyConfig, trials: list[dict[str, Any]], c: Console) -> None:
+    rows = ranked(trials, config.search.objective)
+    header = ["trial", "status", "latent", "recon", "lat.reg", "lr", "norm", "obj.", "L1",
+              "L1/PCA", "Frechet"]  # fmt: skip
+    keys = ["status", "latent_dim", "lambda_recon", "lambda_latent", "lr", "normalisation",
+            "objective", "valid/recon_l1", "valid/recon_l1_vs_pca",
+            "valid/frechet_sample"]  # fmt: skip
+    c.line(
+        "Trials, best first (obj.: the objective; recon, lat.reg: weights; L1, Frechet: held out)"
+    )
+    names = [row["trial_id"] + (" *" if row["is_best"] else "") for row in rows]
+    table = [[name, *(row.get(key) for key in keys)] for name, row in zip(names, rows, strict=True)]
+    for line in table:
+        line[header.index("lr")] = f"{line[header.index('lr')]:.1e}"
+    c.table(header, [[_short(value) for value in row] for row in table[:MAX_TRIALS]])
+    if len(rows) > MAX_TRIALS:
+        c.line(f"... and {len(rows) - MAX_TRIALS} more in trials.parquet")
+    for row in rows:
+        if row["status"] in ("failed", "collapsed"):
+            c.line(f"{row['trial_id']} {row['status']}: {row['reason']}")
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def _states_table(selected: list[dict[str, Any]], c: Console) -> None:
+    c.line("Number of states with the lowest BIC (a state is a kind of snippet, not a syllable)")
+    if len(selected) > MAX_ROWS:
+        for bird in dict.fromkeys(row["bird"] for row in selected):
+            ages = [
+                f"{r['age']}:{r['n_states'] or '-'}{'!' if r['edge'] else ''}"
+                for r in selected
+                if r["bird"] == bird
+            ]
+            c.line(textwrap.fill(f"{bird}  {' '.join(ages)}", WIDTH, subsequent_indent="    "))
+        c.line(
+            "age:states; ! lowest BIC at the edge of the grid, - no model: see hmm_selected.parquet"
+        )
+        return
+    header = ["bird", "age", "states", "runner-up", "BIC above", "snippets", "remark"]
+    rows = [
+        [r["bird"], r["age"], r["n_states"], r["runner_up_n_states"],
+         _short(r["runner_up_bic_distance"]), r["n_observations"], _remark(r)]
+        for r in selected
+    ]  # fmt: skip
+    c.table(header, rows)
+    for row in selected:
+        if row["n_states"] is None:
+            c.line(f"{row['bird']} {row['age']}: {row['reason']}")
+
+
+def _remark(row: dict[str, Any]) -> str:
+    if row["edge"]:
+        return f"at the {row['edge_side']} tried"
+    return "" if row["n_states"] else "no model, see below"
