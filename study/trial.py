@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,6 @@ def trial_params(base: MdganParams, config: dict[str, Any]) -> MdganParams:
     return dataclasses.replace(base, **{k: v for k, v in config.items() if k in names})
 
 
-def build(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
-    """A new training of this shape."""
-    return Mdgan(params, data.pool.n_frames, seed, device)
-
-
 def sample_batch(pool: FramePool, n: int, rng: torch.Generator) -> torch.Tensor:
     """Random snippets [n, 1, n_freq, n_frames] of training recordings."""
     choice = torch.randint(len(pool.starts), (n,), generator=rng).numpy()
@@ -76,41 +72,63 @@ def run_trial(
     """
     torch.set_num_threads(n_threads)
     params = trial_params(base, config)
-    model = build(params, data, seed, "cuda" if use_gpu else "cpu")
-    checkpoint = tune.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            load_training(model, Path(folder))
-    valid = torch.tensor(data.valid)
-    started, seen_before = time.monotonic(), model.snippets_seen
-    last_report = 0
+    last_report, snippets_seen = 0, 0
 
-    def report(progress: Progress) -> None:
-        nonlocal last_report
-        last_report = progress.report
-        rate = (progress.snippets_seen - seen_before) / (time.monotonic() - started)
-        metrics = {**progress.metrics, "time/snippets_per_s": rate}
+    def report(progress: Progress, model: Mdgan, snippets_per_s: float) -> None:
+        nonlocal last_report, snippets_seen
+        last_report, snippets_seen = progress.report, progress.snippets_seen
+        position = {"report": last_report, "snippets_seen": snippets_seen, "reason": ""}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             save_training(model, folder)
-            facts = {"snippets_seen": progress.snippets_seen, "params": dataclasses.asdict(params)}
+            facts = {"snippets_seen": snippets_seen, "params": dataclasses.asdict(params)}
             save_decoder(model, folder, facts)
             tune.report(
-                {
-                    **metrics,
-                    "report": progress.report,
-                    "snippets_seen": progress.snippets_seen,
-                    "reason": "",
-                },
+                {**progress.metrics, "time/snippets_per_s": snippets_per_s, **position},
                 checkpoint=tune.Checkpoint.from_directory(folder),
             )
 
-    def metrics_of(model: Mdgan) -> dict[str, float]:
-        return evaluate(model, data.reference, valid, seed)
-
     try:
-        train(model, lambda n, rng: sample_batch(data.pool, n, rng), metrics_of, report)
+        model = Mdgan(params, data.pool.n_frames, seed, _device(use_gpu))
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as folder:
+                load_training(model, Path(folder))
+            snippets_seen = model.snippets_seen
+            last_report = snippets_seen // params.report_every
+        _train(model, data, seed, report)
     except TrainingFailedError as error:
         # A number that samplers can use, and that no sound trial comes near.
-        failed = {objective: COLLAPSED_OBJECTIVE, "report": last_report + 1}
-        tune.report({**failed, "snippets_seen": model.snippets_seen, "reason": str(error)})
+        position = {"report": last_report + 1, "snippets_seen": snippets_seen}
+        tune.report({objective: COLLAPSED_OBJECTIVE, **position, "reason": str(error)})
+
+
+def _train(
+    model: Mdgan,
+    data: TrialData,
+    seed: int,
+    report: Callable[[Progress, Mdgan, float], None],
+) -> None:
+    """Train to the end of the budget, with evaluation on the held-out snippets of the study."""
+    valid = torch.tensor(data.valid)  # a copy: Ray's memory is read-only
+    started, seen_before = time.monotonic(), model.snippets_seen
+
+    def on_progress(progress: Progress) -> None:
+        seconds = time.monotonic() - started
+        report(progress, model, (progress.snippets_seen - seen_before) / seconds)
+
+    train(
+        model,
+        lambda n, rng: sample_batch(data.pool, n, rng),
+        lambda trained: evaluate(trained, data.reference, valid, seed),
+        on_progress,
+    )
+
+
+def _device(use_gpu: bool) -> str:
+    if use_gpu and not torch.cuda.is_available():
+        raise TrainingFailedError(
+            f"Ray gave this trial a GPU, but torch {torch.__version__} finds none: install a build "
+            "of torch for GPUs, or set resources.gpus_per_trial=0."
+        )
+    return "cuda" if use_gpu else "cpu"

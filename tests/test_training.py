@@ -110,6 +110,10 @@ def test_a_phase_moves_only_its_owners(phase, normalisation):
     before = parameters(model)
     run_phase(model, phase, DATA[:4])
     assert moved(model, before) == OWNERS[phase]
+    with_gradients = {
+        name for name, net in model.nets.items() for p in net.parameters() if p.grad is not None
+    }
+    assert with_gradients == OWNERS[phase]
 
 
 def with_live_units(normalisation):

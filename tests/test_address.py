@@ -1,0 +1,32 @@
+"""A study on a Ray cluster that runs already, here with a GPU that is declared but not there."""
+
+import pytest
+from ray.cluster_utils import Cluster
+from test_study import rows, run
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def address():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_more_gpus_than_a_node_has_are_refused(address, tmp_path):
+    done = run(tmp_path, tmp_path / "run", "--address", address, "resources.gpus_per_trial=2")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "resources.gpus_per_trial is 2" in done.stderr
+    assert "has more than 1 GPUs (1 nodes)" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_that_was_given_a_gpu_says_when_torch_finds_none(address, tmp_path):
+    # Two trials share the GPU and are scheduled on it; then torch, built for CPUs, is named.
+    done = run(tmp_path, tmp_path / "run", "--address", address, "resources.gpus_per_trial=0.5")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "None of 3 trials gave a decoder" in done.stderr
+    trials = rows(tmp_path / "run" / "trials.parquet")
+    assert [t["status"] for t in trials] == ["failed"] * 3
+    assert all("torch 2.13.0" in t["reason"] and "finds none" in t["reason"] for t in trials)
