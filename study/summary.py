@@ -51,7 +51,9 @@ def show_config(config: StudyConfig, c: Console) -> None:
     c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())
 
 
-def show_result(config: StudyConfig, paths: RunPaths, uri: str, c: Console) -> None:
+def show_result(
+    config: StudyConfig, paths: RunPaths, uri: str, experiment_id: str, c: Console
+) -> None:
     """Best trials, selected numbers of states, and where to look."""
     c.line()
     _trials_table(config, read_table(paths.trials).to_pylist(), c)
@@ -59,12 +61,14 @@ def show_result(config: StudyConfig, paths: RunPaths, uri: str, c: Console) -> N
     _states_table(read_table(paths.hmm_selected).to_pylist(), c)
     c.line()
     c.line(f"Report    {paths.report}")
-    if uri == default_tracking_uri():
-        c.line(f"Compare   {ROOT / 'mlflow' / 'serve.sh'}, then http://127.0.0.1:5000")
-    elif uri.startswith("http"):
-        c.line(f"Compare   {uri}")
-    else:
-        c.line(f"Compare   mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000")
+    page = f"/#/experiments/{experiment_id}/runs"
+    if uri.startswith("http"):
+        c.line(f"Compare   {uri}{page}")
+        return
+    serve = ROOT / "mlflow" / "serve.sh"
+    command = serve if uri == default_tracking_uri() else f"mlflow ui --backend-store-uri {uri}"
+    c.line(f"Compare   start {command}")
+    c.line(f"          then open http://127.0.0.1:5000{page}")
 
 
 def _trials_table(config: StudyConfig, trials: list[dict[str, Any]], c: Console) -> None:

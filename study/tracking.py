@@ -94,9 +94,7 @@ class Tracker:
             # current folder.
             is_file = self.uri.startswith("sqlite:///")
             location = artifact_location(self.uri, name) if is_file else None
-            # The tag opens the page on runs and charts, not on that for language models.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(self._client.create_experiment(name, location, kind))
+            return str(self._client.create_experiment(name, artifact_location=location))
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"The MLflow experiment {name!r} was deleted. Restore it with `mlflow experiments "

@@ -129,7 +129,11 @@ class TrialWatcher(Callback):
         rows = {}
         for report, result in sorted(state.reports.items()):
             if report > state.n_logged and (last is None or report <= last):
-                rows[result["snippets_seen"]] = counted(result)
+                row = counted(result)
+                if row.get("valid/collapsed"):
+                    # The penalty stands for no measurement, and would hide all others in a chart.
+                    row.pop("valid/objective")
+                rows[result["snippets_seen"]] = row
                 state.n_logged = report
         if rows:
             self.tracker.log_metrics(state.run_id, rows)
