@@ -15,7 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 import torch
 
 from models import losses
-from models.training import Losses, Mdgan, MdganParams
+from models.mdgan import Losses, Mdgan, MdganParams
 
 
 class WrittenOut(Mdgan):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.mdgan import Mdgan
 from models.networks import Encoder, Generator, NetworkShape
-from models.training import Mdgan
 
 FORMAT_VERSION = 1
 

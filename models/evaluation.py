@@ -19,7 +19,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional
 
-from models.training import Mdgan, TrainingFailedError
+from models.mdgan import Mdgan
+from models.training import TrainingFailedError
 
 Array = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
-"""Loss terms of the MDGAN, one pure function per term; weights are applied in models.training.
+"""Loss terms of the MDGAN, one pure function per term; weights are applied in models.mdgan.
 
 Source: Che et al. 2016, Mode Regularized GANs, arXiv 1612.02136, section 3.3 (manifold and
-diffusion steps), with the additions that training.py names.
+diffusion steps), with the additions that mdgan.py names.
 """
 
 from typing import Literal, get_args

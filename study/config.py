@@ -16,8 +16,8 @@ from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
 from models.evaluation import OBJECTIVES
 from models.hmm import HmmParams
+from models.mdgan import MdganParams
 from models.networks import NetworkShape
-from models.training import MdganParams
 from study.search_space import DEFAULT_SPACE, SpaceEntry, check_space
 
 

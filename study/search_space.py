@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import optuna
 
+from models.mdgan import MdganParams
 from models.networks import NetworkShape
-from models.training import MdganParams
 
 Role = Literal["scientific", "nuisance"]
 # What a training may be searched over; the others are the budget, or compare unlike with unlike.

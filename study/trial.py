@@ -15,7 +15,8 @@ from ray import tune
 from data_io.snippets import FramePool
 from models.checkpoints import load_training, save_decoder, save_training
 from models.evaluation import COLLAPSED_OBJECTIVE, Reference, evaluate
-from models.training import Mdgan, MdganParams, Progress, TrainingFailedError, train
+from models.mdgan import Mdgan, MdganParams
+from models.training import Progress, TrainingFailedError, train
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from models.training import MdganParams
+from models.mdgan import MdganParams
 from study.config_file import PRESETS, ConfigError, load_config
 from study.search_space import DEFAULT_SPACE, SpaceEntry, check_space
 from study.trial import trial_params

@@ -18,8 +18,8 @@ from models.checkpoints import (
     save_training,
 )
 from models.encoding import cut_snippets, decode_latents, encode_spectrogram
+from models.mdgan import Mdgan, MdganParams
 from models.networks import Encoder, Generator, NetworkShape, Normalisation
-from models.training import Mdgan, MdganParams
 
 NORMALISATIONS = get_args(Normalisation)
 LENGTHS = [1, 7, 8, 9, 15, 16, 17, 1000]

@@ -19,7 +19,8 @@ from models.evaluation import (
     frechet_distance,
     objective,
 )
-from models.training import Mdgan, MdganParams, TrainingFailedError, train
+from models.mdgan import Mdgan, MdganParams
+from models.training import TrainingFailedError, train
 
 PARAMS = MdganParams(latent_dim=3, width=2, disc_width=2, batch_size=8, n_snippets=16, n_reports=2)
 

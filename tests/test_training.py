@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from models import losses
 from models.checkpoints import load_training, save_training
+from models.mdgan import Mdgan, MdganParams, learning_rate
 from models.networks import Normalisation
-from models.training import Mdgan, MdganParams, TrainingFailedError, learning_rate, train
+from models.training import TrainingFailedError, train
 
 NORMALISATIONS = get_args(Normalisation)
 TINY = MdganParams(
