@@ -102,7 +102,7 @@ def run_study(config: StudyConfig, where: Where, console: Console) -> None:
                 _run_stages(study)
             finally:
                 _write_study_json(study)
-        show_result(config, paths, tracker.uri, tracker.experiment_id, console)
+        show_result(paths, tracker.uri, tracker.experiment_id, console)
 
 
 def _run_stages(study: Study) -> None:

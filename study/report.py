@@ -34,7 +34,7 @@ def write_report(
     config: StudyConfig, recordings: list[Recording], paths: RunPaths, lineage: dict[str, str]
 ) -> None:
     """Write report.html from the tables, models and songs of the run folder."""
-    trials = ranked(read_table(paths.trials).to_pylist(), config.search.objective)
+    trials = ranked(read_table(paths.trials).to_pylist())
     reports = read_table(paths.trial_reports).to_pylist()
     grid = read_table(paths.hmm_grid).to_pylist()
     selected = read_table(paths.hmm_selected).to_pylist()
@@ -81,12 +81,12 @@ def write_report(
         temporary.write_text(page, "utf-8")
 
 
-def ranked(trials: Sequence[Row], objective: str) -> list[Row]:
+def ranked(trials: Sequence[Row]) -> list[Row]:
     """Completed trials first, by objective; then the others by number."""
 
     def key(row: Row) -> tuple[bool, float, int]:
         is_completed = row["status"] == "completed"
-        return (not is_completed, row[objective] if is_completed else 0.0, row["number"])
+        return (not is_completed, row["objective"] if is_completed else 0.0, row["number"])
 
     return sorted(trials, key=key)
 

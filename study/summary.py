@@ -51,12 +51,10 @@ def show_config(config: StudyConfig, c: Console) -> None:
     c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())
 
 
-def show_result(
-    config: StudyConfig, paths: RunPaths, uri: str, experiment_id: str, c: Console
-) -> None:
+def show_result(paths: RunPaths, uri: str, experiment_id: str, c: Console) -> None:
     """Best trials, selected numbers of states, and where to look."""
     c.line()
-    _trials_table(config, read_table(paths.trials).to_pylist(), c)
+    _trials_table(read_table(paths.trials).to_pylist(), c)
     c.line()
     _states_table(read_table(paths.hmm_selected).to_pylist(), c)
     c.line()
@@ -71,8 +69,8 @@ def show_result(
     c.line(f"          then open http://127.0.0.1:5000{page}")
 
 
-def _trials_table(config: StudyConfig, trials: list[dict[str, Any]], c: Console) -> None:
-    rows = ranked(trials, config.search.objective)
+def _trials_table(trials: list[dict[str, Any]], c: Console) -> None:
+    rows = ranked(trials)
     header = ["trial", "status", "latent", "recon", "lat.reg", "lr", "norm", "obj.", "L1",
               "L1/PCA", "Frechet"]  # fmt: skip
     keys = ["status", "latent_dim", "lambda_recon", "lambda_latent", "lr", "normalisation",

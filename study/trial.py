@@ -18,6 +18,10 @@ from models.evaluation import COLLAPSED_OBJECTIVE, Reference, evaluate
 from models.mdgan import Mdgan, MdganParams
 from models.training import Progress, TrainingFailedError, train
 
+# What Tune ranks trials by: the study's objective, or a number worse than any where the decoder has
+# collapsed, whichever metric the objective is.
+RANKED_BY = "objective"
+
 
 @dataclass(frozen=True)
 class TrialData:
@@ -79,13 +83,20 @@ def run_trial(
         nonlocal last_report, snippets_seen
         last_report, snippets_seen = progress.report, progress.snippets_seen
         position = {"report": last_report, "snippets_seen": snippets_seen, "reason": ""}
+        metrics = progress.metrics
+        ranked_by = COLLAPSED_OBJECTIVE if metrics["valid/collapsed"] else metrics[objective]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             save_training(model, folder)
             facts = {"snippets_seen": snippets_seen, "params": dataclasses.asdict(params)}
             save_decoder(model, folder, facts)
             tune.report(
-                {**progress.metrics, "time/snippets_per_s": snippets_per_s, **position},
+                {
+                    **metrics,
+                    "time/snippets_per_s": snippets_per_s,
+                    RANKED_BY: ranked_by,
+                    **position,
+                },
                 checkpoint=tune.Checkpoint.from_directory(folder),
             )
 
@@ -101,7 +112,7 @@ def run_trial(
     except TrainingFailedError as error:
         # A number that samplers can use, and that no sound trial comes near.
         position = {"report": last_report + 1, "snippets_seen": snippets_seen}
-        tune.report({objective: COLLAPSED_OBJECTIVE, **position, "reason": str(error)})
+        tune.report({RANKED_BY: COLLAPSED_OBJECTIVE, **position, "reason": str(error)})
 
 
 def _train(

@@ -26,7 +26,7 @@ from study.console import Console
 from study.early_stopping import OrderedASHA, Rungs, rung_reports
 from study.paths import RunPaths
 from study.tracking import RunIdentity, Tracker
-from study.trial import TrialData, run_trial, trial_name, trial_params
+from study.trial import RANKED_BY, TrialData, run_trial, trial_name, trial_params
 
 COUNTED_IN_RESULTS = ("train/", "valid/", "time/")
 
@@ -46,7 +46,7 @@ class StudySearch(OptunaSearch):
         sampler = optuna.samplers.TPESampler(
             seed=config.seed, n_startup_trials=n_startup, constant_liar=True
         )
-        super().__init__(space, config.search.objective, "min", sampler=sampler,
+        super().__init__(space, RANKED_BY, "min", sampler=sampler,
                          study_name=study_name)  # fmt: skip
         self._n_suggested = 0
 
@@ -120,7 +120,7 @@ class TrialWatcher(Callback):
         self.console.progress(
             f"{self._n_ended} of {self.config.search.n_trials} trials done; "
             f"{trial_name(state.number)} report {result['report']}/{n_reports}, objective "
-            f"{result[self.config.search.objective]:.3f}; {done} reports so far"
+            f"{result[RANKED_BY]:.3f}; {done} reports so far"
         )
 
     def log_what_counts(self, state: TrialState) -> None:
@@ -187,7 +187,7 @@ def run_search(
             state.checkpoint = Path(result.checkpoint.path) if result.checkpoint else None
     states = [watcher.trials[number] for number in sorted(watcher.trials)]
     rows = [_row(state, config, rungs) for state in states]
-    best = _choose_best(rows, search.objective)
+    best = _choose_best(rows)
     for state, row in zip(states, rows, strict=True):
         row["is_best"] = row is best
         watcher.log_what_counts(state)
@@ -233,7 +233,7 @@ def _tuner(
             num_samples=config.search.n_trials,
             max_concurrent_trials=resources.max_concurrent_trials,
             search_alg=StudySearch(config, study_name=f"{config.name}-{config.sha256[:12]}"),
-            scheduler=OrderedASHA(config.search.objective, rungs, config.mdgan.n_reports),
+            scheduler=OrderedASHA(RANKED_BY, rungs, config.mdgan.n_reports),
             reuse_actors=True,
             trial_name_creator=_tune_trial_name,
             trial_dirname_creator=_tune_trial_name,
@@ -282,7 +282,7 @@ def _row(state: TrialState, config: StudyConfig, rungs: Rungs) -> dict[str, Any]
         "seed": config.seed,
         "reports": count[-1] if count else 0,
         "snippets_seen": result.get("snippets_seen", 0),
-        "objective": result.get(config.search.objective),
+        "objective": result.get(RANKED_BY),
         **counted(result),
         "mlflow_run_id": state.run_id,
     }
@@ -294,13 +294,13 @@ def _shown(config: StudyConfig) -> list[str]:
     return always + [name for name in config.search.space if name not in always]
 
 
-def _choose_best(rows: list[dict[str, Any]], objective: str) -> dict[str, Any] | None:
+def _choose_best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The completed trial with the lowest objective; the lower number where two are equal.
 
     Trials that were stopped early, collapsed or failed are never best.
     """
     completed = [row for row in rows if row["status"] == "completed"]
-    return min(completed, key=lambda row: (row[objective], row["number"]), default=None)
+    return min(completed, key=lambda row: (row["objective"], row["number"]), default=None)
 
 
 def _keep_best(state: TrialState, row: dict[str, Any], paths: RunPaths) -> None:

@@ -111,7 +111,9 @@ def test_the_same_seed_gives_the_same_reference_and_another_seed_another(referen
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
     assert fit_reference(TRAIN, VALID, seed=0).sha256 == reference.sha256
-    assert fit_reference(TRAIN, VALID, seed=1).sha256 != reference.sha256
+    other = fit_reference(TRAIN, VALID, seed=1)
+    assert other.sha256 != reference.sha256
+    assert not np.array_equal(other.conv_kernels_1, reference.conv_kernels_1)
     assert fit_reference(TRAIN, VALID[:-1], seed=0).sha256 != reference.sha256
 
 
@@ -168,6 +170,18 @@ def test_held_out_snippets_themselves_have_distance_0(reference):
 def test_a_decoder_of_the_mean_snippet_has_distance_1(reference):
     mean = VALID.mean(0, keepdim=True).expand(len(VALID), -1, -1, -1)
     assert reference.frechet(mean) == pytest.approx(1, abs=0.1)
+
+
+def test_both_kinds_of_features_count_alike_each_by_its_own_spread(reference):
+    real, other = reference.features(VALID), reference.features(TRAIN)
+    parts = []
+    for part in (slice(None, N_PCA_FEATURES), slice(N_PCA_FEATURES, None)):
+        covs = [np.cov(f[:, part].T) for f in (other, real)]
+        means = [f[:, part].mean(0) for f in (other, real)]
+        d = frechet_distance(means[0], covs[0], means[1], covs[1])
+        parts.append(d / np.trace(covs[1]))
+    assert parts[0] != pytest.approx(parts[1], rel=0.1)
+    assert reference.frechet(TRAIN) == pytest.approx(np.mean(parts), rel=1e-9)
 
 
 def test_the_further_from_song_the_greater_the_distance(reference):

@@ -191,6 +191,17 @@ def test_a_fit_finds_the_planted_parameters(kind):
     np.testing.assert_allclose(model.covars_, np.tile(np.eye(2), (3, 1, 1)), atol=0.25)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_em_starts_from_k_means_with_the_spread_within_clusters(kind):
+    X = np.concatenate(PLANTED)
+    params = dataclasses.replace(LOOSE, covariance_type=kind)
+    model = hmm._started_hmm(X, 3, 0, params, "scaling")
+    order = np.argsort(model.means_ @ [1, 2])
+    np.testing.assert_allclose(model.means_[order], [[0, 0], [6, 0], [0, 6]], atol=0.4)
+    np.testing.assert_allclose(model.covars_, np.tile(np.eye(2), (3, 1, 1)), atol=0.2)
+    assert (X.var(0) > 5).all()
+
+
 def test_iterations_that_are_used_up_are_no_convergence():
     rng = np.random.default_rng(0)
     sequences = [rng.standard_normal((100, 3)) for _ in range(3)]
@@ -334,6 +345,23 @@ def test_a_state_that_dies_is_a_failed_fit(monkeypatch):
         found = fit(PLANTED, 3, covariance_type=kind)
         assert (found.status, found.model) == ("failed", None), kind
         assert found.reason
+
+
+def test_a_log_likelihood_that_is_no_number_is_a_failed_fit(monkeypatch):
+    monkeypatch.setattr(GaussianHMM, "score", lambda *_: math.nan)
+    found = fit(PLANTED, 3)
+    assert (found.status, found.reason, found.model) == ("failed", "log-likelihood is nan", None)
+    assert found.n_iter > 1
+
+
+@pytest.mark.parametrize("error", [ValueError, np.linalg.LinAlgError])
+def test_an_error_of_hmmlearn_is_a_failed_fit(monkeypatch, error):
+    def fail(*_):
+        raise error("eigenvalues did not converge")
+
+    monkeypatch.setattr(GaussianHMM, "fit", fail)
+    found = fit(PLANTED, 3)
+    assert (found.status, found.reason) == ("failed", "eigenvalues did not converge")
 
 
 # Selection

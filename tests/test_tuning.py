@@ -1,9 +1,14 @@
 """The search without Ray: suggestions, failures, and which trial is best."""
 
+import numpy as np
 import optuna
 
+from data_io.snippets import FramePool
+from models.mdgan import MdganParams
+from study import trial
 from study.config_file import load_config
 from study.early_stopping import Rungs
+from study.trial import TrialData, run_trial
 from study.tuning import StudySearch, TrialState, _choose_best, _row
 
 
@@ -18,6 +23,7 @@ def suggestions(config, n=5):
 
 def report(objective, **others):
     metrics = {"valid/objective": objective, "valid/collapsed": 0.0, "valid/spread": 0.5}
+    metrics["objective"] = objective
     return {**metrics, "snippets_seen": 100, "reason": "", **others}
 
 
@@ -63,8 +69,8 @@ def test_a_failed_training_is_a_failure_to_optuna():
     search = StudySearch(load(), "test")
     for i in range(2):
         search.suggest(str(i))
-    search.on_trial_complete("0", {"valid/objective": 1000.0, "reason": "it diverged"})
-    search.on_trial_complete("1", {"valid/objective": 1.5, "reason": ""})
+    search.on_trial_complete("0", {"objective": 1000.0, "reason": "it diverged"})
+    search.on_trial_complete("1", {"objective": 1.5, "reason": ""})
     states = [trial.state for trial in search._ot_study.trials]
     assert states == [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.COMPLETE]
     assert search._ot_study.best_value == 1.5
@@ -90,11 +96,40 @@ def test_the_row_of_a_stopped_trial_holds_the_numbers_of_its_rung():
 
 def test_only_completed_trials_can_be_best():
     rows = [
-        {"number": i, "status": status, "valid/objective": value}
+        {"number": i, "status": status, "objective": value}
         for i, (status, value) in enumerate(
             [("stopped", 0.1), ("failed", 0.2), ("collapsed", 0.3), ("completed", 2.0),
              ("completed", 1.0), ("completed", 1.0)]
         )
     ]  # fmt: skip
-    assert _choose_best(rows, "valid/objective")["number"] == 4
-    assert _choose_best(rows[:3], "valid/objective") is None
+    assert _choose_best(rows)["number"] == 4
+    assert _choose_best(rows[:3]) is None
+
+
+def test_a_collapsed_decoder_is_ranked_last_whatever_the_objective(monkeypatch):
+    reported = []
+    monkeypatch.setattr(trial.tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(trial.tune, "report", lambda metrics, **_: reported.append(metrics))
+    metrics = {"valid/collapsed": 1.0, "valid/recon_l1": 0.1, "valid/objective": 1000.0}
+    monkeypatch.setattr(trial, "evaluate", lambda *_: dict(metrics))
+    pool = FramePool(np.random.default_rng(0).random((64, 129), "f4"), np.arange(40), 16)
+    data = TrialData(pool, np.zeros((2, 1, 129, 16), "f4"), None)
+    base = MdganParams(width=2, disc_width=2, n_snippets=32, n_reports=1, batch_size=16)
+    run_trial({"trial_number": 0, "latent_dim": 2}, data, base, 0, 1, False, "valid/recon_l1")
+    assert [r["objective"] for r in reported] == [1000.0]
+    assert reported[0]["valid/recon_l1"] == 0.1  # what was measured stays
+    metrics["valid/collapsed"] = 0.0
+    run_trial({"trial_number": 0, "latent_dim": 2}, data, base, 0, 1, False, "valid/recon_l1")
+    assert reported[1]["objective"] == 0.1
+
+
+def test_a_training_that_diverges_is_reported_with_its_reason(monkeypatch):
+    reported = []
+    monkeypatch.setattr(trial.tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(trial.tune, "report", lambda metrics, **_: reported.append(metrics))
+    pool = FramePool(np.full((64, 129), np.nan, "f4"), np.arange(40), 16)
+    data = TrialData(pool, np.zeros((2, 1, 129, 16), "f4"), None)
+    base = MdganParams(width=2, disc_width=2, n_snippets=32, n_reports=1, batch_size=16)
+    run_trial({"trial_number": 0}, data, base, 0, 1, False, "valid/objective")
+    assert reported[0]["objective"] == 1000.0
+    assert "training has diverged" in reported[0]["reason"]
