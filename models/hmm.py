@@ -1,7 +1,7 @@
 """The item sequence model: Gaussian HMMs of latents, and the number of states by BIC.
 
-Sources: Rabiner 1989 for EM; Schwarz 1978 for BIC. The models are hmmlearn's. A state is not a
-syllable: it is a kind of snippet.
+Sources: Rabiner 1989 for EM; Schwarz 1978 for BIC. The models are hmmlearn's, their EM that of
+gaussian_hmm.py. A state is not a syllable: it is a kind of snippet.
 """
 
 import math
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from hmmlearn.hmm import GaussianHMM
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+
+from models.gaussian_hmm import GaussianHMM
 
 Array = NDArray[np.float64]
 CovarianceType = Literal["spherical", "diag", "tied", "full"]
@@ -215,30 +216,13 @@ def fit_hmm(
 def _em(
     X: Array, lengths: list[int], n_states: int, seed: int, params: HmmParams
 ) -> tuple[GaussianHMM, float]:
-    """Run EM from a k-means start, with scaling; with logarithms where scaling underflows.
-
-    Returns:
-        The model and its log-likelihood.
-    """
-    try:
-        return _em_with("scaling", X, lengths, n_states, seed, params)
-    except ValueError as error:
-        if "underflow" not in str(error):
-            raise
-        return _em_with("log", X, lengths, n_states, seed, params)
-
-
-def _em_with(
-    implementation: str, X: Array, lengths: list[int], n_states: int, seed: int, params: HmmParams
-) -> tuple[GaussianHMM, float]:
-    model = _started_hmm(X, n_states, seed, params, implementation).fit(X, lengths)
+    """Run EM from a k-means start; give the model and its log-likelihood."""
+    model = _started_hmm(X, n_states, seed, params).fit(X, lengths)
     model.covars_ = covariances(model)  # EM leaves spherical ones in a shape that sample() misreads
     return model, float(model.score(X, lengths))
 
 
-def _started_hmm(
-    X: Array, n_states: int, seed: int, params: HmmParams, implementation: str
-) -> GaussianHMM:
+def _started_hmm(X: Array, n_states: int, seed: int, params: HmmParams) -> GaussianHMM:
     latent_dim = X.shape[1]
     kind = params.covariance_type
     with warnings.catch_warnings():
@@ -258,7 +242,6 @@ def _started_hmm(
         tol=params.tol * len(X),  # hmmlearn's is absolute
         random_state=seed,
         init_params="",
-        implementation=implementation,
     )
     model.n_features = latent_dim
     model.startprob_ = np.full(n_states, 1 / n_states)

@@ -195,7 +195,7 @@ def test_a_fit_finds_the_planted_parameters(kind):
 def test_em_starts_from_k_means_with_the_spread_within_clusters(kind):
     X = np.concatenate(PLANTED)
     params = dataclasses.replace(LOOSE, covariance_type=kind)
-    model = hmm._started_hmm(X, 3, 0, params, "scaling")
+    model = hmm._started_hmm(X, 3, 0, params)
     order = np.argsort(model.means_ @ [1, 2])
     np.testing.assert_allclose(model.means_[order], [[0, 0], [6, 0], [0, 6]], atol=0.4)
     np.testing.assert_allclose(model.covars_, np.tile(np.eye(2), (3, 1, 1)), atol=0.2)
@@ -318,17 +318,17 @@ def test_odd_data_are_fitted_without_a_nan(case, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_underflow_falls_back_to_logarithms(kind):
+def test_an_outlier_that_underflows_is_fitted(kind):
     found = fit([with_outlier(1e3)], 1, covariance_type=kind)
-    assert (found.status, found.model.implementation) == ("ok", "log")
-    assert fit([noise(300, 32)], 1, covariance_type=kind).model.implementation == "scaling"
+    assert found.status == "ok"
+    assert math.isfinite(found.bic)
 
 
-def test_underflow_after_the_last_iteration_falls_back_too():
+def test_an_outlier_that_underflows_after_the_last_iteration_is_scored():
     z = np.random.default_rng(0).standard_normal((5000, 2)) * [30, 1]
     z[0] = [0, 100]  # near enough for the round start, far from the fitted ellipse
     found = fit([z], 1, n_iter=1)
-    assert (found.status, found.model.implementation) == ("not_converged", "log")
+    assert found.status == "not_converged"
     assert math.isfinite(found.bic)
 
 
