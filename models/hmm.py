@@ -303,6 +303,9 @@ def sample_latents(
 def select_by_bic(fits: Sequence[HmmFit]) -> Selection | None:
     """The fit with the lowest BIC; None where no fit has a model.
 
+    Where two are equal, fewer states and then the lower restart win, so that the order of ``fits``
+    plays no part.
+
     Args:
         fits: of one bird and age, all fitted to the same snippets.
     """
@@ -310,11 +313,11 @@ def select_by_bic(fits: Sequence[HmmFit]) -> Selection | None:
     for fit in fits:
         if fit.status in ("ok", "not_converged"):
             known = best_of.get(fit.n_states)
-            if known is None or fit.bic < known.bic:
+            if known is None or (fit.bic, fit.restart) < (known.bic, known.restart):
                 best_of[fit.n_states] = fit
     if not best_of:
         return None
-    by_bic = sorted(best_of.values(), key=lambda fit: fit.bic)
+    by_bic = sorted(best_of.values(), key=lambda fit: (fit.bic, fit.n_states))
     best = by_bic[0]
     edge = ""
     if best.n_states == max(best_of):

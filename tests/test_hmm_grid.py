@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from models.hmm import HmmParams
-from study.hmm_grid import fit_cost, fit_seed, plan_batches
+from models.hmm import HmmFit, HmmParams, select_by_bic
+from study.hmm_grid import _without_beaten_models, fit_cost, fit_seed, plan_batches
 
 PARAMS = HmmParams(n_states=(5, 20, 100), n_restarts=3)
 SIZES = {("a", "45"): 300, ("a", "90"): 20_000, ("b", "45"): 2_000}
@@ -40,3 +40,17 @@ def test_seeds_differ_by_bird_age_states_and_restart_and_by_nothing_else():
     seeds = [fit_seed(*key) for key in keys]
     assert len(set(seeds)) == len(seeds)
     assert seeds == [fit_seed(*key) for key in keys]
+
+
+def test_equal_fits_keep_the_model_that_is_selected_in_whatever_order_they_arrive():
+    def fit(n_states, restart, bic):
+        return HmmFit(n_states, restart, "diag", -bic / 2, 1, 100, bic, bic, 5, True, "ok", "", 0.1,
+                      model=f"model {n_states}/{restart}")  # fmt: skip
+
+    fits = [fit(2, 0, 9.0), fit(3, 0, 5.0), fit(3, 1, 5.0), fit(4, 0, 5.0)]
+    for order in itertools.permutations(fits):
+        kept = []
+        for arrived in order:
+            kept = _without_beaten_models([*kept, arrived])
+        best = select_by_bic(sorted(kept, key=lambda f: (-f.n_states, -f.restart))).best
+        assert (best.n_states, best.restart, best.model) == (3, 0, "model 3/0")
