@@ -43,14 +43,15 @@ class GaussianHMM(hmm.GaussianHMM):
         """
         X = check_array(X)
         centre = np.median(X, axis=0)  # a mean would follow an outlier
-        self._packed: _Packed | None = _Packed(X - centre, lengths, self.covariance_type)
+        X = X - centre
+        self._packed: _Packed | None = _Packed(X, lengths, self.covariance_type)
         means_prior = self.means_prior
         self.means_prior = means_prior - centre
         if hasattr(self, "means_"):
             self.means_ = np.asarray(self.means_) - centre
         try:
             with threadpool_limits(1):
-                super().fit(X - centre, lengths)
+                super().fit(X, lengths)
         finally:
             self._packed = None
             self.means_prior = means_prior

@@ -49,14 +49,18 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(runtime_env=runtime_env, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ResourceError(
-            f"Ray at {address or 'this machine'} cannot be reached: {error}. Start the cluster "
-            "(ray up cluster.yaml), or leave out --address and RAY_ADDRESS to use this machine."
-        ) from error
+        raise _unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _unreachable(address: str | None, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"Ray at {address or 'this machine'} cannot be reached: {error}. Start the cluster "
+        "(ray up cluster.yaml), or leave out --address and RAY_ADDRESS to use this machine."
+    )
 
 
 def _check_reachable(address: str | None) -> None:
@@ -67,10 +71,7 @@ def _check_reachable(address: str | None) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
-        raise ResourceError(
-            f"Ray at {address} cannot be reached ({error}). Start the cluster (ray up "
-            "cluster.yaml), or leave out --address and RAY_ADDRESS to use this machine."
-        ) from error
+        raise _unreachable(address, error) from error
 
 
 def check_resources(config: StudyConfig, address: str | None) -> None:

@@ -121,9 +121,3 @@ def as_svg(figure: Figure) -> str:
     plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG; closes the figure."""
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -141,17 +141,20 @@ def _fit_batch(
             fit_hmm(sequences, k, restart, fit_seed(seed, batch.piece, k, restart), params)
             for k, restart in batch.fits
         ]
-    selection = select_by_bic(fits)
-    best = selection.best if selection else None
-    return [fit if fit is best else dataclasses.replace(fit, model=None) for fit in fits]
+    return _without_beaten_models(fits)
 
 
-def whitened(paths: RunPaths, piece: BirdAge) -> tuple[list[str], list[NDArray[np.float64]]]:
-    """Names of recordings and their whitened latents [n_snippets, latent_dim], in float64."""
+def read_whitening(paths: RunPaths) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation [latent_dim] that latents are whitened by."""
     facts = json.loads(paths.whitening.read_text("utf-8"))
-    mean, std = np.array(facts["mean"]), np.array(facts["std"])
+    return np.array(facts["mean"]), np.array(facts["std"])
+
+
+def whitened(paths: RunPaths, piece: BirdAge) -> list[NDArray[np.float64]]:
+    """Whitened latents [n_snippets, latent_dim] of every recording of a bird and age, float64."""
+    mean, std = read_whitening(paths)
     latents = read_latents(paths.latents, *piece)
-    return list(latents), [(z.astype(np.float64) - mean) / std for z in latents.values()]
+    return [(z.astype(np.float64) - mean) / std for z in latents.values()]
 
 
 def run_grid(
@@ -167,7 +170,7 @@ def run_grid(
     lengths, names = _lengths(paths, pieces)
     reasons = {piece: too_few(lengths[piece], params) for piece in pieces}
     sizes = {piece: sum(lengths[piece]) for piece in pieces if not reasons[piece]}
-    latent_dim = len(json.loads(paths.whitening.read_text("utf-8"))["mean"])
+    latent_dim = len(read_whitening(paths)[0])
     fits = _fit_all(plan_batches(sizes, latent_dim, params, n_cores()), config, paths, console)
     rows: list[dict[str, Any]] = []
     selected: list[dict[str, Any]] = []
@@ -214,7 +217,7 @@ def _fit_all(
 
     def submit(batch: Batch) -> ray.ObjectRef:
         if batch.piece not in stored:
-            stored[batch.piece] = ray.put(whitened(paths, batch.piece)[1])
+            stored[batch.piece] = ray.put(whitened(paths, batch.piece))
         return _fit_batch.remote(stored[batch.piece], batch, config.seed, config.hmm)
 
     def keep(batch: Batch, result: list[HmmFit]) -> None:
@@ -229,7 +232,7 @@ def _fit_all(
 
 
 def _without_beaten_models(fits: list[HmmFit]) -> list[HmmFit]:
-    """Keep one model per bird and age in memory: the one with the lowest BIC so far."""
+    """Fits of one bird and age, of which only that with the lowest BIC so far keeps its model."""
     selection = select_by_bic(fits)
     best = selection.best if selection else None
     return [fit if fit is best else dataclasses.replace(fit, model=None) for fit in fits]
@@ -285,15 +288,15 @@ def _save(
 ) -> None:
     best = selection.best
     assert best.model is not None  # the best fit keeps its model
-    facts = json.loads(paths.whitening.read_text("utf-8"))
+    mean, std = read_whitening(paths)
     model = SongModel(
         best.model.startprob_,
         best.model.transmat_,
         best.model.means_,
         covariances(best.model),
         best.covariance_type,
-        np.array(facts["mean"]),
-        np.array(facts["std"]),
+        mean,
+        std,
     )
     row = _grid_row(piece, best)
     row.pop("covariance_type")

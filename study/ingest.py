@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 
 from data_io.atomic import atomic_dir
-from data_io.recordings import Recording, assign_split, read, scan, skip_duplicates
+from data_io.recordings import Recording, assign_split, read, skip_duplicates
 from data_io.simulate import bird_names, simulate_bird_age, write_truth
 from data_io.spectrogram import Spectrogram, SpectrogramParams, log_spectrogram
 from data_io.store import write_recordings, write_spectrograms
@@ -55,14 +55,24 @@ def fingerprint(root: Path, recordings: list[Recording]) -> str:
 
 
 def ingest(
-    config: StudyConfig, data_dir: Path, paths: RunPaths, console: Console
+    config: StudyConfig,
+    data_dir: Path,
+    found: list[Recording],
+    paths: RunPaths,
+    console: Console,
 ) -> list[Recording]:
     """Read, check and transform all recordings; write recordings.parquet and spectrograms/.
+
+    Args:
+        config: of the study.
+        data_dir: folder of the recordings.
+        found: what `scan` listed in it.
+        paths: of the run folder.
+        console: shows progress.
 
     Returns:
         Every recording found, with status, reason and split.
     """
-    found = scan(data_dir)
     groups: dict[BirdAge, list[Recording]] = {}
     result: list[Recording] = []
     for recording in found:

@@ -60,7 +60,6 @@ class Study:
     console: Console
     data_dir: Path
     recordings: list[Recording] = field(default_factory=list)
-    trial_data: TrialData | None = None
 
     def depends_on(self, *stages: str, **parts: Any) -> dict[str, Any]:
         """Plain content that a stage depends on: earlier stages' results, configuration, seed."""
@@ -79,8 +78,6 @@ def run_study(config: StudyConfig, where: Where, console: Console) -> None:
         ResourceError, TrackingError, FolderInUseError: before anything is written.
         NoTrialError, BrokenFileError: the message says what to do.
     """
-    if config.data.dir is not None:
-        scan(Path(config.data.dir))  # an empty folder is said before anything starts
     with connected(where.address):
         check_resources(config, where.address)
         if hint := unused_gpus(config):
@@ -151,7 +148,7 @@ def _recordings_stage(study: Study) -> None:
     config, paths = study.config, study.paths
 
     def work() -> StageResult:
-        recordings = ingest.ingest(config, study.data_dir, paths, study.console)
+        recordings = ingest.ingest(config, study.data_dir, found, paths, study.console)
         if not any(r.is_used for r in recordings):
             reasons = "; ".join(f"{r.path}: {r.reason}" for r in recordings[:3])
             raise tuning.NoTrialError(
