@@ -1,22 +1,35 @@
 """Connection to Ray: one that runs, or one of our own on this machine."""
 
+from __future__ import annotations
+
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import ray
 
-from study.config import StudyConfig
 from study.paths import ROOT
+
+if TYPE_CHECKING:  # a worker of the HMM stage need not load torch, which the configuration knows
+    from study.config import StudyConfig
 
 # What workers need of the project is code; the rest may be large or private.
 _EXCLUDES = [
     ".git", ".venv", "runs", "mlflow", "tests", "benchmarks", "docs",
     ".mypy_cache", ".ruff_cache", ".pytest_cache",
 ]  # fmt: skip
+
+
+# Times that a task is started again when its worker dies. It is Ray's own default; only where
+# memory ran out would Ray start it again for ever, if `connected` did not say otherwise.
+MAX_RETRIES = 3
+
+
+class TaskError(RuntimeError):
+    """A task failed; the message says of what, why, and what to do."""
 
 
 class ResourceError(RuntimeError):
@@ -40,10 +53,12 @@ def connected(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         runtime_env: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(ROOT), **threads}}
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+        # "local": without it, Ray would join any cluster that somebody runs on this machine.
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
     else:
         runtime_env = {"working_dir": str(ROOT), "excludes": _EXCLUDES, "env_vars": threads}
         options["address"] = address
+    os.environ.setdefault("RAY_task_oom_retries", str(MAX_RETRIES))
     # Ray warns of a default that we do not rely on.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -118,7 +133,7 @@ def n_cores() -> int:
 def run_tasks(
     submit: Callable[[Any], ray.ObjectRef],
     work: Sequence[Any],
-    on_result: Callable[[Any, Any], None],
+    on_result: Callable[[Any, Any], Iterable[Any] | None],
     describe: Callable[[Any], str],
 ) -> None:
     """Run a task for every piece of ``work``, in order, with bounded numbers under way.
@@ -126,8 +141,12 @@ def run_tasks(
     Args:
         submit: starts the task of a piece.
         work: the pieces; give the longest first.
-        on_result: called in the driver with a piece and its result, in order of completion.
+        on_result: called in the driver with a piece and its result, in order of completion; gives
+            further pieces, which come before those that wait, or None.
         describe: a piece in words, for an error.
+
+    Raises:
+        TaskError: a task failed, or its worker died again at every retry.
     """
     under_way: dict[ray.ObjectRef, Any] = {}
     waiting = list(reversed(work))
@@ -141,11 +160,34 @@ def run_tasks(
         piece = under_way.pop(ready[0])
         try:
             result = ray.get(ready[0])
-        except ray.exceptions.RayTaskError as error:
-            raise RuntimeError(f"{describe(piece)} failed: {error.cause or error}") from error
         except ray.exceptions.RayError as error:
-            raise RuntimeError(
-                f"{describe(piece)} failed: {error}. If memory ran out, give fewer CPUs "
-                "to Ray; then run the same command again."
-            ) from error
-        on_result(piece, result)
+            _keep_finished(under_way, on_result)
+            raise _task_error(describe(piece), error) from error
+        waiting += reversed(list(on_result(piece, result) or ()))
+
+
+def _keep_finished(
+    under_way: dict[ray.ObjectRef, Any], on_result: Callable[[Any, Any], Any]
+) -> None:
+    """Take in what is finished beside a task that failed, so that it need not be done again."""
+    finished, _ = ray.wait(list(under_way), num_returns=max(1, len(under_way)), timeout=0)
+    for ref in finished:
+        with suppress(ray.exceptions.RayError):
+            on_result(under_way[ref], ray.get(ref))
+
+
+def _task_error(what: str, error: ray.exceptions.RayError) -> TaskError:
+    if isinstance(error, ray.exceptions.RayTaskError):
+        cause = error.cause or error
+        return TaskError(
+            f"{what} failed: {type(cause).__name__}: {cause}. What was done before is kept: once "
+            "the cause is mended, the same command goes on from there."
+        )
+    cause_line = str(error).strip().splitlines()[0]
+    return TaskError(
+        f"{what} failed: its worker process died, and again at each of {MAX_RETRIES} retries "
+        f"({type(error).__name__}: {cause_line}). What was done before is kept: the same command "
+        "goes on from there. Where memory ran out, let fewer tasks run at once: start Ray with "
+        "fewer cores (ray start --head --num-cpus=1) and give --address auto. Ray's logs are in "
+        "/tmp/ray/session_latest/logs."
+    )

@@ -37,6 +37,10 @@ def save_spectrogram(
     plt.close(fig)
 
 
+# Other criteria for the number of states, as the columns of hmm_selected.parquet begin.
+CRITERIA = ("aic", "icl", "bic_effective", "held_out")
+
+
 def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: list[str]) -> Figure:
     """BIC per snippet over number of states, one curve per age; the selected number is ringed.
 
@@ -66,7 +70,10 @@ def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: li
 
 
 def states_figure(selected: Sequence[Row]) -> Figure:
-    """Selected number of states over age, one line per bird; a cross: at the edge of the grid."""
+    """Selected number of states over age, one line per bird.
+
+    A bar spans what other criteria would choose; a cross: at the most states that are allowed.
+    """
     ages = sorted({row["age"] for row in selected}, key=age_order)
     position = {age: i for i, age in enumerate(ages)}
     birds = list(dict.fromkeys(row["bird"] for row in selected))
@@ -77,7 +84,11 @@ def states_figure(selected: Sequence[Row]) -> Figure:
         x = [position[r["age"]] for r in rows]
         y = [r["n_states"] for r in rows]
         ax.plot(x, y, "o-", ms=4, color=f"C{i % 10}", label=bird)
+        shift = 0.06 * (i - (len(birds) - 1) / 2)  # so that bars of several birds can be told apart
         for xi, row in zip(x, rows, strict=True):
+            others = [row[f"{name}_n_states"] for name in CRITERIA]
+            span = [k for k in [row["n_states"], *others] if k is not None]
+            ax.plot([xi + shift] * 2, [min(span), max(span)], lw=1, alpha=0.6, color=f"C{i % 10}")
             if row["edge"]:
                 ax.plot(xi, row["n_states"], "x", ms=11, color=f"C{i % 10}")
     ax.set_xticks(range(len(ages)), ages, rotation=45 if len(ages) > 5 else 0, ha="center")

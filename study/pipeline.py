@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,14 @@ from data_io.recordings import Recording, scan
 from data_io.snippets import load_pool
 from data_io.store import read_recordings, read_table
 from models.evaluation import Reference, fit_reference
+from models.hmm import HmmFit
+from models.hmm.records import best_fits
 from study import encode, hmm_grid, ingest, songs, tuning
 from study.cluster import check_resources, connected, unused_gpus
 from study.config import StudyConfig, digest
 from study.console import Console
+from study.hmm_journal import remove_journal
+from study.hmm_tables import fit_of
 from study.json_files import read_json
 from study.paths import RunPaths
 from study.provenance import git_commit, versions
@@ -230,32 +235,38 @@ def _hmm_stage(study: Study) -> None:
     config, paths = study.config, study.paths
 
     def work() -> StageResult:
-        selected = hmm_grid.run_grid(config, study.recordings, paths, study.console)
+        latents = study.ledger.done["latents"].digest
+        selected, facts = hmm_grid.run_grid(config, study.recordings, paths, study.console, latents)
         _track_hmms(study, selected)
         made = digest(selected)
-        return StageResult([paths.hmm_grid, paths.hmm_selected, paths.hmm], made)
+        return StageResult([paths.hmm_grid, paths.hmm_selected, paths.hmm], made, facts)
 
     study.ledger.run("hmm", study.depends_on("latents", hmm=config.hmm), work)
+    remove_journal(paths)  # the stage's record is written: nothing is needed of it any more
 
 
 def _track_hmms(study: Study, selected: list[dict[str, Any]]) -> None:
     """One MLflow run per bird and age; step is the number of states, so the UI draws the curve."""
-    grid = read_table(study.paths.hmm_grid).to_pylist()
+    fits: dict[tuple[str, str], list[HmmFit]] = {}
+    for row in read_table(study.paths.hmm_grid).to_pylist():
+        fits.setdefault((row["bird"], row["age"]), []).append(fit_of(row))
     for row in selected:
         bird, age = row["bird"], row["age"]
         run_id = _hmm_run(study, bird, age)
         keys = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
         study.tracker.log_params(run_id, {k: row.get(k) for k in keys if row.get(k) is not None})
-        fits = [f for f in grid if (f["bird"], f["age"]) == (bird, age) and f["bic"] is not None]
+        names = ("bic", "aic", "icl", "bic_effective", "held_out_log_likelihood", "log_likelihood")
         curve: dict[int, dict[str, float]] = {}
-        for fit in sorted(fits, key=lambda f: -f["bic"]):  # the best restart comes last and stays
-            curve[fit["n_states"]] = {
-                f"hmm/{name}": fit[name] for name in ("bic", "aic", "log_likelihood")
-            }
+        for n_states, fit in sorted(best_fits(fits.get((bird, age), [])).items()):
+            values = {name: getattr(fit, name) for name in names}
+            curve[n_states] = {f"hmm/{k}": v for k, v in values.items() if math.isfinite(v)}
         if row.get("n_states") is not None:
             curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
         study.tracker.log_metrics(run_id, curve)
-        tags = {"status": row["status"], "reason": row["reason"], "edge": row["edge_side"]}
+        tags = {
+            name: row.get(name, "") for name in ("status", "reason", "reached_by", "fit_status")
+        }
+        tags["edge"] = row["edge_side"]
         study.tracker.end_run(run_id, row["status"] != "failed", tags)
 
 

@@ -50,7 +50,7 @@ def _run(
         show_config(config, console)
         return 0
     # Ray, Tune and MLflow take seconds to import: only now that there is something to do.
-    from study.cluster import ResourceError
+    from study.cluster import ResourceError, TaskError
     from study.pipeline import Where, run_study
     from study.stages import FolderInUseError
     from study.tracking import TrackingError
@@ -60,7 +60,7 @@ def _run(
         run_study(config, Where(out, address, uri), console)
     except (ResourceError, TrackingError, FolderInUseError) as error:
         return _refuse(error)
-    except (NoTrialError, BrokenFileError) as error:
+    except (NoTrialError, TaskError, BrokenFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from study.cluster import run_tasks
 from study.config import StudyConfig
 from study.console import Console, Progress
 from study.figures import save_spectrogram
-from study.hmm_grid import fit_seed
+from study.hmm_work import piece_seed
 from study.ingest import BirdAge, birds_and_ages
 from study.paths import RunPaths
 
@@ -76,7 +76,7 @@ def _songs_of(
     real = np.ascontiguousarray(whole[:, start : start + n_frames])
     z = encode_spectrogram(encoder, real, facts["shape"]["n_frames"])
     pictures = {"real": real, "reconstruction": decode_latents(generator, z, n_frames)}
-    seed = fit_seed(config.seed, (bird, age), 0, 0)
+    seed = piece_seed(config.seed, (bird, age))
     if (paths.hmm / bird / f"{age}.npz").exists():
         model, _ = load_song_model(paths.hmm, bird, age)
         pictures["sampled"] = decode_latents(generator, sample_z(model, len(z), seed), n_frames)

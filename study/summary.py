@@ -8,6 +8,7 @@ import yaml
 
 from data_io.recordings import scan
 from data_io.store import read_table
+from models.hmm import HmmParams
 from study.config import StudyConfig
 from study.console import WIDTH, Console
 from study.paths import ROOT, RunPaths, default_tracking_uri
@@ -27,7 +28,6 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
         found = scan(Path(config.data.dir))
         n = len({(r.bird, r.age) for r in found if r.is_used})
         source = f"{len(found)} recordings of {n} birds and ages in {config.data.dir}"
-    n_fits = n * len(hmm.n_states) * hmm.n_restarts
     c.line(f"Study     {config.name}, seed {config.seed}")
     c.line(f"Data      {source}")
     c.line(f"Trials    {search.n_trials} of {config.mdgan.n_snippets:,} snippets each, over")
@@ -36,14 +36,18 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
     for name, entry in search.space.items():
         c.line(f"            {name}: {entry.describe()} ({entry.role})")
     c.line(f"          ranked by {search.objective} on held-out recordings")
-    c.line(
-        f"HMMs      at most {n_fits:,} fits: {n} birds and ages x {len(hmm.n_states)} numbers of "
-        f"states x {hmm.n_restarts} restarts"
-    )
+    c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
     c.line(f"Ray       {address or 'on this machine'}")
     c.line(f"MLflow    {uri}")
     c.line(f"Results   {out}")
     c.line()
+
+
+def _search_in_words(hmm: HmmParams) -> str:
+    limit = f"up to {hmm.n_states_limit} where BIC is still falling there"
+    if hmm.search == "merge":
+        return f"{hmm.n_states[0]} to {hmm.n_states[-1]} states by merging, {limit}"
+    return f"{len(hmm.n_states)} numbers of states x {hmm.n_restarts} restarts, {limit}"
 
 
 def show_config(config: StudyConfig, c: Console) -> None:
@@ -106,22 +110,35 @@ def _states_table(selected: list[dict[str, Any]], c: Console) -> None:
             ]
             c.line(textwrap.fill(f"{bird}  {' '.join(ages)}", WIDTH, subsequent_indent="    "))
         c.line(
-            "age:states; ! lowest BIC at the edge of the grid, - no model: see hmm_selected.parquet"
+            "age:states; ! lowest BIC at the limit of states, - no model: see hmm_selected.parquet"
         )
         return
-    header = ["bird", "age", "states", "runner-up", "BIC above", "snippets", "remark"]
+    header = ["bird", "age", "states", "next", "BIC above", "AIC", "ICL", "BIC eff", "held out",
+              "snippets", "remark"]  # fmt: skip
     rows = [
         [r["bird"], r["age"], r["n_states"], r["runner_up_n_states"],
-         _short(r["runner_up_bic_distance"]), r["n_observations"], _remark(r)]
+         _short(r["runner_up_bic_distance"]),
+         *(r[f"{name}_n_states"] for name in ("aic", "icl", "bic_effective", "held_out")),
+         r["n_observations"], _remark(r)]
         for r in selected
     ]  # fmt: skip
     c.table(header, rows)
+    c.line(
+        "AIC ... held out: the number of states that these would choose (BIC eff: fewer independent"
+    )
+    c.line("snippets). Where they differ much, trust no conclusion that needs the exact number.")
     for row in selected:
         if row["n_states"] is None:
             c.line(f"{row['bird']} {row['age']}: {row['reason']}")
 
 
 def _remark(row: dict[str, Any]) -> str:
-    if row["edge"]:
-        return f"at the {row['edge_side']} tried"
-    return "" if row["n_states"] else "no model, see below"
+    if not row["n_states"]:
+        return "no model, see below"
+    remarks = ["at the limit"] if row["edge"] else []
+    if row["fit_status"] != "ok":
+        remarks.append(row["fit_status"].replace("_", " "))
+    weak = row["n_dead"] + row["n_singleton"]
+    if weak:
+        remarks.append(f"{weak} states empty or of one snippet")
+    return ", ".join(remarks)

@@ -61,7 +61,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
     for phrase in (
         "Study     smoke, seed 7",
         "3 simulated birds at 4 ages",
-        "at most 48 fits: 12 birds and ages x 2 numbers of states x 2 restarts",
+        "12 birds and ages, 5 to 10 states by merging, up to 20 where BIC is still falling",
         "latent_dim: one of 4, 8 (scientific)",
         str(ROOT / "runs" / "smoke"),
         "n_snippets: 2560",

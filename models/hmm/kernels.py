@@ -9,9 +9,12 @@ marked, for the caller to do in logarithms.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -19,8 +22,8 @@ Ints = NDArray[np.int64]
 
 # A scale below this could hide a path that was flushed to zero (below 1e-308) and matters later.
 SMALLEST_SCALE = 1e-200
-# Enough songs side by side for the products to be fast, few enough to stay in the cache.
-CHUNK_SNIPPETS = 4000
+# Enough songs side by side for the products to be fast; the arrays of a chunk stay in the cache.
+CHUNK_SNIPPETS = 8000
 # Of exp: below _LOWEST it gives 0; adding _ROUND (1.5 * 2^52) leaves no digits behind the point.
 _LOWEST = -708.0
 _LOG2_E = 1.4426950408889634
@@ -65,18 +68,37 @@ def _pack_chunk(songs: Ints, starts: Ints, sizes: Ints) -> Chunk:
     return Chunk(songs, starts[songs[song]] + time, offsets)
 
 
+def _bitcast(source: Any, target: Any) -> Any:
+    """A compiled function that reads the bits of a ``source`` as a ``target``."""
+
+    @intrinsic
+    def cast(typing_context: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.bitcast(values[0], context.get_value_type(target))
+
+        return target(source), generate
+
+    return cast
+
+
+_as_bits = _bitcast(types.float64, types.int64)
+_as_float = _bitcast(types.int64, types.float64)
+
+
+@numba.njit(cache=True)
 def to_densities(log_densities: Array, shifts: Array) -> None:
     """In place: exp(log_densities - row's maximum) [n, n_states]; the maxima go to ``shifts``."""
     _row_maxima(log_densities, shifts)
     _exp_of_differences(log_densities, shifts)
 
 
+# In both loops max() would hide from the compiler that they can be done in vectors.
 @numba.njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
 def _row_maxima(values: Array, maxima: Array) -> None:
     for i in range(values.shape[0]):
         top = values[i, 0]
         for k in range(1, values.shape[1]):
-            top = max(top, values[i, k])
+            top = values[i, k] if values[i, k] > top else top
         maxima[i] = top
 
 
@@ -86,40 +108,24 @@ def _exp_of_differences(values: Array, shifts: Array) -> None:
     """In place: exp(values - shifts) of differences <= 0, to the last bit or two of a float64.
 
     exp(x) = 2^n exp(r), n whole and |r| <= ln 2 / 2, by Taylor's polynomial for exp(r); written so
-    that the compiler makes vector instructions of it, which it cannot of the library's exp.
+    that the compiler makes vector instructions of it, which it cannot of the library's exp. The
+    polynomial is summed as a tree: in one chain, each step would wait for the one before.
     """
-    n_states = values.shape[1]
-    rounded = np.empty(n_states)
-    powers = np.empty(n_states, np.int64)
-    rounded_bits = rounded.view(np.int64)
-    powers_of_two = powers.view(np.float64)
     for i in range(values.shape[0]):
-        for k in range(n_states):
-            x = max(values[i, k] - shifts[i], _LOWEST)
-            values[i, k] = x
-            rounded[k] = x * _LOG2_E + _ROUND  # the last bits now hold n
-        for k in range(n_states):
-            powers[k] = (rounded_bits[k] << 52) + (1023 << 52)
-            x = values[i, k]
-            n = rounded[k] - _ROUND
+        for k in range(values.shape[1]):
+            difference = values[i, k] - shifts[i]
+            x = difference if difference > _LOWEST else _LOWEST
+            rounded = x * _LOG2_E + _ROUND  # the last bits now hold n
+            n = rounded - _ROUND
             r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
-            p = 1.0 / 6227020800.0
-            p = p * r + 1.0 / 479001600.0
-            p = p * r + 1.0 / 39916800.0
-            p = p * r + 1.0 / 3628800.0
-            p = p * r + 1.0 / 362880.0
-            p = p * r + 1.0 / 40320.0
-            p = p * r + 1.0 / 5040.0
-            p = p * r + 1.0 / 720.0
-            p = p * r + 1.0 / 120.0
-            p = p * r + 1.0 / 24.0
-            p = p * r + 1.0 / 6.0
-            p = p * r + 0.5
-            p = p * r + 1.0
-            p = p * r + 1.0
-            values[i, k] = p if x > _LOWEST else 0.0
-        for k in range(n_states):
-            values[i, k] *= powers_of_two[k]
+            r2 = r * r
+            r4 = r2 * r2
+            low = (1 / 2 + r * (1 / 6)) + r2 * (1 / 24 + r * (1 / 120))
+            middle = (1 / 720 + r * (1 / 5040)) + r2 * (1 / 40320 + r * (1 / 362880))
+            high = (1 / 3628800 + r * (1 / 39916800)) + r2 * (1 / 479001600 + r * (1 / 6227020800))
+            exp_r = (r + r2 * (low + r4 * (middle + r4 * high))) + 1.0
+            power_of_two = _as_float((_as_bits(rounded) + 1023) << 52)
+            values[i, k] = exp_r * power_of_two if difference > _LOWEST else 0.0
 
 
 @numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -129,37 +135,41 @@ def forward(
     transition_matrix: Array,
     offsets: Ints,
     alpha: Array,
+    shifts: Array,
     scales: Array,
+    smallest_scale: float,
     is_marked: NDArray[np.bool_],
 ) -> None:
     """Scaled forward probabilities.
 
     Args:
-        densities: [n, n_states] packed.
+        densities: [n, n_states] packed; comes as logarithms, and is made what `to_densities` says.
         start_probs: [n_states].
         transition_matrix: [n_states, n_states].
         offsets: of the chunk.
         alpha: [n, n_states] gets P(state | snippets so far).
-        scales: [n] gets the factors that were taken out.
-        is_marked: [n_songs] set where a scale is too small or no number.
+        shifts: [n] gets the logarithms that were taken out of the densities.
+        scales: [n] gets the factors that were taken out of alpha.
+        smallest_scale: SMALLEST_SCALE.
+        is_marked: [n_songs] set where a scale is smaller or no number.
     """
     n_states = len(start_probs)
+    alpha[: offsets[1]] = start_probs
     for t in range(len(offsets) - 1):
-        begin = offsets[t]
-        n = offsets[t + 1] - begin
+        begin, end = offsets[t], offsets[t + 1]
         if t > 0:
             before = offsets[t - 1]
-            np.dot(alpha[before : before + n], transition_matrix, alpha[begin : begin + n])
-        for i in range(n):
-            row = begin + i
+            np.dot(alpha[before : before + end - begin], transition_matrix, alpha[begin:end])
+        # At this place, so that the densities are still in the cache for the next loop.
+        to_densities(densities[begin:end], shifts[begin:end])
+        for row in range(begin, end):
             total = 0.0
             for k in range(n_states):
-                prior = start_probs[k] if t == 0 else alpha[row, k]
-                value = prior * densities[row, k]
+                value = alpha[row, k] * densities[row, k]
                 alpha[row, k] = value
                 total += value
-            if not total > SMALLEST_SCALE:
-                is_marked[i] = True
+            if not total > smallest_scale:
+                is_marked[row - begin] = True
                 scales[row] = 1.0
                 for k in range(n_states):
                     alpha[row, k] = 1.0 / n_states
@@ -184,7 +194,7 @@ def backward(
     """Posteriors, and what the sums over transitions are made of.
 
     Args:
-        densities: [n, n_states] packed.
+        densities: [n, n_states] of `forward`.
         transposed: [n_states, n_states] transition matrix, transposed.
         offsets: of the chunk.
         alpha: of `forward`.
@@ -195,24 +205,18 @@ def backward(
         is_marked: [n_songs] set where gamma does not sum to 1.
     """
     n_states = transposed.shape[0]
-    n_songs = offsets[1]
-    beta = np.ones((n_songs, n_states))
+    beta = np.ones((offsets[1], n_states))
+    n_next = 0  # songs that have a next snippet
     for t in range(len(offsets) - 2, -1, -1):
-        begin, end = offsets[t], offsets[t + 1]
-        n = end - begin
-        n_next = offsets[t + 2] - end if t + 2 < len(offsets) else 0
-        for i in range(n_next):
-            inverse = 1.0 / scales[end + i]
-            for k in range(n_states):
-                onward[begin + i, k] = densities[end + i, k] * beta[i, k] * inverse
+        begin = offsets[t]
+        n = offsets[t + 1] - begin
         if n_next > 0:
             np.dot(onward[begin : begin + n_next], transposed, beta[:n_next])
+        onward[begin + n_next : begin + n] = 0.0
+        before = offsets[max(t - 1, 0)]
         for i in range(n):
             row = begin + i
             total = 0.0
-            if i >= n_next:
-                for k in range(n_states):
-                    onward[row, k] = 0.0
             for k in range(n_states):
                 value = alpha[row, k] * beta[i, k]
                 gamma[row, k] = value
@@ -223,6 +227,11 @@ def backward(
             # state, large numbers then cancel to the last digit.
             for k in range(n_states):
                 gamma[row, k] /= total
+            if t > 0:
+                inverse = 1.0 / scales[row]
+                for k in range(n_states):
+                    onward[before + i, k] = densities[row, k] * beta[i, k] * inverse
+        n_next = n
 
 
 @numba.njit(cache=True)

@@ -1,0 +1,150 @@
+"""The fan-out of HMM fits by Ray: fits per minute, what the driver takes, scaling to 2 cores.
+
+python benchmarks/hmm_fan_out.py
+
+The stage itself runs (`study.hmm_grid.run_grid`: journal, tables and models included) on simple
+made-up latents, in a child process for each number of cores, with a small grid before so that
+worker processes are there and kernels compiled. CPU seconds of the fits are those that
+hmm_grid.parquet holds.
+"""
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # before numpy is loaded
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+import numpy as np
+import ray
+
+from data_io.atomic import write_json
+from data_io.recordings import Recording
+from data_io.store import read_table, write_latents
+from models.hmm import HmmParams
+from study.config import StudyConfig
+from study.console import Console
+from study.hmm_grid import run_grid
+from study.paths import RunPaths
+
+SNIPPETS_PER_STATE = 4  # that follow one another
+
+
+@dataclass(frozen=True)
+class Case:
+    """A grid of made-up birds.
+
+    Attributes:
+        what: in words.
+        n_pieces: birds and ages.
+        n_snippets: of each.
+        latent_dim: numbers in a latent.
+        n_states: numbers of states.
+        n_restarts: of each.
+    """
+
+    what: str
+    n_pieces: int
+    n_snippets: int
+    latent_dim: int
+    n_states: tuple[int, ...]
+    n_restarts: int
+
+
+CASES = {
+    "small": Case("small models", 60, 300, 4, (2, 3, 4, 5, 6), 5),
+    "large": Case("larger models", 8, 2500, 16, (5, 10, 20, 30, 40), 3),
+}
+WARM = Case("to warm up", 4, 300, 4, (2, 3), 2)
+
+
+def made_up(case: Case, root: Path) -> tuple[RunPaths, list[Recording]]:
+    """Write latents of ``case``; birds of eight kinds of snippet, ten recordings each."""
+    paths, recordings = RunPaths(root), []
+    for i in range(case.n_pieces):
+        rng = np.random.default_rng(i)
+        kinds = rng.normal(0, 1.5, (8, case.latent_dim))
+        latents = []
+        for j in range(10):
+            states = rng.integers(8, size=case.n_snippets // 10 // SNIPPETS_PER_STATE + 1)
+            states = states.repeat(SNIPPETS_PER_STATE)[: case.n_snippets // 10]
+            z = kinds[states] + rng.normal(size=(len(states), case.latent_dim))
+            name = f"bird{i}/60/songs/{j}.wav"
+            latents.append((name, z.astype(np.float32)))
+            recordings.append(Recording(f"bird{i}", "60", 60, None, name))
+        write_latents(paths.latents, f"bird{i}", "60", latents, 0.064, case.latent_dim, {})
+    still = {"mean": [0.0] * case.latent_dim, "std": [1.0] * case.latent_dim}
+    write_json(paths.whitening, still)
+    return paths, recordings
+
+
+def run(case: Case, root: Path) -> dict[str, Any]:
+    """The stage on ``case``: seconds, CPU of driver and fits, number of fits, hash of the table."""
+    paths, recordings = made_up(case, root)
+    params = HmmParams(n_states=case.n_states, n_restarts=case.n_restarts, search="grid")
+    wall, cpu = time.perf_counter(), time.process_time()
+    run_grid(StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    grid = read_table(paths.hmm_grid)
+    numbers = grid.drop_columns(["seconds"]).to_pylist()
+    return {
+        "n_fits": grid.num_rows,
+        "wall_s": wall,
+        "driver_cpu_s": cpu,
+        "fits_cpu_s": sum(grid["seconds"].to_pylist()),
+        "sha256": hashlib.sha256(json.dumps(numbers).encode()).hexdigest(),
+    }
+
+
+def child(case: str, n_cores: int) -> None:
+    """Run a case with Ray on so many cores; print the result as JSON."""
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    ray.init(num_cpus=n_cores, include_dashboard=False, log_to_driver=False,
+             logging_level="ERROR", runtime_env={"env_vars": env})  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        run(WARM, Path(folder) / "warm")
+        print(json.dumps(run(CASES[case], Path(folder) / case)))
+
+
+def main() -> None:
+    """Print one row per case and number of cores, then the ratios."""
+    print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print("case            cores   fits  seconds  fits/min  fits' CPU  driver's CPU  driver/all")
+    for name, case in CASES.items():
+        found = {}
+        for n_cores in (1, 2):
+            command = [sys.executable, __file__, name, str(n_cores)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found[n_cores] = one = json.loads(done.stdout.splitlines()[-1])
+            share = one["driver_cpu_s"] / (one["driver_cpu_s"] + one["fits_cpu_s"])
+            print(
+                f"{case.what:15} {n_cores:5} {one['n_fits']:6} {one['wall_s']:8.1f} "
+                f"{60 * one['n_fits'] / one['wall_s']:9,.0f} {one['fits_cpu_s']:9.1f}s "
+                f"{one['driver_cpu_s']:12.2f}s {share:11.1%}",
+                flush=True,
+            )
+        speedup = found[1]["wall_s"] / found[2]["wall_s"]
+        most = 60 * found[2]["n_fits"] / found[2]["driver_cpu_s"]
+        equal = "the same" if found[1]["sha256"] == found[2]["sha256"] else "DIFFERENT"
+        print(f"{'':15} 2 cores are {speedup:.2f} times as fast as 1; {equal} numbers; the driver")
+        print(f"{'':15} alone could hand out and keep {most:,.0f} fits per minute")
+    print(f"load average at the end: {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        child(sys.argv[1], int(sys.argv[2]))
+    else:
+        main()

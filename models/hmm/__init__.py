@@ -1,0 +1,31 @@
+"""The item sequence model: Gaussian HMMs of latents, and the number of states by BIC.
+
+Sources: Rabiner 1989 for EM; Schwarz 1978 for BIC. The models are hmmlearn's, their EM that of
+gaussian.py. A state is not a syllable: it is a kind of snippet.
+"""
+
+from models.hmm.criteria import n_free_params
+from models.hmm.gaussian import GaussianHMM
+from models.hmm.parameters import covariances, restored, sample_latents
+from models.hmm.params import CovarianceType, HmmParams, too_few
+from models.hmm.records import HmmFit, Selection, select_by_bic
+from models.hmm.search import StateSearch, conclude, fit_hmm, search_states, select_n_states
+
+__all__ = [
+    "CovarianceType",
+    "GaussianHMM",
+    "HmmFit",
+    "HmmParams",
+    "Selection",
+    "StateSearch",
+    "conclude",
+    "covariances",
+    "fit_hmm",
+    "n_free_params",
+    "restored",
+    "sample_latents",
+    "search_states",
+    "select_by_bic",
+    "select_n_states",
+    "too_few",
+]

@@ -1,0 +1,115 @@
+"""What steers the HMM fits of a study: ranges, EM, health."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+CovarianceType = Literal["spherical", "diag", "tied", "full"]
+Transitions = Literal["full", "sparse", "left_right"]
+SearchKind = Literal["merge", "grid"]
+Engine = Literal["ours", "hmmlearn"]
+
+
+@dataclass(frozen=True)
+class HmmParams:
+    """The HMM fits of one bird and age.
+
+    Attributes:
+        n_states: numbers of states to try. The merge search takes the lowest and the highest as its
+            range, the grid takes each.
+        max_n_states: where BIC is lowest at the highest number tried, more are tried, up to this
+            limit; null for twice the highest of n_states.
+        search: "merge" (a coarse pass, then states merged one by one; fast) or "grid" (every
+            number, n_restarts times).
+        covariance_type: spherical, diag, tied or full.
+        transitions: "full"; "sparse" (those expected less than once are set to zero and not counted
+            as parameters); "left_right" (to the same or a later state, from the first).
+        is_chained: ages of a bird are done in order, each tried also from the model of the age
+            before; merge search only.
+        n_restarts: independent starts, with seeds of their own: of every number of states in a
+            grid; of the chosen number, to confirm it, in a merge search.
+        n_iter: EM iterations at most.
+        tol: converged when an iteration gains less than this, in nats per snippet.
+        covars_prior: adds this much spread to every state, in whitened units times snippets.
+        min_variance: no variance of a state falls below, in whitened units.
+        max_repairs: times that dead or singleton states of a fit are seeded anew.
+        held_out_fraction: of recordings, kept out of a second round of fits that gives the held-out
+            log-likelihood; 0 leaves it out.
+        engine: "ours", or "hmmlearn" for the E-step of hmmlearn's default: same numbers, slower.
+        compare_engines: do all searches a second time by hmmlearn's default and print both times.
+        min_snippets: a bird and age with fewer gets no model, and a row that says so.
+        min_recordings: the same for recordings.
+        min_snippets_per_state: numbers of states that would leave fewer are not tried.
+    """
+
+    n_states: tuple[int, ...] = (5, 100)
+    max_n_states: int | None = None
+    search: SearchKind = "merge"
+    covariance_type: CovarianceType = "diag"
+    transitions: Transitions = "full"
+    is_chained: bool = False
+    n_restarts: int = 3
+    n_iter: int = 200
+    tol: float = 1e-5
+    covars_prior: float = 1e-2
+    min_variance: float = 1e-3
+    max_repairs: int = 3
+    held_out_fraction: float = 0.2
+    engine: Engine = "ours"
+    compare_engines: bool = False
+    min_snippets: int = 200
+    min_recordings: int = 2
+    min_snippets_per_state: int = 10
+
+    @property
+    def n_states_limit(self) -> int:
+        """The most states that are ever tried."""
+        return 2 * self.n_states[-1] if self.max_n_states is None else self.max_n_states
+
+    def __post_init__(self) -> None:
+        if not self.n_states or min(self.n_states) < 1:
+            raise ValueError(
+                f"n_states is {list(self.n_states)}: give at least one number of states, each 1 or "
+                "more."
+            )
+        # As numbers, so that 5 comes before 20 and 20 before 100; each once.
+        object.__setattr__(self, "n_states", tuple(sorted(set(self.n_states))))
+        if self.max_n_states is not None and self.max_n_states < self.n_states[-1]:
+            raise ValueError(
+                f"max_n_states is {self.max_n_states}, below the highest of n_states "
+                f"({self.n_states[-1]}): raise it."
+            )
+        for name, kind in (
+            ("search", SearchKind),
+            ("covariance_type", CovarianceType),
+            ("transitions", Transitions),
+            ("engine", Engine),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(get_args(kind))}."
+                )
+        for name in ("n_restarts", "n_iter", "min_snippets", "min_recordings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+        for name in ("tol", "covars_prior", "min_variance", "min_snippets_per_state"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0.")
+        if self.is_chained and self.search == "grid":
+            raise ValueError("is_chained is true, but only search=merge takes models over: use it.")
+        if self.max_repairs < 0:
+            raise ValueError(f"max_repairs is {self.max_repairs}: it must be 0 or more.")
+        if not 0 <= self.held_out_fraction <= 0.5:
+            raise ValueError(
+                f"held_out_fraction is {self.held_out_fraction}: it must lie from 0 to 0.5."
+            )
+
+
+def too_few(lengths: Sequence[int], params: HmmParams) -> str:
+    """Why recordings of ``lengths`` snippets are too few for a model; "" where they suffice."""
+    n_snippets = sum(lengths)
+    if n_snippets < params.min_snippets:
+        return f"{n_snippets} snippets, {params.min_snippets} needed (hmm.min_snippets)"
+    if len(lengths) < params.min_recordings:
+        return f"{len(lengths)} recordings, {params.min_recordings} needed (hmm.min_recordings)"
+    return ""

@@ -1,0 +1,422 @@
+"""The number of states of one bird and age: `select_n_states`, and what a study calls."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from models.hmm import criteria
+from models.hmm.em import Em, Songs, run_em
+from models.hmm.fitting import most_states, restart_fit
+from models.hmm.gaussian import GaussianHMM
+from models.hmm.merge_path import merge_path
+from models.hmm.merge_search import COARSE_RATIO, TOP_ITERATIONS, MergeSearch
+from models.hmm.params import CovarianceType, HmmParams, SearchKind, too_few
+from models.hmm.records import HmmFit, Origin, Selection, choices, select_by_bic, without_model
+from models.hmm.starts import kmeans_start
+
+Array = NDArray[np.float64]
+HELD_OUT_HEADROOM = (
+    1.5  # the merge path of the held-out likelihood begins this far above the choice
+)
+SearchStatus = Literal["ok", "too_few_snippets", "failed"]
+
+LARGEST = 1e140  # sums of its squares are still float64
+
+
+@dataclass(frozen=True)
+class StateSearch:
+    """What a search over numbers of states found.
+
+    Attributes:
+        status: ok, too_few_snippets, failed.
+        reason: why, where not ok; a remark on the choice where it is.
+        fits: every fit that was looked at, in order; only the chosen one has its model.
+        selection: the choice by BIC; None where there is no model.
+        edge: "" or "highest": BIC is lowest at the highest number of states that may be tried.
+        chosen_by: number of states that each criterion would choose.
+        n_effective: independent observations that the snippets are worth.
+        restart_spread: log-likelihood of the chosen fit less that of the worst restart at that
+            number of states, in nats; NaN where there was none.
+        n_agreeing: restarts within a nat per thousand snippets of the chosen fit.
+        n_restarts: restarts at that number of states.
+    """
+
+    status: SearchStatus
+    reason: str
+    fits: list[HmmFit] = field(default_factory=list)
+    selection: Selection | None = None
+    edge: str = ""
+    chosen_by: dict[str, int] = field(default_factory=dict)
+    n_effective: float = math.nan
+    restart_spread: float = math.nan
+    n_agreeing: int = 0
+    n_restarts: int = 0
+
+    @property
+    def n_states(self) -> int | None:
+        """The number of states with the lowest BIC."""
+        return self.selection.best.n_states if self.selection else None
+
+    @property
+    def model(self) -> GaussianHMM | None:
+        """The model with the lowest BIC."""
+        return self.selection.best.model if self.selection else None
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """One row per fit, by number of states; ``pandas.DataFrame(search.table)`` shows it."""
+        names = [f.name for f in dataclasses.fields(HmmFit) if f.name != "model"]
+        by_states = sorted(self.fits, key=lambda fit: fit.n_states)
+        return [{name: getattr(fit, name) for name in names} for fit in by_states]
+
+
+def select_n_states(
+    sequences: Sequence[Array],
+    covariance_type: CovarianceType = "diag",
+    n_states: tuple[int, int] = (5, 100),
+    seed: int = 0,
+    search: SearchKind = "merge",
+    params: HmmParams | None = None,
+) -> StateSearch:
+    """Find the number of states of a Gaussian HMM by BIC.
+
+    Latents of any scale will do: they are divided by one number before, and all that is returned is
+    in their own units again.
+
+    Args:
+        sequences: latents [n_snippets, latent_dim], one array per recording.
+        covariance_type: spherical, diag, tied or full.
+        n_states: lowest and highest number of states; more are tried where BIC is lowest at the
+            highest, up to twice as many.
+        seed: the same one gives the same result.
+        search: "merge", or "grid" for every number of states in the range.
+        params: all the rest; the arguments before replace what it says of them.
+
+    Raises:
+        ValueError: the arrays do not have the same number of columns, or there are none; or
+            ``n_states`` is no range.
+    """
+    lowest, highest = n_states
+    if not 1 <= lowest <= highest:
+        raise ValueError(f"n_states is {n_states}: give the lowest and the highest, from 1 on.")
+    numbers = tuple(range(lowest, highest + 1)) if search == "grid" else (lowest, highest)
+    params = dataclasses.replace(
+        params or HmmParams(min_snippets=1, min_recordings=1),
+        n_states=numbers,
+        max_n_states=None,
+        covariance_type=covariance_type,
+        search=search,
+    )
+    arrays = [np.asarray(s, dtype=np.float64) for s in sequences]
+    shapes = sorted({a.shape[1:] for a in arrays})
+    if len(shapes) != 1 or len(shapes[0]) != 1 or shapes[0][0] < 1:
+        raise ValueError(
+            "sequences must be arrays [n_snippets, latent_dim] with one latent_dim; their shapes "
+            f"are {[a.shape for a in arrays[:5]]}{' ...' if len(arrays) > 5 else ''}."
+        )
+    scale = _scale(arrays)
+    largest = max(float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a in arrays)
+    if largest > LARGEST or scale < 1 / LARGEST:
+        return StateSearch(
+            "failed",
+            f"latents up to {largest:.0e} that vary by about {scale:.0e}: float64 does not hold "
+            "their squares",
+        )
+    # Products of these sizes gain nothing from threads, and a cluster has a fit for every core.
+    with np.errstate(all="ignore"), threadpool_limits(1):
+        found = search_states([a / scale for a in arrays], params, seed)
+    return _rescaled(found, scale, shapes[0][0])
+
+
+def search_states(
+    sequences: Sequence[Array], params: HmmParams, seed: int, before: GaussianHMM | None = None
+) -> StateSearch:
+    """Search as ``params`` say.
+
+    Args:
+        sequences: whitened latents [n_snippets, latent_dim], one array per recording.
+        params: of the search.
+        seed: the same one gives the same result.
+        before: model of the age before, where ages are chained.
+    """
+    refused = refusal(sequences, params)
+    if refused is not None:
+        return refused
+    songs = Songs(sequences, params.covariance_type, params.engine)
+    if params.search == "merge":
+        search = MergeSearch(songs, params, seed)
+        search.run(before)
+        return conclude(
+            songs, with_held_out(sequences, search.fits, search.top, params, seed), params
+        )
+    fits: list[HmmFit] = []
+    wanted = first_numbers(songs.n_snippets, params)
+    while wanted:
+        for k in wanted:
+            fits += [
+                fit_hmm(sequences, k, r, restart_seed(seed, k, r), params, songs)
+                for r in range(params.n_restarts)
+            ]
+        wanted = more_numbers(fits, params)
+    return conclude(songs, fits, params)
+
+
+def refusal(sequences: Sequence[Array], params: HmmParams) -> StateSearch | None:
+    """Why these latents cannot be fitted at all; None where they can."""
+    lengths = [len(s) for s in sequences]
+    few = too_few([n for n in lengths if n], params)
+    if few or not sum(lengths):
+        return StateSearch("too_few_snippets", few or "no snippets")
+    if not first_numbers(sum(lengths), params):
+        return StateSearch(
+            "too_few_snippets",
+            f"{sum(lengths)} snippets leave fewer than {params.min_snippets_per_state} to a state "
+            "(hmm.min_snippets_per_state)",
+        )
+    X = np.concatenate(list(sequences))
+    broken = int((~np.isfinite(X).all(1)).sum())
+    if broken:
+        return StateSearch("failed", f"{broken} of {len(X)} snippets are not finite numbers")
+    largest = float(np.abs(X).max())
+    if largest > LARGEST:
+        return StateSearch(
+            "failed", f"latents up to {largest:.0e}: float64 cannot hold their squares"
+        )
+    if not np.ptp(X, axis=0).any():
+        return StateSearch("failed", f"all {len(X)} snippets are equal")
+    return None
+
+
+def first_numbers(n_snippets: int, params: HmmParams) -> list[int]:
+    """Numbers of states of the grid that leave enough snippets to each state."""
+    limit = most_states(n_snippets, params)
+    return [k for k in params.n_states if k <= limit] or ([limit] if limit else [])
+
+
+def more_numbers(fits: Sequence[HmmFit], params: HmmParams) -> list[int]:
+    """Further numbers of states for a grid whose lowest BIC is at or beyond its end; [] elsewhere.
+
+    First in steps of COARSE_RATIO, until BIC rises again, then in between.
+    """
+    selection = select_by_bic(fits)
+    if selection is None:
+        return []
+    k = selection.best.n_states
+    tried = {fit.n_states for fit in fits}
+    limit = most_states(selection.best.n_observations, params)
+    if selection.edge == "lowest":
+        further = [max(1, math.floor(k / COARSE_RATIO))]
+    elif selection.edge == "highest" and k < limit:
+        further = [min(limit, math.ceil(k * COARSE_RATIO))]
+    else:
+        below = max((one for one in tried if one < k), default=k)
+        above = min((one for one in tried if one > k), default=k)
+        further = [
+            (a + b) // 2
+            for a, b in ((below, k), (k, above))
+            if b - a > 1 and (a < params.n_states[0] or b > params.n_states[-1])
+        ]
+    # One that was tried without success is no reason to try again.
+    return sorted(set(further) - tried)
+
+
+def restart_seed(seed: int, n_states: int, restart: int) -> int:
+    """Seed of one restart of a grid."""
+    return int(np.random.SeedSequence([seed, n_states, restart]).generate_state(1)[0])
+
+
+def fit_hmm(
+    sequences: Sequence[Array],
+    n_states: int,
+    restart: int,
+    seed: int,
+    params: HmmParams,
+    songs: Songs | None = None,
+) -> HmmFit:
+    """Fit one Gaussian HMM of a grid.
+
+    Args:
+        sequences: whitened latents [n_snippets, latent_dim], one array per recording.
+        n_states: number of states.
+        restart: index of the restart; the first one is also fitted without the held-out recordings.
+        seed: of the start; restarts must have different ones.
+        params: of the fit.
+        songs: the sequences, where they are packed already.
+
+    Returns:
+        The fit; a fit that goes wrong has a status and a reason, it raises nothing.
+    """
+    songs = songs or Songs(sequences, params.covariance_type, params.engine)
+    if n_states > most_states(songs.n_snippets, params):
+        return without_model(
+            n_states, Origin("grid", "", restart), songs, params, "skipped",
+            f"{songs.n_snippets} snippets leave fewer than {params.min_snippets_per_state} a state",
+            0.0,
+        )  # fmt: skip
+    fit, _ = restart_fit(songs, n_states, restart, seed, "grid", params)
+    if restart or not fit.has_model:
+        return fit
+    fitted, held_out = _held_out(sequences, params, seed=0)
+    if held_out is None or n_states > fitted.n_snippets:
+        return fit
+    _, em = restart_fit(fitted, n_states, restart, seed, "grid", params)
+    if em is None:
+        return fit
+    per_snippet = criteria.held_out_log_likelihood(held_out, fitted, em)
+    return dataclasses.replace(fit, held_out_log_likelihood=per_snippet)
+
+
+def _held_out(
+    sequences: Sequence[Array], params: HmmParams, seed: int
+) -> tuple[Songs, Songs | None]:
+    """Songs to fit and songs to hold out, the same ones for every number of states."""
+    some = [s for s in sequences if len(s)]
+    first, second = criteria.split_recordings(len(some), params.held_out_fraction, seed)
+    fitted = Songs([some[i] for i in first], params.covariance_type, params.engine)
+    if not second:
+        return fitted, None
+    return fitted, Songs([some[i] for i in second], params.covariance_type, params.engine)
+
+
+def with_held_out(
+    sequences: Sequence[Array], fits: list[HmmFit], top: int, params: HmmParams, seed: int
+) -> list[HmmFit]:
+    """The fits of a merge search, with held-out log-likelihoods by number of states.
+
+    From a second merge path on the recordings that are not held out, which begins with ``top``
+    states, or closer to the chosen number.
+    """
+    fitted, held_out = _held_out(sequences, params, seed=0)
+    if held_out is None or top < 1:
+        return fits
+    best = select_by_bic(fits)
+    if best is not None:  # beyond, held-out likelihoods are of no use
+        top = min(top, math.ceil(HELD_OUT_HEADROOM * best.best.n_states) + 5)
+    top = min(top, fitted.n_snippets)
+    start = kmeans_start(fitted, top, restart_seed(seed, top, 0), params)
+    em = run_em(fitted, start, params, TOP_ITERATIONS)
+    numbers = {fit.n_states for fit in fits}
+    per_snippet: dict[int, float] = {}
+
+    def note(em: Em) -> None:
+        if em.n_states in numbers and math.isfinite(em.log_likelihood):
+            per_snippet[em.n_states] = criteria.held_out_log_likelihood(held_out, fitted, em)
+
+    note(em)
+    if math.isfinite(em.log_likelihood):
+        for step in merge_path(fitted, em, min(numbers), round(top / 1.3), params, n_tried=1):
+            note(step)
+    return [
+        dataclasses.replace(fit, held_out_log_likelihood=per_snippet.get(fit.n_states, math.nan))
+        for fit in fits
+    ]
+
+
+def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSearch:
+    """Choose among all fits of one bird and age; only the chosen one keeps its model.
+
+    Args:
+        songs: that were fitted.
+        fits: all of them; at least the one with the lowest BIC with its model.
+        params: of the search.
+    """
+    selection = select_by_bic(fits)
+    if selection is None:
+        reasons = sorted({fit.reason for fit in fits})
+        return StateSearch("failed", f"every fit failed: {'; '.join(reasons[:3])}", list(fits))
+    best = selection.best
+    assert best.model is not None
+    n_effective = criteria.n_effective(songs, songs.centred(best.model))
+    fits = [_with_effective(fit, best, n_effective) for fit in fits]
+    selection = select_by_bic(fits)
+    assert selection is not None
+    best = selection.best
+    limit = most_states(songs.n_snippets, params)
+    edge = "highest" if best.n_states == limit and limit > 1 else ""
+    restarts = [fit.log_likelihood for fit in fits if fit.n_states == best.n_states
+                and fit.reached_by in ("restart", "grid") and fit.has_model]  # fmt: skip
+    near = best.log_likelihood - best.n_observations / 1000
+    remarks = []
+    if edge:
+        remarks.append(
+            f"BIC is lowest at the highest number of states that may be tried, {limit}: raise "
+            "hmm.max_n_states, or record more"
+        )
+    if best.status != "ok":
+        remarks.append(best.reason)
+    return StateSearch(
+        status="ok",
+        reason="; ".join(remarks),
+        fits=fits,
+        selection=selection,
+        edge=edge,
+        chosen_by=choices(fits),
+        n_effective=n_effective,
+        restart_spread=best.log_likelihood - min(restarts) if restarts else math.nan,
+        n_agreeing=sum(one >= near for one in restarts),
+        n_restarts=len(restarts),
+    )
+
+
+def _with_effective(fit: HmmFit, best: HmmFit, n_effective: float) -> HmmFit:
+    model = fit.model if fit is best else None
+    if not fit.has_model:
+        return dataclasses.replace(fit, model=None)
+    effective = criteria.effective_bic(
+        fit.log_likelihood, fit.n_free_params, fit.n_observations, n_effective
+    )
+    return dataclasses.replace(fit, bic_effective=effective, model=model)
+
+
+def _scale(arrays: Sequence[Array]) -> float:
+    """One number to divide latents by, so that floors and priors mean the same for all."""
+    X = np.concatenate(list(arrays)) if arrays else np.zeros((0, 1))
+    X = X[np.isfinite(X).all(1)]
+    if not len(X):
+        return 1.0
+    centred = X - np.median(X, axis=0)
+    with np.errstate(over="ignore"):
+        # 1.4826 makes a normal variable's standard deviation of it; outliers do not count.
+        typical = 1.4826 * float(np.median(np.abs(centred), axis=0).mean())
+        spread = typical if typical > 0 else float(centred.std(0).mean())
+    return spread if math.isfinite(spread) and spread > 0 else 1.0
+
+
+def _rescaled(search: StateSearch, scale: float, latent_dim: int) -> StateSearch:
+    """A search on latents divided by ``scale``, in the latents' own units."""
+    log_scale = latent_dim * math.log(scale)
+
+    def one(fit: HmmFit) -> HmmFit:
+        if not fit.has_model:
+            return fit
+        more = 2 * fit.n_observations * log_scale
+        model = fit.model
+        if model is not None:
+            model.means_ = model.means_ * scale
+            model._covars_ = np.asarray(model._covars_) * scale**2
+        return dataclasses.replace(
+            fit,
+            log_likelihood=fit.log_likelihood - more / 2,
+            bic=fit.bic + more,
+            aic=fit.aic + more,
+            icl=fit.icl + more,
+            bic_effective=fit.bic_effective + more * search.n_effective / fit.n_observations,
+            held_out_log_likelihood=fit.held_out_log_likelihood - log_scale,
+            model=model,
+        )
+
+    fits = [one(fit) for fit in search.fits]
+    selection = search.selection
+    if selection is not None:
+        # Not chosen anew: rounding could make BICs equal, and the other fit has no model.
+        best = next(
+            new for new, old in zip(fits, search.fits, strict=True) if old is selection.best
+        )
+        selection = dataclasses.replace(selection, best=best)
+    return dataclasses.replace(search, fits=fits, selection=selection)
