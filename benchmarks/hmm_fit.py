@@ -5,9 +5,9 @@ python benchmarks/hmm_fit.py --all    100,000 snippets and 32 latents too; about
 
 All on the same data, from the same start, in float64 on one core. Times are CPU times, as other
 jobs may run beside. Those of ours and of hmmlearn are of a whole `fit` divided by its iterations,
-10 of ours, so that what is done once per fit is in them; each is the shortest of several fits.
-dynamax, where it is installed, is timed without its compilation, and on songs cut to equal
-lengths, as it takes no others.
+20 of ours (few fits take fewer), so that what is done once per fit is in them; each is the shortest
+of several fits. dynamax, where it is installed, is timed without its compilation, and on songs
+cut to equal lengths, as it takes no others.
 
 Beside them stands the lowest possible time: the floating-point operations of the matrix products
 of one iteration, at the rate of products of n_states columns that stay in the cache, measured in
@@ -161,7 +161,7 @@ def row(n: int, d: int, kind: str, k: int) -> list[str]:
     """One line of the table."""
     X, lengths = songs(n, d)
     started(GaussianHMM, X, kind, k, 1, "log").fit(X, lengths)  # compiles
-    ours, our_history = seconds_per_iteration(GaussianHMM, X, lengths, kind, k, 10, "log")
+    ours, our_history = seconds_per_iteration(GaussianHMM, X, lengths, kind, k, 20, "log")
     dynamax, difference = dynamax_seconds(X, kind, k)
     others = []
     for implementation in ("log", "scaling"):
