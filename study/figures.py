@@ -15,6 +15,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from data_io.recordings import age_order  # noqa: E402
 from data_io.spectrogram import Spectrogram, SpectrogramParams  # noqa: E402
+from study.hmm_tables import CRITERIA
 
 Row = dict[str, Any]
 
@@ -35,10 +36,6 @@ def save_spectrogram(
     fig.tight_layout()
     fig.savefig(path)
     plt.close(fig)
-
-
-# Other criteria for the number of states, as the columns of hmm_selected.parquet begin.
-CRITERIA = ("aic", "icl", "bic_effective", "held_out")
 
 
 def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: list[str]) -> Figure:
@@ -86,7 +83,7 @@ def states_figure(selected: Sequence[Row]) -> Figure:
         ax.plot(x, y, "o-", ms=4, color=f"C{i % 10}", label=bird)
         shift = 0.06 * (i - (len(birds) - 1) / 2)  # so that bars of several birds can be told apart
         for xi, row in zip(x, rows, strict=True):
-            others = [row[f"{name}_n_states"] for name in CRITERIA]
+            others = [row[column] for column in CRITERIA.values()]
             span = [k for k in [row["n_states"], *others] if k is not None]
             ax.plot([xi + shift] * 2, [min(span), max(span)], lw=1, alpha=0.6, color=f"C{i % 10}")
             if row["edge"]:

@@ -97,7 +97,7 @@ _COPIED = (
     "is_monotone", "n_dead", "n_singleton", "n_floored", "n_repairs",
 )  # fmt: skip
 # Column of the number of states that a criterion would choose, by the criterion's name.
-_CRITERIA = {
+CRITERIA = {
     "aic": "aic_n_states",
     "icl": "icl_n_states",
     "bic_effective": "bic_effective_n_states",
@@ -131,7 +131,7 @@ def search_row(search: StateSearch) -> Row:
         return row
     best = search.selection.best
     row |= {name: getattr(best, name) for name in _COPIED}
-    row |= {column: search.chosen_by.get(name) for name, column in _CRITERIA.items()}
+    row |= {column: search.chosen_by.get(name) for name, column in CRITERIA.items()}
     row |= {name: getattr(search, name)
             for name in ("n_effective", "restart_spread", "n_agreeing", "n_restarts")}  # fmt: skip
     row["fit_status"] = best.status

@@ -11,7 +11,8 @@ from data_io.atomic import atomic_file
 from data_io.recordings import Recording
 from data_io.store import read_table
 from study.config import StudyConfig
-from study.figures import CRITERIA, as_svg, bic_figure, states_figure, trials_figure
+from study.figures import as_svg, bic_figure, states_figure, trials_figure
+from study.hmm_tables import CRITERIA
 from study.ingest import BirdAge, birds_and_ages
 from study.paths import RunPaths
 from study.songs import song_files
@@ -136,7 +137,7 @@ def _selected_cells(row: Row) -> Row:
         "states": row["n_states"] if has_model else "-",
         "runner_up": _text(row["runner_up_n_states"]),
         "distance": _text(row["runner_up_bic_distance"]),
-        "others": [_text(row[f"{name}_n_states"]) for name in CRITERIA],
+        "others": [_text(row[column]) for column in CRITERIA.values()],
         "n": row["n_observations"],
         "n_effective": "-" if row["n_effective"] is None else f"{row['n_effective']:,.0f}",
         "restarts": f"{row['n_agreeing']}/{row['n_restarts']}" if has_model else "-",

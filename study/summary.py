@@ -11,6 +11,7 @@ from data_io.store import read_table
 from models.hmm import HmmParams
 from study.config import StudyConfig
 from study.console import WIDTH, Console
+from study.hmm_tables import CRITERIA
 from study.paths import ROOT, RunPaths, default_tracking_uri
 from study.report import ranked
 
@@ -118,7 +119,7 @@ def _states_table(selected: list[dict[str, Any]], c: Console) -> None:
     rows = [
         [r["bird"], r["age"], r["n_states"], r["runner_up_n_states"],
          _short(r["runner_up_bic_distance"]),
-         *(r[f"{name}_n_states"] for name in ("aic", "icl", "bic_effective", "held_out")),
+         *(r[column] for column in CRITERIA.values()),
          r["n_observations"], _remark(r)]
         for r in selected
     ]  # fmt: skip

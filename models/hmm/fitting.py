@@ -79,3 +79,8 @@ def restart_fit(
 def most_states(n_snippets: int, params: HmmParams) -> int:
     """The largest number of states that leaves ``params.min_snippets_per_state`` to each."""
     return min(params.n_states_limit, n_snippets // params.min_snippets_per_state)
+
+
+def restart_seed(seed: int, n_states: int, restart: int) -> int:
+    """Seed of one restart of a grid."""
+    return int(np.random.SeedSequence([seed, n_states, restart]).generate_state(1)[0])

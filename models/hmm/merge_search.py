@@ -97,7 +97,7 @@ class MergeSearch:
         began = time.process_time()
         for step in merge_path(self.songs, em, 1, one_by_one_from, self.params):
             n_states = step.n_states
-            self._keep(step, Origin("merge path", "merge"), began, is_rough=True)
+            self._note_rough(step, Origin("merge path", "merge"), began)
             began = time.process_time()
             # Below the range only where the minimum is at its end.
             best = self._best()
@@ -171,16 +171,15 @@ class MergeSearch:
             self._finish_fewer(self._runs[n_states][1])
         return self._best() != n_states or self._runs[n_states][1] is not em
 
-    def _finish_fewer(self, em: Em) -> bool:
+    def _finish_fewer(self, em: Em) -> None:
         fewer = next(merge_path(self.songs, em, em.n_states - 1, 0, self.params), None)
-        if fewer is None:
-            return False
-        return self._finish(fewer.n_states, fewer.model, Origin("merge", "merge"))
+        if fewer is not None:
+            self._finish(fewer.n_states, fewer.model, Origin("merge", "merge"))
 
-    def _restart(self, n_states: int, restart: int) -> bool:
+    def _restart(self, n_states: int, restart: int) -> None:
         seed = self._seed_of("restart", n_states, restart)
         fit, em = restart_fit(self.songs, n_states, restart, seed, "restart", self.params)
-        return self._add(fit, em)
+        self._add(fit, em)
 
     def _finish(self, n_states: int, start: GaussianHMM, origin: Origin) -> bool:
         fit, em = fit_from(self.songs, n_states, lambda: copy.deepcopy(start), origin, self.params)
@@ -191,12 +190,13 @@ class MergeSearch:
         seed = self._seed_of(stage, n_states, 0)
         start = starts.kmeans_start(self.songs, n_states, seed, self.params)
         em = run_em(self.songs, start, self.params, n_iter)
-        fit = self._keep(em, Origin(stage, "k-means"), began, is_rough=True)
+        fit = self._note_rough(em, Origin(stage, "k-means"), began)
         return (fit, em) if fit.has_model else None
 
-    def _keep(self, em: Em, origin: Origin, began: float, is_rough: bool) -> HmmFit:
+    def _note_rough(self, em: Em, origin: Origin, began: float) -> HmmFit:
+        """Note a run of few iterations."""
         seconds = time.process_time() - began
-        fit = record_of(self.songs, em, origin, self.params, seconds, is_rough=is_rough)
+        fit = record_of(self.songs, em, origin, self.params, seconds, is_rough=True)
         self._add(fit, em if fit.has_model else None)
         return fit
 

@@ -1,5 +1,6 @@
 """What is kept of every fit, and the choice among them by BIC."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,6 +200,15 @@ def select_by_bic(fits: Sequence[HmmFit]) -> Selection | None:
     if len(by_bic) == 1:
         return Selection(best, None, None, edge)
     return Selection(best, by_bic[1].n_states, by_bic[1].bic - best.bic, edge)
+
+
+def with_fits(selection: Selection, before: Sequence[HmmFit], after: Sequence[HmmFit]) -> Selection:
+    """The same choice among fits of which something was changed, in the same order.
+
+    Not chosen anew: rounding could make BICs equal, and the other fit has no model.
+    """
+    best = next(new for old, new in zip(before, after, strict=True) if old is selection.best)
+    return dataclasses.replace(selection, best=best)
 
 
 def best_fits(fits: Sequence[HmmFit]) -> dict[int, HmmFit]:

@@ -11,19 +11,23 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models.hmm import criteria
-from models.hmm.em import Em, Songs, run_em
-from models.hmm.fitting import most_states, restart_fit
+from models.hmm.em import Songs
+from models.hmm.fitting import most_states, restart_fit, restart_seed
 from models.hmm.gaussian import GaussianHMM
-from models.hmm.merge_path import merge_path
-from models.hmm.merge_search import COARSE_RATIO, TOP_ITERATIONS, MergeSearch
+from models.hmm.held_out import held_out_songs, with_held_out
+from models.hmm.merge_search import COARSE_RATIO, MergeSearch
 from models.hmm.params import CovarianceType, HmmParams, SearchKind, too_few
-from models.hmm.records import HmmFit, Origin, Selection, choices, select_by_bic, without_model
-from models.hmm.starts import kmeans_start
+from models.hmm.records import (
+    HmmFit,
+    Origin,
+    Selection,
+    choices,
+    select_by_bic,
+    with_fits,
+    without_model,
+)
 
 Array = NDArray[np.float64]
-HELD_OUT_HEADROOM = (
-    1.5  # the merge path of the held-out likelihood begins this far above the choice
-)
 SearchStatus = Literal["ok", "too_few_snippets", "failed"]
 
 LARGEST = 1e140  # sums of its squares are still float64
@@ -226,11 +230,6 @@ def more_numbers(fits: Sequence[HmmFit], params: HmmParams) -> list[int]:
     return sorted(set(further) - tried)
 
 
-def restart_seed(seed: int, n_states: int, restart: int) -> int:
-    """Seed of one restart of a grid."""
-    return int(np.random.SeedSequence([seed, n_states, restart]).generate_state(1)[0])
-
-
 def fit_hmm(
     sequences: Sequence[Array],
     n_states: int,
@@ -262,7 +261,7 @@ def fit_hmm(
     fit, _ = restart_fit(songs, n_states, restart, seed, "grid", params)
     if restart or not fit.has_model:
         return fit
-    fitted, held_out = _held_out(sequences, params, seed=0)
+    fitted, held_out = held_out_songs(sequences, params)
     if held_out is None or n_states > fitted.n_snippets:
         return fit
     _, em = restart_fit(fitted, n_states, restart, seed, "grid", params)
@@ -270,52 +269,6 @@ def fit_hmm(
         return fit
     per_snippet = criteria.held_out_log_likelihood(held_out, fitted, em)
     return dataclasses.replace(fit, held_out_log_likelihood=per_snippet)
-
-
-def _held_out(
-    sequences: Sequence[Array], params: HmmParams, seed: int
-) -> tuple[Songs, Songs | None]:
-    """Songs to fit and songs to hold out, the same ones for every number of states."""
-    some = [s for s in sequences if len(s)]
-    first, second = criteria.split_recordings(len(some), params.held_out_fraction, seed)
-    fitted = Songs([some[i] for i in first], params.covariance_type, params.engine)
-    if not second:
-        return fitted, None
-    return fitted, Songs([some[i] for i in second], params.covariance_type, params.engine)
-
-
-def with_held_out(
-    sequences: Sequence[Array], fits: list[HmmFit], top: int, params: HmmParams, seed: int
-) -> list[HmmFit]:
-    """The fits of a merge search, with held-out log-likelihoods by number of states.
-
-    From a second merge path on the recordings that are not held out, which begins with ``top``
-    states, or closer to the chosen number.
-    """
-    fitted, held_out = _held_out(sequences, params, seed=0)
-    if held_out is None or top < 1:
-        return fits
-    best = select_by_bic(fits)
-    if best is not None:  # beyond, held-out likelihoods are of no use
-        top = min(top, math.ceil(HELD_OUT_HEADROOM * best.best.n_states) + 5)
-    top = min(top, fitted.n_snippets)
-    start = kmeans_start(fitted, top, restart_seed(seed, top, 0), params)
-    em = run_em(fitted, start, params, TOP_ITERATIONS)
-    numbers = {fit.n_states for fit in fits}
-    per_snippet: dict[int, float] = {}
-
-    def note(em: Em) -> None:
-        if em.n_states in numbers and math.isfinite(em.log_likelihood):
-            per_snippet[em.n_states] = criteria.held_out_log_likelihood(held_out, fitted, em)
-
-    note(em)
-    if math.isfinite(em.log_likelihood):
-        for step in merge_path(fitted, em, min(numbers), round(top / 1.3), params, n_tried=1):
-            note(step)
-    return [
-        dataclasses.replace(fit, held_out_log_likelihood=per_snippet.get(fit.n_states, math.nan))
-        for fit in fits
-    ]
 
 
 def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSearch:
@@ -333,10 +286,9 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSe
     best = selection.best
     assert best.model is not None
     n_effective = criteria.n_effective(songs, songs.centred(best.model))
-    fits = [_with_effective(fit, best, n_effective) for fit in fits]
-    selection = select_by_bic(fits)
-    assert selection is not None
-    best = selection.best
+    changed = [_with_effective(fit, best, n_effective) for fit in fits]
+    selection = with_fits(selection, fits, changed)
+    fits, best = changed, selection.best
     limit = most_states(songs.n_snippets, params)
     edge = "highest" if best.n_states == limit and limit > 1 else ""
     restarts = [fit.log_likelihood for fit in fits if fit.n_states == best.n_states
@@ -412,11 +364,5 @@ def _rescaled(search: StateSearch, scale: float, latent_dim: int) -> StateSearch
         )
 
     fits = [one(fit) for fit in search.fits]
-    selection = search.selection
-    if selection is not None:
-        # Not chosen anew: rounding could make BICs equal, and the other fit has no model.
-        best = next(
-            new for new, old in zip(fits, search.fits, strict=True) if old is selection.best
-        )
-        selection = dataclasses.replace(selection, best=best)
+    selection = search.selection and with_fits(search.selection, search.fits, fits)
     return dataclasses.replace(search, fits=fits, selection=selection)

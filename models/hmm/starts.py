@@ -134,9 +134,7 @@ def merged(
     fewer.startprob_ = together @ model.startprob_
     allowed = together @ (model.transmat_ > 0) @ together.T > 0
     fewer.transmat_ = allowed / allowed.sum(1, keepdims=True)
-    fewer.means_ = model.means_[first]
-    covars = np.array(model._covars_)
-    fewer._covars_ = covars if params.covariance_type == "tied" else covars[first]
+    _take_emissions(fewer, model, first)
     m_step(fewer, summed, params)
     return fewer
 
@@ -150,10 +148,15 @@ def without_state(model: GaussianHMM, state: int, params: HmmParams) -> Gaussian
     fewer.transmat_ = _rows_to_one(through)
     start = model.startprob_[left] + model.startprob_[state] * onward
     fewer.startprob_ = _rows_to_one(start[None])[0]
-    fewer.means_ = model.means_[left]
-    covars = np.array(model._covars_)
-    fewer._covars_ = covars if params.covariance_type == "tied" else covars[left]
+    _take_emissions(fewer, model, left)
     return fewer
+
+
+def _take_emissions(model: GaussianHMM, of: GaussianHMM, states: NDArray[np.int64]) -> None:
+    """Give ``model`` the means and covariances of ``states`` of another."""
+    covars = np.array(of._covars_)
+    model.means_ = of.means_[states]
+    model._covars_ = covars if of.covariance_type == "tied" else covars[states]
 
 
 def _rows_to_one(weights: Array) -> Array:
@@ -179,9 +182,7 @@ def split(model: GaussianHMM, state: int, params: HmmParams) -> GaussianHMM:
     if params.transitions == "left_right":
         more.transmat_ = _rows_to_one(np.triu(more.transmat_))
         more.startprob_ = np.eye(n_states + 1)[0]
-    more.means_ = model.means_[order].copy()
-    covars = np.array(model._covars_)
-    more._covars_ = covars if params.covariance_type == "tied" else covars[order]
+    _take_emissions(more, model, order)
     first, second = np.flatnonzero(order == state)
     step = 0.5 * _longest_axis(model, state)
     more.means_[first] -= step
