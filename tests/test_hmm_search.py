@@ -342,6 +342,19 @@ def test_criteria_are_compared_by_what_each_would_choose():
     assert abs(held_out[4] - found.selection.best.log_likelihood / 1500) < 0.3
 
 
+def test_in_a_grid_too_every_restart_has_the_held_out_likelihood_of_its_number_of_states():
+    found = quick(simulated(4, seed=1), n_states=(3, 5), search="grid", n_restarts=4)
+    per_states = {}
+    for fit in found.fits:
+        per_states.setdefault(fit.n_states, set()).add(fit.held_out_log_likelihood)
+    assert all(len(values) == 1 and math.isfinite(*values) for values in per_states.values())
+    # The best restart of a number of states is not always the first.
+    bests = [max((f for f in found.fits if f.n_states == k), key=lambda f: f.log_likelihood)
+             for k in per_states]  # fmt: skip
+    assert any(fit.restart > 0 for fit in bests)
+    assert "held_out_log_likelihood" in found.chosen_by
+
+
 @pytest.mark.parametrize(
     ("sequences", "changes", "status", "reason"),
     [

@@ -63,3 +63,19 @@ def with_held_out(
         dataclasses.replace(fit, held_out_log_likelihood=per_snippet.get(fit.n_states, math.nan))
         for fit in fits
     ]
+
+
+def shared_held_out(fits: Sequence[HmmFit]) -> list[HmmFit]:
+    """The fits, each with the held-out log-likelihood of its number of states.
+
+    It is a property of the number of states: whichever restart is the best there, it has it.
+    """
+    per_snippet = {
+        fit.n_states: fit.held_out_log_likelihood
+        for fit in fits
+        if math.isfinite(fit.held_out_log_likelihood)
+    }
+    return [
+        dataclasses.replace(fit, held_out_log_likelihood=per_snippet.get(fit.n_states, math.nan))
+        for fit in fits
+    ]

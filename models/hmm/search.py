@@ -14,7 +14,7 @@ from models.hmm import criteria
 from models.hmm.em import Songs
 from models.hmm.fitting import most_states, restart_fit, restart_seed
 from models.hmm.gaussian import GaussianHMM
-from models.hmm.held_out import held_out_songs, with_held_out
+from models.hmm.held_out import held_out_songs, shared_held_out, with_held_out
 from models.hmm.merge_search import COARSE_RATIO, MergeSearch
 from models.hmm.params import CovarianceType, HmmParams, SearchKind, too_few
 from models.hmm.records import (
@@ -279,10 +279,11 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSe
         fits: all of them; at least the one with the lowest BIC with its model.
         params: of the search.
     """
+    fits = shared_held_out(fits)
     selection = select_by_bic(fits)
     if selection is None:
         reasons = sorted({fit.reason for fit in fits})
-        return StateSearch("failed", f"every fit failed: {'; '.join(reasons[:3])}", list(fits))
+        return StateSearch("failed", f"every fit failed: {'; '.join(reasons[:3])}", fits)
     best = selection.best
     assert best.model is not None
     n_effective = criteria.n_effective(songs, songs.centred(best.model))
