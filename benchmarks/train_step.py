@@ -1,11 +1,17 @@
-"""Snippets per second of a training step, ours against every pass written out, in one run.
+"""Snippets per second of a training step: ours against every pass written out, in one run.
 
-python benchmarks/train_step.py [width ...]
+python benchmarks/train_step.py [--width 32] [--batch 64] [--seconds 20]
 
-The other side has the same networks, losses and optimizers, but computes the reconstruction and
-the sample anew in each phase and lets gradients flow into networks that do not move.
+The first row is the order of passes of earlier code: each phase computes its reconstruction and its
+sample anew, gradients flow into networks that do not move, discriminators are as wide as the
+generator, and the monitoring discriminator is trained at each step. The rows below change one thing
+after the other; the column "nets" says up to where networks and phases are the same. Rounds of all
+rows follow one another, so that a busy machine slows them alike; the ratio is that of the medians.
 """
 
+import argparse
+import dataclasses
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -15,7 +21,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 import torch
 
 from models import losses
-from models.mdgan import Losses, Mdgan, MdganParams
+from models.mdgan import Losses, Mdgan
+from models.mdgan_params import MdganParams
 
 
 class WrittenOut(Mdgan):
@@ -39,7 +46,7 @@ class WrittenOut(Mdgan):
 
         step(("manifold_disc",), disc(manifold(x), manifold(generator(encoder(x)))))
         x_hat = generator(encoder(x))
-        reconstruction = losses.reconstruction(x, x_hat, p.distance, p.pool_weight)
+        reconstruction = losses.reconstruction(x, x_hat, p.distance, p.pool_weight, p.mse_weight)
         adversarial = losses.adversarial_loss(manifold(x_hat))
         step(("encoder", "generator"), adversarial + p.lambda_recon * reconstruction)
         x_hat, sampled = generator(encoder(x)), generator(self.sample_prior(len(x)))
@@ -55,32 +62,60 @@ class WrittenOut(Mdgan):
         return {}
 
 
-def snippets_per_s(model: Mdgan, seconds: float = 4.0) -> float:
-    """Median over batches, after two to warm up."""
-    x = torch.rand(model.params.batch_size, 1, 129, 16)
-    times = []
-    started = time.perf_counter()
-    while time.perf_counter() - started < seconds or len(times) < 5:
-        begin = time.perf_counter()
-        model.train_step(x)
-        times.append(time.perf_counter() - begin)
-    return len(x) / sorted(times[2:])[len(times[2:]) // 2]
+def rows(width: int, batch: int) -> list[tuple[str, str, Mdgan]]:
+    """What is compared: nets, name and model of each row, the first the base of all ratios."""
+    base = MdganParams(
+        width=width, dense_width=0, disc_width=width, batch_size=batch, pool_weight=1.0,
+        mse_weight=0.0, lambda_prior=0.0, adversarial_from=0.0, order="alternating", monitor=True,
+    )  # fmt: skip
+    models: list[tuple[str, str, Mdgan]] = [
+        ("equal", "earlier order, every pass written out", WrittenOut(base, 16, 0)),
+        ("equal", "ours: no pass twice, owners frozen", Mdgan(base, 16, 0)),
+    ]
+
+    def further(nets: str, name: str, **changes: object) -> None:
+        nonlocal base
+        base = dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+        models.append((nets, name, Mdgan(base, 16, 0)))
+
+    further("equal", "  + one joint update of encoder and generator", order="joint")
+    if torch.cpu._is_avx512_bf16_supported():
+        further("equal", "  + bfloat16", precision="bfloat16")
+    further("no monitor", "  + no monitor", monitor=False)
+    further("narrower", "  + discriminators of half the width", disc_width=max(1, width // 2))
+    further("other", "dense path instead of convolutions", width=0, dense_width=512)
+    further("no adversary", "  its steps before adversarial_from", adversarial_from=1.0)
+    return models
 
 
-def main(widths: list[int]) -> None:
-    """Print one line per width."""
+def main(width: int, batch: int, seconds: float) -> None:
+    """Print one line per row."""
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, one thread, float32; snippets per second")
-    print("width  disc_width  batch  written out   ours  ratio")
-    for width in widths:
-        params = MdganParams(width=width, disc_width=width // 2)
-        plain = snippets_per_s(WrittenOut(params, 16, 0))
-        ours = snippets_per_s(Mdgan(params, 16, 0))
-        print(
-            f"{width:5}  {width // 2:10}  {params.batch_size:5}  {plain:11.1f}  {ours:5.1f}  "
-            f"{ours / plain:5.2f}"
-        )
+    compared = rows(width, batch)
+    x = torch.rand(batch, 1, 129, 16)
+    for _, _, model in compared:
+        model.train_step(x)  # warms up
+    times: list[list[float]] = [[] for _ in compared]
+    while sum(times[0]) < seconds or len(times[0]) < 5:
+        for row, (_, _, model) in zip(times, compared, strict=True):
+            begin = time.perf_counter()
+            model.train_step(x)
+            row.append(time.perf_counter() - begin)
+    print(
+        f"torch {torch.__version__}, one thread, width {width}, batch {batch}, "
+        f"{len(times[0])} rounds"
+    )
+    print(f"{'':46} {'nets':13} snippets/s  ratio")
+    first = statistics.median(times[0])
+    for row, (nets, name, _) in zip(times, compared, strict=True):
+        median = statistics.median(row)
+        print(f"{name:46} {nets:13} {batch / median:10.1f} {first / median:6.2f}")
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [8, 16, 32])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the first row's steps")
+    args = parser.parse_args()
+    main(args.width, args.batch, args.seconds)

@@ -1,7 +1,7 @@
 """Random snippets for training, from one contiguous block of frames."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +44,32 @@ class FramePool:
         starts: [n_starts] index of every frame that a snippet may start at, so that no snippet
             reaches over the end of its recording.
         n_frames: frames in a snippet.
+        frames_of: number of frames of each (bird, age), which follow one another in this order.
     """
 
     frames: NDArray[np.float32]
     starts: NDArray[np.int64]
     n_frames: int
+    frames_of: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def crops(self, choice: NDArray[np.int64]) -> NDArray[np.float32]:
         """Snippets [n, 1, n_freq, n_frames] that begin at ``starts[choice]``; always a copy."""
         rows = self.starts[choice][:, None] + np.arange(self.n_frames)
         return np.ascontiguousarray(self.frames[rows].swapaxes(1, 2))[:, None]
+
+    def birds_and_ages(self, choice: NDArray[np.int64]) -> list[tuple[str, str]]:
+        """Bird and age of each snippet that begins at ``starts[choice]``.
+
+        Raises:
+            ValueError: the pool was made without the number of frames of each bird and age.
+        """
+        pieces, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
+        if sum(self.frames_of.values()) != len(self.frames):
+            raise ValueError(
+                f"frames_of counts {sum(self.frames_of.values())} frames, the pool holds "
+                f"{len(self.frames)}: make the pool with load_pool."
+            )
+        return [pieces[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
 
 
 def load_pool(
@@ -85,14 +101,17 @@ def load_pool(
         )
     lengths, blocks = [], []
     groups: dict[tuple[str, str], set[str]] = {}
+    frames_of: dict[tuple[str, str], int] = {}
     for recording in chosen:
         groups.setdefault((recording.bird, recording.age), set()).add(recording.path)
     for (bird, age), paths in sorted(groups.items()):
         for _, spectrogram in read_spectrograms(folder, bird, age, only=paths):
             blocks.append(spectrogram.T)
             lengths.append(spectrogram.shape[1])
+            frames_of[bird, age] = frames_of.get((bird, age), 0) + spectrogram.shape[1]
     frames = np.concatenate(blocks, dtype=np.float32) if blocks else np.zeros((0, N_FREQ), "f4")
-    return FramePool(np.ascontiguousarray(frames), snippet_starts(lengths, n_frames), n_frames)
+    starts = snippet_starts(lengths, n_frames)
+    return FramePool(np.ascontiguousarray(frames), starts, n_frames, frames_of)
 
 
 def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ Distance = Literal["l1", "l2"]
 Prior = Literal["normal", "uniform", "student_t"]
 
 STUDENT_T_DOF = 10.0
+N_DIRECTIONS = 64  # of the sliced Wasserstein distance
 
 
 def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:
@@ -25,18 +26,38 @@ def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:
     raise ValueError(f"distance is {kind!r}: choose one of {', '.join(get_args(Distance))}.")
 
 
-def reconstruction(x: Tensor, x_hat: Tensor, kind: Distance, pool_weight: float) -> Tensor:
-    """d(x, x_hat) + pool_weight * d(pool(x), pool(x_hat)); pool: 3 x 3 average with stride 4.
+def reconstruction(
+    x: Tensor, x_hat: Tensor, kind: Distance, pool_weight: float, mse_weight: float
+) -> Tensor:
+    """d(x, x_hat) + pool_weight * d(pool(x), pool(x_hat)) + mse_weight * mean((x - x_hat)^2).
 
-    The pooled copy asks for the right coarse shape even where the fine one is not found yet.
+    pool: 3 x 3 average with stride 4. The pooled copy asks for the right coarse shape even where
+    the fine one is not found yet; the squared difference for loud places, which L1 holds cheap.
     """
-    fine = distance(x, x_hat, kind)
-    if pool_weight == 0:
-        return fine
-    coarse = distance(
-        functional.avg_pool2d(x, 3, stride=4), functional.avg_pool2d(x_hat, 3, stride=4), kind
-    )
-    return fine + pool_weight * coarse
+    loss = distance(x, x_hat, kind)
+    if pool_weight:
+        coarse, coarse_hat = (functional.avg_pool2d(one, 3, stride=4) for one in (x, x_hat))
+        loss = loss + pool_weight * distance(coarse, coarse_hat, kind)
+    if mse_weight:
+        loss = loss + mse_weight * functional.mse_loss(x, x_hat)
+    return loss
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, rng: torch.Generator) -> Tensor:
+    """Squared Wasserstein-2 distance of two sets of latents, the mean over random directions.
+
+    Along a line the best transport pairs the sorted points (Bonneel et al. 2015; as a regulariser
+    of autoencoders: Kolouri et al. 2018, arXiv 1804.01947).
+
+    Args:
+        a: [n, latent_dim].
+        b: [n, latent_dim].
+        rng: of the directions.
+    """
+    directions = torch.randn(a.shape[1], N_DIRECTIONS, generator=rng).to(a)
+    directions = directions / directions.norm(dim=0)
+    projected = [(one @ directions).sort(dim=0).values for one in (a, b)]
+    return functional.mse_loss(*projected)
 
 
 def noisy_labels(

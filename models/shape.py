@@ -27,7 +27,8 @@ class NetworkShape:
             layer in encoder and generator), selu (no normalisation, SELU instead of ReLU), none.
         is_residual: whether each convolution has a residual block after it.
         has_head: whether the encoder's convolutions end in a small MLP on the latent.
-        initialisation: of the convolutions: default (torch's own) or normal (N(0, 0.02)).
+        initialisation: of convolutions, head and discriminators: default (torch's own, but
+            LeCun's for selu) or normal (N(0, 0.02)).
         dense_width: hidden units of the dense path beside the convolutions; 0 leaves it out.
         n_components: principal components that the dense path works on.
     """

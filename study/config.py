@@ -9,16 +9,17 @@ import json
 import re
 import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from data_io.simulate import SimulationParams
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
 from models.evaluation import OBJECTIVES
 from models.hmm import HmmParams
-from models.mdgan import MdganParams
-from models.networks import NetworkShape
+from models.mdgan_params import MdganParams
 from study.search_space import DEFAULT_SPACE, SpaceEntry, check_space
+
+DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,27 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
+class DecodersConfig:
+    """Whom a decoder serves.
+
+    Attributes:
+        scope: "all" (the best trial's decoder serves every bird and age), "bird" (one per bird),
+            "bird_and_age" (one per bird and age) or "chained" (the same, ages in order, each
+            started from the weights of the age before). The last three are trained after the search
+            with the best trial's parameters.
+        n_snippets: snippets seen in the training of each; null for mdgan.n_snippets.
+    """
+
+    scope: DecoderScope = "all"
+    n_snippets: int | None = None
+
+    @property
+    def is_by_age(self) -> bool:
+        """Whether every age has a decoder, and so a latent space, of its own."""
+        return self.scope in ("bird_and_age", "chained")
+
+
+@dataclass(frozen=True)
 class ResourcesConfig:
     """What one piece of work takes of the cluster.
 
@@ -137,6 +159,7 @@ class StudyConfig:
     snippets: SnippetParams = field(default_factory=SnippetParams)
     mdgan: MdganParams = field(default_factory=MdganParams)
     search: SearchConfig = field(default_factory=SearchConfig)
+    decoders: DecodersConfig = field(default_factory=DecodersConfig)
     hmm: HmmParams = field(default_factory=HmmParams)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     songs: SongsConfig = field(default_factory=SongsConfig)
@@ -148,11 +171,25 @@ class StudyConfig:
             )
         m = self.mdgan
         try:
-            NetworkShape(
-                m.latent_dim, self.snippets.n_frames, m.width, m.disc_width, m.normalisation
-            )
+            m.shape(self.snippets.n_frames)
         except ValueError as error:
             raise ValueError(f"mdgan and snippets do not give networks: {error}") from error
+        if self.decoders.n_snippets is not None:
+            try:
+                dataclasses.replace(m, n_snippets=self.decoders.n_snippets)
+            except ValueError as error:
+                raise ValueError(f"decoders.{error}") from error
+        if self.decoders.is_by_age and self.hmm.is_chained:
+            raise ValueError(
+                f"decoders.scope is {self.decoders.scope} and hmm.is_chained is true: every age "
+                "has latents of its own then, in which the model of the age before means nothing. "
+                "Set hmm.is_chained=false, or decoders.scope to all or bird."
+            )
+
+    def max_frames(self, split: str) -> int:
+        """Frames that are loaded of one side of the split, train or valid, at most."""
+        frames = int(60 * self.snippets.max_minutes / self.spectrogram.frame_s)
+        return frames if split == "train" else frames // 4
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and text."""

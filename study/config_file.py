@@ -16,7 +16,7 @@ from study.config import StudyConfig
 from study.search_space import DEFAULT_SPACE, SpaceEntry
 
 PRESETS_DIR = Path(__file__).parent / "presets"
-PRESETS = ("smoke", "demo", "full")
+PRESETS = ("smoke", "demo", "full", "paper")
 
 
 class ConfigError(ValueError):

@@ -16,6 +16,7 @@ from models.encoding import encode_spectrogram
 from study.cluster import run_tasks
 from study.config import StudyConfig
 from study.console import Console, Progress
+from study.decoders import decoder_of, whitening_file, without_decoder
 from study.ingest import BirdAge, birds_and_ages
 from study.paths import RunPaths
 
@@ -26,12 +27,13 @@ Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
 def encode(
     config: StudyConfig, recordings: list[Recording], paths: RunPaths, console: Console
 ) -> int:
-    """Write latents/; give the number of snippets."""
-    pieces = birds_and_ages(recordings)
-    splits: dict[BirdAge, dict[str, str]] = {piece: {} for piece in pieces}
+    """Write latents/ of what has a decoder; give the number of snippets."""
+    splits: dict[BirdAge, dict[str, str]] = {piece: {} for piece in birds_and_ages(recordings)}
     for recording in recordings:
         if recording.is_used:
             splits[recording.bird, recording.age][recording.path] = recording.split
+    missing = without_decoder(config, paths, recordings)
+    pieces = [piece for piece in splits if piece not in missing]
     progress = Progress(console, len(pieces), "birds and ages encoded")
     moments: dict[BirdAge, Moments] = {}
     n_snippets = 0
@@ -47,6 +49,7 @@ def encode(
 
         run_tasks(
             lambda piece: task.remote(
+                decoder_of(config, paths, *piece),
                 paths,
                 folder,
                 piece,
@@ -58,12 +61,21 @@ def encode(
             keep,
             lambda piece: f"Encoding {piece[0]} at {piece[1]}",
         )
-        write_json(folder / paths.whitening.name, whitening([moments[piece] for piece in pieces]))
+        of_decoder: dict[Path, list[Moments]] = {}
+        for piece in pieces:
+            path = whitening_file(folder, config.decoders.scope, *piece)
+            of_decoder.setdefault(path, []).append(moments[piece])
+        for path, of_served in of_decoder.items():
+            write_json(path, whitening(of_served))
     return n_snippets
 
 
 def whitening(moments: list[Moments]) -> dict[str, Any]:
-    """Mean and standard deviation per dimension, over the training recordings of all birds."""
+    """Mean and standard deviation per dimension, over training recordings of one decoder.
+
+    Args:
+        moments: of every bird and age that the decoder serves.
+    """
     n = sum(m[2] for m in moments)
     mean = np.sum([m[0] for m in moments], axis=0) / n
     variance = np.sum([m[1] for m in moments], axis=0) / n - mean**2
@@ -79,6 +91,7 @@ def whitening(moments: list[Moments]) -> dict[str, Any]:
 
 @ray.remote
 def _encode_bird_age(
+    decoder: Path,
     paths: RunPaths,
     folder: Path,
     piece: BirdAge,
@@ -87,7 +100,7 @@ def _encode_bird_age(
     use_gpu: bool,
 ) -> tuple[int, Moments]:
     bird, age = piece
-    encoder, _, facts = load_decoder(paths.best)
+    encoder, _, facts = load_decoder(decoder)
     device = "cuda" if use_gpu else "cpu"
     encoder.to(device)
     shape = facts["shape"]

@@ -1,4 +1,4 @@
-"""Pictures of a study, as PNG files and as SVG for the report. The only file that draws."""
+"""Pictures of a study, as PNG files and as SVG for the report; decoder_figures draws decoders."""
 
 import io
 from collections.abc import Sequence

@@ -44,12 +44,19 @@ class Latents:
         of: gives the whitened latents [n_snippets, latent_dim] of a bird and age, one array per
             recording.
         sizes: snippets of every bird and age.
-        whitening: mean and standard deviation [latent_dim].
+        whitening: mean and standard deviation [latent_dim] of every bird and age, those of its
+            decoder.
     """
 
     of: Callable[[BirdAge], list[Array]]
     sizes: dict[BirdAge, int]
-    whitening: tuple[Array, Array]
+    whitening: dict[BirdAge, tuple[Array, Array]]
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers in a latent, the same for all decoders of a study."""
+        mean, _ = next(iter(self.whitening.values()))
+        return len(mean)
 
 
 class FanOut:
@@ -141,7 +148,7 @@ class FanOut:
         n_snippets = self._sizes[piece]
         if not self._is_grid:
             return search_seconds(n_snippets)
-        latent_dim = len(self._latents.whitening[0])
+        latent_dim = self._latents.latent_dim
         wanted = missing_fits(self._fits[piece], n_snippets, self._params)
         return sum(fit_seconds(n_snippets, k, latent_dim) for k, _ in wanted)
 
@@ -152,7 +159,7 @@ class FanOut:
             work = [Work(piece, "search", search_seconds(n_snippets))]
         else:
             wanted = missing_fits(self._fits[piece], n_snippets, self._params)
-            latent_dim = len(self._latents.whitening[0])
+            latent_dim = self._latents.latent_dim
             work = plan_batches(piece, wanted, n_snippets, latent_dim, self._batch_seconds)
             work = work or [Work(piece, "conclusion", 0.0)]
         self._n_left[piece] = len(work)
@@ -211,7 +218,7 @@ class FanOut:
         model = None
         if outcome.parameters is not None:
             model = SongModel(
-                *outcome.parameters, self._params.covariance_type, *self._latents.whitening
+                *outcome.parameters, self._params.covariance_type, *self._latents.whitening[piece]
             )
         if outcome.found is None:
             self._journal.save(piece, work.name, Entry(outcome.fits, None, model))

@@ -16,12 +16,21 @@ from data_io.recordings import Recording
 from data_io.song_models import save_song_model
 from data_io.store import partition, read_latents, read_table, write_rows, write_table
 from models.hmm import HmmFit, select_by_bic
-from study.config import StudyConfig
+from study.config import DecoderScope, StudyConfig
 from study.console import Console
+from study.decoders import whitening_file, without_decoder
 from study.hmm_engines import compare_engines
 from study.hmm_fan_out import FanOut, Latents
 from study.hmm_journal import Journal, journal_folder, journal_key
-from study.hmm_tables import SELECTED, Row, fit_of, fit_row, grid_table, selected_row
+from study.hmm_tables import (
+    SELECTED,
+    Row,
+    fit_of,
+    fit_row,
+    grid_table,
+    no_decoder_row,
+    selected_row,
+)
 from study.hmm_work import SEARCH
 from study.ingest import BirdAge, birds_and_ages
 from study.paths import RunPaths
@@ -29,15 +38,17 @@ from study.paths import RunPaths
 Array = NDArray[np.float64]
 
 
-def read_whitening(paths: RunPaths) -> tuple[Array, Array]:
-    """Mean and standard deviation [latent_dim] that latents are whitened by."""
-    facts = json.loads(paths.whitening.read_text("utf-8"))
+def read_whitening(
+    paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all"
+) -> tuple[Array, Array]:
+    """Mean and standard deviation [latent_dim] that latents of a bird and age are whitened by."""
+    facts = json.loads(whitening_file(paths.latents, scope, *piece).read_text("utf-8"))
     return np.array(facts["mean"]), np.array(facts["std"])
 
 
-def whitened(paths: RunPaths, piece: BirdAge) -> list[Array]:
+def whitened(paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all") -> list[Array]:
     """Whitened latents [n_snippets, latent_dim] of every recording of a bird and age, float64."""
-    mean, std = read_whitening(paths)
+    mean, std = read_whitening(paths, piece, scope)
     latents = read_latents(paths.latents, *piece)
     return [(z.astype(np.float64) - mean) / std for z in latents.values()]
 
@@ -68,18 +79,24 @@ def run_grid(
         TaskError: a fit could not be done; the message names it.
         BrokenFileError: latents cannot be read.
     """
+    missing = without_decoder(config, paths, recordings)
     pieces = birds_and_ages(recordings)
-    lengths = {piece: recording_lengths(paths, piece) for piece in pieces}
+    encoded = [piece for piece in pieces if piece not in missing]
+    lengths = {piece: recording_lengths(paths, piece) for piece in encoded}
     key = journal_key(config.hmm, config.seed, latents_digest)
     journal = Journal(journal_folder(paths), key, console)
 
+    scope = config.decoders.scope
     latents = Latents(
-        of=lambda piece: whitened(paths, piece),
-        sizes={piece: sum(lengths[piece].values()) for piece in pieces},
-        whitening=read_whitening(paths),
+        of=lambda piece: whitened(paths, piece, scope),
+        sizes={piece: sum(lengths[piece].values()) for piece in encoded},
+        whitening={piece: read_whitening(paths, piece, scope) for piece in encoded},
     )
     FanOut(latents, config.seed, config.hmm, journal, console).run()
-    selected = _write_outputs(config, paths, lengths, journal)
+    found = _write_models(config, paths, lengths, journal)
+    found |= {piece: no_decoder_row(piece, reason) for piece, reason in missing.items()}
+    selected = [found[piece] for piece in pieces]
+    write_rows(paths.hmm_selected, selected, SELECTED)
     facts: dict[str, Any] = {}
     if config.hmm.compare_engines:
         facts = compare_engines(latents, config.seed, config.hmm, journal_folder(paths), console)
@@ -95,21 +112,25 @@ def recording_lengths(paths: RunPaths, piece: BirdAge) -> dict[str, int]:
     return lengths
 
 
-def _write_outputs(
+def _write_models(
     config: StudyConfig,
     paths: RunPaths,
     lengths: dict[BirdAge, dict[str, int]],
     journal: Journal,
-) -> list[Row]:
-    """Make tables and models from the journal, one bird and age in memory at a time."""
+) -> dict[BirdAge, Row]:
+    """Make models and the grid's table from the journal, one bird and age in memory at a time.
+
+    Returns:
+        Rows of hmm_selected.parquet.
+    """
     tables: list[pa.Table] = []
-    selected: list[Row] = []
+    selected: dict[BirdAge, Row] = {}
     with atomic_dir(paths.hmm) as folder:
         for piece, of_recordings in lengths.items():
             entry = journal.read(piece, SEARCH)
             assert entry.found is not None  # that is what concludes a search
             tables.append(grid_table(piece, entry.fits))
-            selected.append(selected_row(piece, entry.found, list(of_recordings.values())))
+            selected[piece] = selected_row(piece, entry.found, list(of_recordings.values()))
             if entry.model is not None:
                 best = select_by_bic([fit_of(row) for row in entry.fits])
                 assert best is not None  # it is whose model this is
@@ -117,7 +138,6 @@ def _write_outputs(
                          "seed": config.seed}  # fmt: skip
                 save_song_model(folder, *piece, entry.model, facts)
     write_table(paths.hmm_grid, pa.concat_tables(tables).combine_chunks())
-    write_rows(paths.hmm_selected, selected, SELECTED)
     return selected
 
 

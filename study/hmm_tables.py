@@ -159,6 +159,12 @@ def selected_row(piece: BirdAge, found: Row, lengths: list[int]) -> Row:
     }
 
 
+def no_decoder_row(piece: BirdAge, reason: str) -> Row:
+    """A row of hmm_selected.parquet for a bird and age that could not be encoded."""
+    found = {"status": "no_decoder", "reason": reason, "edge": False, "edge_side": ""}
+    return selected_row(piece, found, [])
+
+
 def grid_table(piece: BirdAge, rows: list[Row]) -> pa.Table:
     """All fits of a bird and age, by number of states and restart, then in order of the search."""
     bird, age = piece

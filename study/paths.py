@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WHITENING = "_whitening.json"
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,36 @@ class RunPaths:
         return self.root / "best"
 
     @property
+    def decoders(self) -> Path:
+        """Encoders and generators of birds, or birds and ages, where they have their own."""
+        return self.root / "decoders"
+
+    @property
+    def decoder_table(self) -> Path:
+        """One row per decoder below ``decoders``, those that could not be trained among them."""
+        return self.root / "decoders.parquet"
+
+    @property
+    def trial_figures(self) -> Path:
+        """One picture per trial that left a decoder."""
+        return self.root / "trials"
+
+    def trial_figure(self, trial_id: str) -> Path:
+        """The picture of one trial."""
+        return self.trial_figures / f"{trial_id}.png"
+
+    @property
     def latents(self) -> Path:
         """One Parquet file per bird and age."""
         return self.root / "latents"
 
     @property
     def whitening(self) -> Path:
-        """Mean and spread of the latents; the underscore hides it from readers of the folder."""
-        return self.latents / "_whitening.json"
+        """Mean and spread of the latents; the underscore hides it from readers of the folder.
+
+        Where there are several decoders, each has a file of this name: study/decoders.py.
+        """
+        return self.latents / WHITENING
 
     @property
     def hmm_grid(self) -> Path:

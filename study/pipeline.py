@@ -1,12 +1,14 @@
 """The stages of a study in order, from recordings to report."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,17 @@ import torch
 
 from data_io.atomic import atomic_file, write_json
 from data_io.recordings import Recording, scan
-from data_io.snippets import load_pool
 from data_io.store import read_recordings, read_table
-from models.evaluation import Reference, fit_reference
 from models.hmm import HmmFit
 from models.hmm.records import best_fits
+from models.reference import MAX_PCA_DIM, Reference, fit_reference
 from study import encode, hmm_grid, ingest, songs, tuning
 from study.cluster import check_resources, connected, unused_gpus
 from study.config import StudyConfig, digest
 from study.console import Console
+from study.decoder_fan_out import train_decoders
+from study.decoder_training import Trained
+from study.decoders import in_words
 from study.hmm_journal import remove_journal
 from study.hmm_tables import fit_of
 from study.json_files import read_json
@@ -34,6 +38,8 @@ from study.stages import Ledger, StageResult, locked
 from study.summary import show_result
 from study.tracking import RunIdentity, Tracker
 from study.trial import TrialData
+from study.trial_figures import draw_trials
+from study.trial_snippets import choose_held_out, load_side
 
 N_REFERENCE_SNIPPETS = 8000  # training snippets that the reference PCA is fitted to
 
@@ -96,7 +102,7 @@ def run_study(config: StudyConfig, where: Where, console: Console) -> None:
         tracker = Tracker(where.tracking_uri, config.name, lineage)
         where.out.mkdir(parents=True, exist_ok=True)
         with locked(where.out):
-            n_stages = len(_STAGES) + (config.data.dir is None)
+            n_stages = len(_stages(config)) + (config.data.dir is None)
             ledger = Ledger(where.out, paths.stages, console, n_stages)
             data_dir = Path(config.data.dir or paths.simulated_birds)
             study = Study(config, where, paths, tracker, ledger, console, data_dir)
@@ -104,7 +110,7 @@ def run_study(config: StudyConfig, where: Where, console: Console) -> None:
                 _run_stages(study)
             finally:
                 _write_study_json(study)
-        show_result(paths, tracker.uri, tracker.experiment_id, console)
+        show_result(config, paths, tracker.uri, tracker.experiment_id, console)
 
 
 def _run_stages(study: Study) -> None:
@@ -116,7 +122,7 @@ def _run_stages(study: Study) -> None:
     _recordings_stage(study)
     study.console.note(count_recordings(study.recordings))
     with _study_run(study):
-        for stage in _STAGES[1:]:
+        for stage in _stages(study.config)[1:]:
             stage(study)
 
 
@@ -198,25 +204,95 @@ def _trials_stage(study: Study) -> None:
     study.tracker.lineage["trials_study_run_id"] = record.facts["study_run_id"]
 
 
+def _trial_figures_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        drawn = draw_trials(config, study.recordings, paths, study.console)
+        pictures = {}
+        for row in trials:
+            if row["trial_id"] in drawn:
+                picture = paths.trial_figure(row["trial_id"])
+                # Drawn again while another MLflow is written to, whose runs are others.
+                if study.tracker.has_run(row["mlflow_run_id"]):
+                    study.tracker.log_artifact(row["mlflow_run_id"], picture)
+                pictures[picture.name] = hashlib.sha256(picture.read_bytes()).hexdigest()
+        return StageResult([paths.trial_figures], digest(pictures), {"n_drawn": len(drawn)})
+
+    trials = read_table(paths.trials).to_pylist()
+    # Not the best trial alone, which later stages depend on; and UMAP may be installed since.
+    has_umap = find_spec("umap") is not None
+    depends_on = study.depends_on(
+        "recordings", "trials", all_trials=digest(trials), has_umap=has_umap
+    )
+    study.ledger.run("trial figures", depends_on, work)
+
+
+def _decoders_stage(study: Study) -> None:
+    config, paths = study.config, study.paths
+
+    def work() -> StageResult:
+        study.console.note(in_words(config.decoders.scope))
+        trained = train_decoders(config, study.recordings, paths, study.console)
+        for one in trained:
+            _track_decoder(study, one)
+        rows = [one.row for one in trained]
+        refused = [row for row in rows if row["status"] != "ok"]
+        for row in refused:
+            name = f"{row['bird']} {row['age']}".rstrip()
+            study.console.note(f"{name} has no decoder: {row['reason']}")
+        if len(refused) == len(rows):
+            raise tuning.NoTrialError(
+                f"None of {len(rows)} decoders could be trained; {paths.decoder_table} says why "
+                "for each. Give more recordings, or set decoders.scope to all or bird."
+            )
+        names = ("bird", "age", "status", "reason", "encoder_sha256", "generator_sha256")
+        made = digest([[row.get(name) for name in names] for row in rows])
+        facts = {"n_decoders": len(rows) - len(refused), "n_without_decoder": len(refused)}
+        return StageResult([paths.decoder_table, paths.decoders], made, facts)
+
+    n_eval = config.search.n_eval_snippets
+    depends_on = study.depends_on(
+        "recordings", "trials", decoders=config.decoders, mdgan=config.mdgan, n_eval_snippets=n_eval
+    )
+    study.ledger.run("decoders", depends_on, work)
+
+
+def _track_decoder(study: Study, trained: Trained) -> None:
+    """One MLflow run per decoder; step is the number of snippets seen, as for trials."""
+    row = trained.row
+    bird, age = row["bird"], row["age"]
+    identity = RunIdentity("decoder", study.tracker.lineage["best_trial_id"], bird, age)
+    run_id = study.tracker.start_run(identity, f"decoder-{bird}-{age}".rstrip("-"))
+    keys = ("started_from", "n_recordings", "n_snippets")
+    scope = study.config.decoders.scope
+    study.tracker.log_params(run_id, {"scope": scope, **{key: row[key] for key in keys}})
+    study.tracker.log_metrics(run_id, trained.reports)
+    tags = {name: row[name] for name in ("status", "reason")}
+    study.tracker.end_run(run_id, trained.is_sound, tags)
+
+
+def _decoder_stage_of(config: StudyConfig) -> str:
+    """The stage that made the decoders which serve birds and ages."""
+    return "trials" if config.decoders.scope == "all" else "decoders"
+
+
 def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: RunPaths) -> TrialData:
     """Load frames and fixed held-out snippets; fit and save the reference of the study."""
-    n_frames = config.snippets.n_frames
-    max_frames = int(60 * config.snippets.max_minutes / config.spectrogram.frame_s)
-    sides = {}
-    for split, bound in (("train", max_frames), ("valid", max_frames // 4)):
-        args = (paths.spectrograms, recordings, split, n_frames, bound, config.seed)
-        sides[split] = load_pool(*args)
+    train, held_out = (load_side(config, recordings, paths, split) for split in ("train", "valid"))
     rng = np.random.default_rng(config.seed)
-
-    def crops(split: str, n: int) -> torch.Tensor:
-        pool = sides[split]
-        return torch.from_numpy(pool.crops(rng.integers(len(pool.starts), size=n)))
-
-    valid = crops("valid", config.search.n_eval_snippets)
-    reference = fit_reference(crops("train", N_REFERENCE_SNIPPETS), valid, config.seed)
+    valid = held_out.crops(choose_held_out(config, held_out, rng))
+    seen = train.crops(rng.integers(len(train.starts), size=N_REFERENCE_SNIPPETS))
+    reference = fit_reference(
+        torch.from_numpy(seen),
+        torch.from_numpy(valid),
+        config.seed,
+        max(MAX_PCA_DIM, config.mdgan.n_components),  # the dense paths begin as its PCA
+    )
     with atomic_file(paths.reference) as temporary:
         reference.save(temporary)
-    return TrialData(sides["train"], valid.numpy(), Reference.load(paths.reference))
+    reference = Reference.load(paths.reference)
+    return TrialData(train, valid, reference, ingest.data_hash(recordings))
 
 
 def _latents_stage(study: Study) -> None:
@@ -225,10 +301,11 @@ def _latents_stage(study: Study) -> None:
     def work() -> StageResult:
         n_snippets = encode.encode(config, study.recordings, paths, study.console)
         study.console.note(f"{n_snippets:,} snippets")
-        made = digest([study.ledger.done[stage].digest for stage in ("recordings", "trials")])
+        made = digest([study.ledger.done[stage].digest for stage in before])
         return StageResult([paths.latents], made, {"n_snippets": n_snippets})
 
-    study.ledger.run("latents", study.depends_on("recordings", "trials"), work)
+    before = ("recordings", _decoder_stage_of(config))
+    study.ledger.run("latents", study.depends_on(*before), work)
 
 
 def _hmm_stage(study: Study) -> None:
@@ -281,12 +358,16 @@ def _songs_stage(study: Study) -> None:
     def work() -> StageResult:
         songs.make_songs(config, study.recordings, study.data_dir, paths, study.console)
         for row in read_table(paths.hmm_selected).to_pylist():
+            folder = paths.songs / row["bird"] / row["age"]
+            if not folder.exists():
+                continue  # it has no decoder
             run_id = _hmm_run(study, row["bird"], row["age"])
-            study.tracker.log_artifacts(run_id, paths.songs / row["bird"] / row["age"], "songs")
+            study.tracker.log_artifacts(run_id, folder, "songs")
             study.tracker.end_run(run_id, row["status"] != "failed")
         return StageResult([paths.songs], digest(study.ledger.done["hmm"].digest))
 
-    depends_on = study.depends_on("recordings", "trials", "hmm", songs=config.songs)
+    decoders = _decoder_stage_of(config)
+    depends_on = study.depends_on("recordings", decoders, "hmm", songs=config.songs)
     study.ledger.run("songs", depends_on, work)
 
 
@@ -298,13 +379,17 @@ def _report_stage(study: Study) -> None:
         study.tracker.log_artifact(study.tracker.study_run_id, paths.report)
         return StageResult([paths.report], digest(config.sha256))
 
-    depends_on = study.depends_on("recordings", "trials", "hmm", "songs", config=config.sha256)
+    before = ("recordings", "trials", "trial figures", "hmm", "songs")
+    depends_on = study.depends_on(*before, config=config.sha256)
     study.ledger.run("report", depends_on, work)
 
 
-_STAGES = (
-    _recordings_stage, _trials_stage, _latents_stage, _hmm_stage, _songs_stage, _report_stage,
-)  # fmt: skip
+def _stages(config: StudyConfig) -> list[Callable[[Study], None]]:
+    decoders = [] if config.decoders.scope == "all" else [_decoders_stage]
+    return [
+        _recordings_stage, _trials_stage, _trial_figures_stage, *decoders, _latents_stage,
+        _hmm_stage, _songs_stage, _report_stage,
+    ]  # fmt: skip
 
 
 def _write_study_json(study: Study) -> None:

@@ -11,6 +11,7 @@ from data_io.atomic import atomic_file
 from data_io.recordings import Recording
 from data_io.store import read_table
 from study.config import StudyConfig
+from study.decoders import caution
 from study.figures import as_svg, bic_figure, states_figure, trials_figure
 from study.hmm_tables import CRITERIA
 from study.ingest import BirdAge, birds_and_ages
@@ -44,8 +45,9 @@ def write_report(
     for bird, age in birds_and_ages(recordings):
         ages.setdefault(bird, []).append(age)
     params = list(config.search.space)
-    shown = _songs_inside(birds_and_ages(recordings), config.songs.n_in_report)
-    n_left = len(birds_and_ages(recordings)) - len(shown)
+    with_songs = [piece for piece in birds_and_ages(recordings) if song_files(paths, piece)]
+    shown = _songs_inside(with_songs, config.songs.n_in_report)
+    n_left = len(with_songs) - len(shown)
     problems = [r for r in recordings if r.status != "ok"]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -63,10 +65,14 @@ def write_report(
         recordings=count_recordings(recordings),
         snippet_ms=f"{1000 * config.snippets.n_frames * config.spectrogram.frame_s:g}",
         objective=config.search.objective,
+        decoders_caution=caution(config.decoders.scope),
         objective_words=_objective_words(config.search.objective),
         columns=[*params, *METRIC_COLUMNS.values()],
-        trials=[{**row, "values": [_text(row.get(c)) for c in [*params, *METRIC_COLUMNS]]}
+        trials=[{**row, "values": [_text(row.get(c)) for c in [*params, *METRIC_COLUMNS]],
+                 "figure": _link_to_figure(paths, row["trial_id"])}
                 for row in trials],
+        best=best,
+        best_figure=_figure_of(paths, best),
         trials_figure=safe(as_svg(trials_figure(reports, config.search.objective, best))),
         states_figure=safe(as_svg(states_figure(selected))),
         bic_figures=[safe(as_svg(bic_figure(grid, selected, bird, ages[bird])))
@@ -107,7 +113,7 @@ def count_recordings(recordings: list[Recording]) -> str:
 def _objective_words(objective: str) -> str:
     if objective != "valid/objective":
         return ""
-    return ": L1 over that of PCA, plus the Frechet distance of samples"
+    return ": L1 over that of PCA, plus twice the Frechet distance of samples"
 
 
 def _songs_inside(pieces: list[BirdAge], n: int) -> list[BirdAge]:
@@ -123,6 +129,18 @@ def _inlined(paths: RunPaths, piece: BirdAge) -> Row:
         for kind, (png, wav) in song_files(paths, piece).items()
     ]
     return {"title": f"{piece[0]}, {piece[1]}", "songs": songs}
+
+
+def _figure_of(paths: RunPaths, trial_id: str) -> str:
+    """The picture of a trial; "" where it left no decoder to draw."""
+    path = paths.trial_figure(trial_id)
+    return _base64(path) if path.exists() else ""
+
+
+def _link_to_figure(paths: RunPaths, trial_id: str) -> str:
+    """The picture of a trial as seen from the report; "" where there is none."""
+    path = paths.trial_figure(trial_id)
+    return path.relative_to(paths.report.parent).as_posix() if path.exists() else ""
 
 
 def _base64(path: Path) -> str:

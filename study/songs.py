@@ -18,6 +18,7 @@ from models.hmm import restored, sample_latents
 from study.cluster import run_tasks
 from study.config import StudyConfig
 from study.console import Console, Progress
+from study.decoders import decoder_of, without_decoder
 from study.figures import save_spectrogram
 from study.hmm_work import piece_seed
 from study.ingest import BirdAge, birds_and_ages
@@ -36,9 +37,10 @@ def make_songs(
 ) -> None:
     """Write songs/<bird>/<age>/{real,reconstruction,sampled}.{png,wav} and song.json.
 
-    A bird and age without a selected model has no sampled song.
+    A bird and age without a selected model has no sampled song; one without decoder has none.
     """
-    pieces = birds_and_ages(recordings)
+    missing = without_decoder(config, paths, recordings)
+    pieces = [piece for piece in birds_and_ages(recordings) if piece not in missing]
     progress = Progress(console, len(pieces), "birds and ages with songs")
     with atomic_dir(paths.songs) as folder:
         run_tasks(
@@ -66,7 +68,7 @@ def _songs_of(
     out = folder / bird / age
     out.mkdir(parents=True)
     params = config.spectrogram
-    encoder, generator, facts = load_decoder(paths.best)
+    encoder, generator, facts = load_decoder(decoder_of(config, paths, bird, age))
     _, samples = read(data_dir, recording, 0.0)
     if samples is None or recording.sample_rate_hz is None:
         raise RuntimeError(f"{data_dir / recording.path} could be read before and cannot now.")

@@ -11,6 +11,7 @@ from data_io.store import read_table
 from models.hmm import HmmParams
 from study.config import StudyConfig
 from study.console import WIDTH, Console
+from study.decoders import caution, in_words
 from study.hmm_tables import CRITERIA
 from study.paths import ROOT, RunPaths, default_tracking_uri
 from study.report import ranked
@@ -37,6 +38,8 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
     for name, entry in search.space.items():
         c.line(f"            {name}: {entry.describe()} ({entry.role})")
     c.line(f"          ranked by {search.objective} on held-out recordings")
+    if config.decoders.scope != "all":
+        c.line(f"Decoders  {in_words(config.decoders.scope)}")
     c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
     c.line(f"Ray       {address or 'on this machine'}")
     c.line(f"MLflow    {uri}")
@@ -56,12 +59,16 @@ def show_config(config: StudyConfig, c: Console) -> None:
     c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())
 
 
-def show_result(paths: RunPaths, uri: str, experiment_id: str, c: Console) -> None:
+def show_result(
+    config: StudyConfig, paths: RunPaths, uri: str, experiment_id: str, c: Console
+) -> None:
     """Best trials, selected numbers of states, and where to look."""
     c.line()
     _trials_table(read_table(paths.trials).to_pylist(), c)
     c.line()
     _states_table(read_table(paths.hmm_selected).to_pylist(), c)
+    if warning := caution(config.decoders.scope):
+        c.line(textwrap.fill(warning, WIDTH))
     c.line()
     c.line(f"Report    {paths.report}")
     page = f"/#/experiments/{experiment_id}/runs"
@@ -76,14 +83,13 @@ def show_result(paths: RunPaths, uri: str, experiment_id: str, c: Console) -> No
 
 def _trials_table(trials: list[dict[str, Any]], c: Console) -> None:
     rows = ranked(trials)
-    header = ["trial", "status", "latent", "recon", "lat.reg", "lr", "norm", "obj.", "L1",
-              "L1/PCA", "Frechet"]  # fmt: skip
-    keys = ["status", "latent_dim", "lambda_recon", "lambda_latent", "lr", "normalisation",
-            "objective", "valid/recon_l1", "valid/recon_l1_vs_pca",
-            "valid/frechet_sample"]  # fmt: skip
-    c.line(
-        "Trials, best first (obj.: the objective; recon, lat.reg: weights; L1, Frechet: held out)"
-    )
+    header = ["trial", "status", "latent", "recon", "prior", "lr", "obj.", "L1/PCA", "L2/PCA",
+              "Frechet", "/PCA"]  # fmt: skip
+    keys = ["status", "latent_dim", "lambda_recon", "lambda_prior", "lr", "objective",
+            "valid/recon_l1_vs_pca", "valid/recon_l2_vs_pca",
+            "valid/frechet_sample", "valid/frechet_sample_vs_pca"]  # fmt: skip
+    c.line("Trials, best first (obj.: the objective; recon, prior: weights; then, held out, errors")
+    c.line("over those of PCA and how far samples are from song: /PCA below 1 is better than PCA)")
     names = [row["trial_id"] + (" *" if row["is_best"] else "") for row in rows]
     table = [[name, *(row.get(key) for key in keys)] for name, row in zip(names, rows, strict=True)]
     for line in table:

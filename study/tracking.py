@@ -48,9 +48,9 @@ class RunIdentity:
     """The tags by which a run is found again.
 
     Attributes:
-        stage: study, trial or hmm.
+        stage: study, trial, decoder or hmm.
         trial_id: of a trial.
-        bird, age: of an HMM run.
+        bird, age: of a decoder or HMM run.
     """
 
     stage: str
@@ -106,7 +106,7 @@ class Tracker:
         self, known_run_id: str | None, run_name: str, params: Mapping[str, Any]
     ) -> str:
         """Go on with the study's run where it is known and still there, else begin one."""
-        if known_run_id is not None and self._is_usable(known_run_id):
+        if known_run_id is not None and self.has_run(known_run_id):
             self.study_run_id = known_run_id
             self._client.update_run(known_run_id, status="RUNNING")
             self._tag(known_run_id, self.lineage)
@@ -116,7 +116,8 @@ class Tracker:
             self.log_params(self.study_run_id, params)
         return self.study_run_id
 
-    def _is_usable(self, run_id: str) -> bool:
+    def has_run(self, run_id: str) -> bool:
+        """Whether the run is there, in this experiment."""
         try:
             run = self._client.get_run(run_id)
         except MlflowException:

@@ -14,9 +14,11 @@ from ray import tune
 
 from data_io.snippets import FramePool
 from models.checkpoints import load_training, save_decoder, save_training
-from models.evaluation import COLLAPSED_OBJECTIVE, Reference, evaluate
-from models.mdgan import Mdgan, MdganParams
-from models.training import Progress, TrainingFailedError, train
+from models.evaluation import COLLAPSED_OBJECTIVE, evaluate
+from models.mdgan import Mdgan
+from models.mdgan_params import MdganParams
+from models.reference import Reference
+from models.training import CollapsedError, Progress, TrainingFailedError, train
 
 # What Tune ranks trials by: the study's objective, or a number worse than any where the decoder has
 # collapsed, whichever metric the objective is.
@@ -31,11 +33,13 @@ class TrialData:
         pool: frames of training recordings.
         valid: [n, 1, n_freq, n_frames] held-out snippets, the same for all trials.
         reference: what all trials are measured by.
+        sha256: hash of the recordings and their split.
     """
 
     pool: FramePool
     valid: np.ndarray
     reference: Reference
+    sha256: str
 
 
 def trial_name(number: int) -> str:
@@ -47,6 +51,11 @@ def trial_params(base: MdganParams, config: dict[str, Any]) -> MdganParams:
     """The parameters of a trial: the study's, with every sampled value in its place."""
     names = {field.name for field in dataclasses.fields(MdganParams)}
     return dataclasses.replace(base, **{k: v for k, v in config.items() if k in names})
+
+
+def new_model(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
+    """A model that nothing was learned by yet; its dense path begins as the reference's PCA."""
+    return Mdgan(params, data.pool.n_frames, seed, device, data.reference.pca)
 
 
 def sample_batch(pool: FramePool, n: int, rng: torch.Generator) -> torch.Tensor:
@@ -87,7 +96,7 @@ def run_trial(
         ranked_by = COLLAPSED_OBJECTIVE if metrics["valid/collapsed"] else metrics[objective]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            save_training(model, folder)
+            save_training(model, folder, {"seed": seed, "data_sha256": data.sha256})
             facts = {"snippets_seen": snippets_seen, "params": dataclasses.asdict(params)}
             save_decoder(model, folder, facts)
             tune.report(
@@ -101,18 +110,21 @@ def run_trial(
             )
 
     try:
-        model = Mdgan(params, data.pool.n_frames, seed, _device(use_gpu))
+        model = new_model(params, data, seed, _device(use_gpu))
         checkpoint = tune.get_checkpoint()
         if checkpoint is not None:
             with checkpoint.as_directory() as folder:
-                load_training(model, Path(folder))
+                load_training(model, Path(folder), data.sha256)
             snippets_seen = model.snippets_seen
             last_report = snippets_seen // params.report_every
         _train(model, data, seed, report)
     except TrainingFailedError as error:
         # A number that samplers can use, and that no sound trial comes near.
         position = {"report": last_report + 1, "snippets_seen": snippets_seen}
-        tune.report({RANKED_BY: COLLAPSED_OBJECTIVE, **position, "reason": str(error)})
+        ended = "collapsed" if isinstance(error, CollapsedError) else "failed"
+        tune.report(
+            {RANKED_BY: COLLAPSED_OBJECTIVE, **position, "ended": ended, "reason": str(error)}
+        )
 
 
 def _train(

@@ -261,7 +261,7 @@ def _row(state: TrialState, config: StudyConfig, rungs: Rungs) -> dict[str, Any]
     if state.error:
         status, reason = "failed", state.error
     elif result.get("reason"):
-        status, reason = "failed", result["reason"]
+        status, reason = result["ended"], result["reason"]
     elif result.get("valid/collapsed"):
         status = "collapsed"
         reason = f"snippets vary {result['valid/spread']:.3f} times as much as real ones"
@@ -290,7 +290,7 @@ def _row(state: TrialState, config: StudyConfig, rungs: Rungs) -> dict[str, Any]
 
 def _shown(config: StudyConfig) -> list[str]:
     """Parameters that stand in the table whether searched or not, then all others searched."""
-    always = ["latent_dim", "lambda_recon", "lambda_latent", "lr", "normalisation"]
+    always = ["latent_dim", "lambda_recon", "lambda_prior", "lambda_latent", "lr"]
     return always + [name for name in config.search.space if name not in always]
 
 

@@ -26,7 +26,7 @@ def test_override_beats_file_beats_preset_beats_default(tmp_path):
     config = load("mdgan.disc_width=7", file=file)
     assert config.mdgan.disc_width == 7
     assert config.mdgan.width == 12
-    assert config.mdgan.n_snippets == 2560  # preset
+    assert config.mdgan.n_snippets == 6400  # preset
     assert config.mdgan.beta1 == 0.5  # default
 
 
@@ -52,12 +52,12 @@ def test_numbers_of_states_are_sorted_as_numbers():
     ("override", "words"),
     [
         ("mdgan.laten_dim=16", "unknown key 'mdgan.laten_dim'; did you mean 'latent_dim'?"),
-        ("colour=red", "unknown key 'colour'; known here: data, hmm"),
+        ("colour=red", "unknown key 'colour'; known here: data, decoders, hmm"),
         ("mdgan.latent_dim=big", "mdgan.latent_dim is 'big' (str): a whole number is wanted"),
         ("mdgan.latent_dim=1.5", "mdgan.latent_dim is 1.5 (float): a whole number is wanted"),
         ("mdgan.monitor=1", "mdgan.monitor is 1 (int): true or false is wanted"),
         ("search.n_trials=0", "search.n_trials is 0: it must be 1 or more"),
-        ("mdgan.normalisation=lair", "choose one of layer, batch, instance, none"),
+        ("mdgan.normalisation=lair", "choose one of layer, batch, batch_no_affine"),
         ("search.objective=train/reconstruction", "A training loss holds the very weights"),
         ("mdgan=3", "mdgan is 3: it holds keys"),
         ("latent_dim", "overrides are written key=value"),
@@ -107,7 +107,7 @@ def test_null_takes_an_entry_out_of_the_space():
 def test_the_default_space_is_sound():
     check_space(DEFAULT_SPACE)
     assert set(DEFAULT_SPACE) == {
-        "latent_dim", "lambda_recon", "lambda_latent", "lr", "normalisation",
+        "latent_dim", "lambda_recon", "lambda_prior", "lambda_latent", "lr",
     }  # fmt: skip
 
 

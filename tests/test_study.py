@@ -21,7 +21,7 @@ TINY = [
     "data.simulation.n_birds=2", "data.simulation.ages_dph=[45,90]",
     "data.simulation.n_recordings=5", "data.simulation.seconds=2.0",
     "mdgan.n_snippets=640", "mdgan.n_reports=2", f"search.n_trials={N_TRIALS}",
-    "mdgan.width=4", "search.n_eval_snippets=200", "search.grace_reports=1",
+    "mdgan.dense_width=8", "search.n_eval_snippets=200", "search.grace_reports=1",
     "hmm.search=grid", f"hmm.n_states={list(N_STATES)}", f"hmm.max_n_states={max(N_STATES)}",
     f"hmm.n_restarts={N_RESTARTS}", "hmm.min_snippets=50",
     "songs.seconds=1.0", "songs.griffin_lim_iterations=4",
@@ -80,7 +80,7 @@ def test_the_terminal_shows_plan_progress_and_tables_of_100_columns(study):
     assert max(map(len, text.splitlines()[1:])) <= 160  # paths of pytest are long
     tables = text[text.index("Trials, best first") : text.index("Report    ")]
     assert max(map(len, tables.splitlines())) <= 100
-    for words in ("[1/7] simulated birds", "[7/7] report", "3 numbers of states x 2 restarts",
+    for words in ("[1/8] simulated birds", "[8/8] report", "3 numbers of states x 2 restarts",
                   "trial-002", "20 recordings found: 20 used"):  # fmt: skip
         assert words in text
     assert "sim2  90" in tables
@@ -126,7 +126,9 @@ def test_every_artefact_is_there_and_the_counts_agree(study):
 def test_the_report_holds_everything_inside(study):
     _, out, _ = study
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == page.count("data:audio/wav;base64,") == 12
+    assert page.count("data:image/png;base64,") == 13  # 12 of songs, the best trial's decoder
+    assert page.count("data:audio/wav;base64,") == 12
+    assert page.count('href="trials/trial-') == len(list((out / "trials").glob("*.png"))) > 0
     assert page.count("<svg") == 4  # trials, states over age, one BIC figure per bird
     for outside in ("<link", "<script src", 'src="http', "@import"):
         assert outside not in page
@@ -138,7 +140,8 @@ def test_study_json_says_what_made_it(study):
     assert record["config"]["mdgan"]["n_snippets"] == 640
     assert record["versions"]["torch"].startswith("2.13.0")
     assert set(record["stages"]) == {
-        "simulated birds", "recordings", "trials", "latents", "hmm", "songs", "report",
+        "simulated birds", "recordings", "trials", "trial figures", "latents", "hmm", "songs",
+        "report",
     }  # fmt: skip
     _, runs = mlflow_runs(cwd, "study")
     assert record["mlflow"]["study_run_id"] == runs[0].info.run_id
@@ -210,6 +213,8 @@ def test_mlflow_and_the_tables_hold_the_same_numbers(study):
         assert int(run_.data.params["latent_dim"]) == row["latent_dim"]
         for name, value in run_.data.metrics.items():
             assert value == pytest.approx(row[name], rel=1e-12), name
+        pictures = [a.path for a in client.list_artifacts(run_.info.run_id)]
+        assert f"{row['trial_id']}.png" in pictures
     grid, selected = rows(out / "hmm_grid.parquet"), rows(out / "hmm_selected.parquet")
     for run_ in mlflow_runs(cwd, "hmm")[1]:
         tags = run_.data.tags
@@ -244,7 +249,7 @@ def test_the_same_command_again_does_no_stage_again(study):
     before = {k: v for k, v in tree(out).items() if k not in ("study.json", ".lock")}
     done = run(cwd, out)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done before, its input has not changed: skipped") == 7
+    assert done.stdout.count("done before, its input has not changed: skipped") == 8
     after = {k: v for k, v in tree(out).items() if k not in ("study.json", ".lock")}
     changed = {k for k in before | after if before.get(k) != after.get(k)}
     assert changed <= {".stages/mlflow.json"}

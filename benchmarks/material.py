@@ -1,0 +1,105 @@
+"""Recordings, held-out snippets and one training, for the benchmarks of the decoder."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_io.recordings import Recording, assign_split, read, scan, skip_duplicates
+from data_io.simulate import SimulationParams, simulate_birds
+from data_io.snippets import FramePool, snippet_starts
+from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from models.evaluation import evaluate
+from models.mdgan import Mdgan
+from models.mdgan_params import MdganParams
+from models.reference import Reference, fit_reference
+from models.training import Progress, TrainingFailedError, train
+
+N_FRAMES = 16
+N_HELD_OUT = 2000  # snippets behind every Frechet distance
+N_REFERENCE = 16_000
+SPECTROGRAM = SpectrogramParams()
+
+Loaded = list[tuple[Recording, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What decoders are trained and measured on.
+
+    Attributes:
+        loaded: recordings with their side of the split, and their spectrograms [n_freq, n_frames].
+        train_pool: frames for training.
+        valid_pool: held-out frames.
+        valid: [N_HELD_OUT, 1, n_freq, n_frames] held-out snippets.
+        reference: what all are measured by.
+    """
+
+    loaded: Loaded
+    train_pool: FramePool
+    valid_pool: FramePool
+    valid: Tensor
+    reference: Reference
+
+
+def material(data: Path | None, bird: str | None, seed: int) -> Material:
+    """Read recordings, or simulate birds, and split them."""
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            simulate_birds(Path(folder), SimulationParams(n_recordings=15), seed)
+        loaded = load(data or Path(folder), bird)
+    train_pool, valid_pool = (pool(loaded, side) for side in ("train", "valid"))
+    rng = torch.Generator().manual_seed(seed)
+    valid = crops(valid_pool, N_HELD_OUT, rng)
+    reference = fit_reference(crops(train_pool, N_REFERENCE, rng), valid, seed)
+    return Material(loaded, train_pool, valid_pool, valid, reference)
+
+
+def load(root: Path, bird: str | None) -> Loaded:
+    """Recordings with their side of the split, and their spectrograms [n_freq, n_frames]."""
+    found, spectrograms = [], {}
+    for listed in scan(root):
+        if bird and listed.bird != bird:
+            continue
+        recording, waveform = read(root, listed, N_FRAMES * SPECTROGRAM.frame_s)
+        if waveform is not None and recording.sample_rate_hz:
+            spectrogram = log_spectrogram(waveform, recording.sample_rate_hz, SPECTROGRAM)
+            spectrograms[recording.path] = spectrogram
+            recording = replace(recording, n_frames=spectrogram.shape[1])
+        found.append(recording)
+    split = assign_split(skip_duplicates(found), 0.2, seed=0)
+    return [(r, spectrograms[r.path]) for r in split if r.is_used]
+
+
+def pool(loaded: Loaded, side: str) -> FramePool:
+    """Frames of one side of the split, end to end, for random crops."""
+    spectrograms = [s for r, s in loaded if r.split == side]
+    frames = np.ascontiguousarray(np.concatenate([s.T for s in spectrograms]))
+    starts = snippet_starts([s.shape[1] for s in spectrograms], N_FRAMES)
+    return FramePool(frames, starts, N_FRAMES)
+
+
+def crops(of: FramePool, n: int, rng: torch.Generator) -> Tensor:
+    """Random snippets [n, 1, n_freq, n_frames]."""
+    return torch.from_numpy(of.crops(torch.randint(len(of.starts), (n,), generator=rng).numpy()))
+
+
+def trained(params: MdganParams, on: Material, seed: int) -> tuple[Mdgan, dict[str, float]]:
+    """A model after its training, and its held-out metrics; without any where it failed."""
+    model = Mdgan(params, N_FRAMES, seed, pca=on.reference.pca)
+    reports: list[Progress] = []
+    try:
+        train(
+            model,
+            lambda n, rng: crops(on.train_pool, n, rng),
+            lambda trained: evaluate(trained, on.reference, on.valid, seed),
+            reports.append,
+        )
+    except TrainingFailedError as error:
+        print(error)
+        return model, {}
+    return model, reports[-1].metrics

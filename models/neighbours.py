@@ -1,0 +1,58 @@
+"""Whether samples look like song, and whether they show all of it, by nearest neighbours.
+
+One Frechet distance cannot tell samples that are poor from samples that are few of a kind; these
+four can. Precision and recall: Kynkaanniemi et al. 2019, arXiv 1904.06991, equation 1; density and
+coverage: Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import NearestNeighbors
+
+Array = NDArray[np.float64]
+
+N_NEIGHBOURS = 5
+
+
+def neighbour_radii(points: Array) -> Array:
+    """Distance [n] of each of ``points`` [n, d] to its N_NEIGHBOURS-th neighbour among the others.
+
+    Raises:
+        ValueError: there are too few points to have as many neighbours.
+    """
+    if len(points) <= N_NEIGHBOURS:
+        raise ValueError(
+            f"{len(points)} snippets are too few for {N_NEIGHBOURS} nearest neighbours. Give more "
+            "held-out snippets."
+        )
+    distances, _ = NearestNeighbors(n_neighbors=N_NEIGHBOURS).fit(points).kneighbors()
+    radii: Array = distances[:, -1]
+    return radii
+
+
+def neighbour_measures(real: Array, real_radii: Array, samples: Array) -> dict[str, float]:
+    """Precision, recall, density and coverage of samples.
+
+    The ball of a point reaches to its N_NEIGHBOURS-th neighbour among its own kind.
+
+    Args:
+        real: features [n, d] of real snippets.
+        real_radii: `neighbour_radii` of ``real``, which many calls can share.
+        samples: features [m, d] of samples.
+
+    Returns:
+        ``precision``: share of samples that lie in a ball of a real snippet; ``recall``: share of
+        real snippets that lie in a ball of a sample; ``density``: real balls around a sample over
+        N_NEIGHBOURS, which no single outlier can raise (about 1 where both are the same, and may be
+        more); ``coverage``: share of real snippets with a sample in their ball.
+    """
+    between = cdist(real, samples)
+    in_real_ball = between <= real_radii[:, None]
+    in_sample_ball = between <= neighbour_radii(samples)
+    return {
+        "precision": float(in_real_ball.any(0).mean()),
+        "recall": float(in_sample_ball.any(1).mean()),
+        "density": float(in_real_ball.sum(0).mean() / N_NEIGHBOURS),
+        "coverage": float(in_real_ball.any(1).mean()),
+    }
