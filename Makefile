@@ -43,7 +43,7 @@ mlflow: setup ## show all studies at http://127.0.0.1:5000
 	mlflow/serve.sh
 
 test: setup-dev ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-dev ## ruff: style and format
 	$(BIN)/ruff check .

@@ -81,7 +81,7 @@ class MdganParams:
     lambda_recon: float = 300.0
     lambda_latent: float = 1.0
     lambda_prior: float = 10.0
-    adversarial_from: float = 0.8
+    adversarial_from: float = 0.9
     order: Order = "joint"
     label_noise: float = 0.1
     lr: float = 1e-3

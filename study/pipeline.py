@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,36 +11,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from data_io.atomic import atomic_file, write_json
+from data_io.atomic import write_json
 from data_io.recordings import Recording, scan
 from data_io.store import read_recordings, read_table
-from models.hmm import HmmFit
-from models.hmm.records import best_fits
-from models.reference import MAX_PCA_DIM, Reference, fit_reference
 from study import encode, hmm_grid, ingest, songs, tuning
 from study.cluster import check_resources, connected, unused_gpus
 from study.config import StudyConfig, digest
 from study.console import Console
 from study.decoder_fan_out import train_decoders
-from study.decoder_training import Trained
 from study.decoders import in_words
 from study.hmm_journal import remove_journal
-from study.hmm_tables import fit_of
 from study.json_files import read_json
 from study.paths import RunPaths
 from study.provenance import git_commit, versions
 from study.report import count_recordings, write_report
 from study.stages import Ledger, StageResult, locked
 from study.summary import show_result
-from study.tracking import RunIdentity, Tracker
-from study.trial import TrialData
+from study.tracked_runs import hmm_run, track_decoder, track_hmms
+from study.tracking import Tracker
+from study.trial_data import load_trial_data
 from study.trial_figures import draw_trials
-from study.trial_snippets import choose_held_out, load_side
-
-N_REFERENCE_SNIPPETS = 8000  # training snippets that the reference PCA is fitted to
 
 
 @dataclass(frozen=True)
@@ -235,7 +224,7 @@ def _decoders_stage(study: Study) -> None:
         study.console.note(in_words(config.decoders.scope))
         trained = train_decoders(config, study.recordings, paths, study.console)
         for one in trained:
-            _track_decoder(study, one)
+            track_decoder(study.tracker, config.decoders.scope, one)
         rows = [one.row for one in trained]
         refused = [row for row in rows if row["status"] != "ok"]
         for row in refused:
@@ -258,41 +247,9 @@ def _decoders_stage(study: Study) -> None:
     study.ledger.run("decoders", depends_on, work)
 
 
-def _track_decoder(study: Study, trained: Trained) -> None:
-    """One MLflow run per decoder; step is the number of snippets seen, as for trials."""
-    row = trained.row
-    bird, age = row["bird"], row["age"]
-    identity = RunIdentity("decoder", study.tracker.lineage["best_trial_id"], bird, age)
-    run_id = study.tracker.start_run(identity, f"decoder-{bird}-{age}".rstrip("-"))
-    keys = ("started_from", "n_recordings", "n_snippets")
-    scope = study.config.decoders.scope
-    study.tracker.log_params(run_id, {"scope": scope, **{key: row[key] for key in keys}})
-    study.tracker.log_metrics(run_id, trained.reports)
-    tags = {name: row[name] for name in ("status", "reason")}
-    study.tracker.end_run(run_id, trained.is_sound, tags)
-
-
 def _decoder_stage_of(config: StudyConfig) -> str:
     """The stage that made the decoders which serve birds and ages."""
     return "trials" if config.decoders.scope == "all" else "decoders"
-
-
-def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: RunPaths) -> TrialData:
-    """Load frames and fixed held-out snippets; fit and save the reference of the study."""
-    train, held_out = (load_side(config, recordings, paths, split) for split in ("train", "valid"))
-    rng = np.random.default_rng(config.seed)
-    valid = held_out.crops(choose_held_out(config, held_out, rng))
-    seen = train.crops(rng.integers(len(train.starts), size=N_REFERENCE_SNIPPETS))
-    reference = fit_reference(
-        torch.from_numpy(seen),
-        torch.from_numpy(valid),
-        config.seed,
-        max(MAX_PCA_DIM, config.mdgan.n_components),  # the dense paths begin as its PCA
-    )
-    with atomic_file(paths.reference) as temporary:
-        reference.save(temporary)
-    reference = Reference.load(paths.reference)
-    return TrialData(train, valid, reference, ingest.data_hash(recordings))
 
 
 def _latents_stage(study: Study) -> None:
@@ -314,42 +271,12 @@ def _hmm_stage(study: Study) -> None:
     def work() -> StageResult:
         latents = study.ledger.done["latents"].digest
         selected, facts = hmm_grid.run_grid(config, study.recordings, paths, study.console, latents)
-        _track_hmms(study, selected)
+        track_hmms(study.tracker, read_table(paths.hmm_grid).to_pylist(), selected)
         made = digest(selected)
         return StageResult([paths.hmm_grid, paths.hmm_selected, paths.hmm], made, facts)
 
     study.ledger.run("hmm", study.depends_on("latents", hmm=config.hmm), work)
     remove_journal(paths)  # the stage's record is written: nothing is needed of it any more
-
-
-def _track_hmms(study: Study, selected: list[dict[str, Any]]) -> None:
-    """One MLflow run per bird and age; step is the number of states, so the UI draws the curve."""
-    fits: dict[tuple[str, str], list[HmmFit]] = {}
-    for row in read_table(study.paths.hmm_grid).to_pylist():
-        fits.setdefault((row["bird"], row["age"]), []).append(fit_of(row))
-    for row in selected:
-        bird, age = row["bird"], row["age"]
-        run_id = _hmm_run(study, bird, age)
-        keys = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
-        study.tracker.log_params(run_id, {k: row.get(k) for k in keys if row.get(k) is not None})
-        names = ("bic", "aic", "icl", "bic_effective", "held_out_log_likelihood", "log_likelihood")
-        curve: dict[int, dict[str, float]] = {}
-        for n_states, fit in sorted(best_fits(fits.get((bird, age), [])).items()):
-            values = {name: getattr(fit, name) for name in names}
-            curve[n_states] = {f"hmm/{k}": v for k, v in values.items() if math.isfinite(v)}
-        if row.get("n_states") is not None:
-            curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
-        study.tracker.log_metrics(run_id, curve)
-        tags = {
-            name: row.get(name, "") for name in ("status", "reason", "reached_by", "fit_status")
-        }
-        tags["edge"] = row["edge_side"]
-        study.tracker.end_run(run_id, row["status"] != "failed", tags)
-
-
-def _hmm_run(study: Study, bird: str, age: str) -> str:
-    identity = RunIdentity("hmm", study.tracker.lineage["best_trial_id"], bird, age)
-    return study.tracker.start_run(identity, f"hmm-{bird}-{age}")
 
 
 def _songs_stage(study: Study) -> None:
@@ -361,7 +288,7 @@ def _songs_stage(study: Study) -> None:
             folder = paths.songs / row["bird"] / row["age"]
             if not folder.exists():
                 continue  # it has no decoder
-            run_id = _hmm_run(study, row["bird"], row["age"])
+            run_id = hmm_run(study.tracker, row["bird"], row["age"])
             study.tracker.log_artifacts(run_id, folder, "songs")
             study.tracker.end_run(run_id, row["status"] != "failed")
         return StageResult([paths.songs], digest(study.ledger.done["hmm"].digest))

@@ -13,6 +13,11 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take minutes first, so that two processes end at the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_ray_token(tmp_path_factory):
     """Ray writes a token into the home folder at each start; a test must not."""

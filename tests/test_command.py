@@ -64,7 +64,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
         "12 birds and ages, 5 to 10 states by merging, up to 20 where BIC is still falling",
         "latent_dim: one of 4, 8 (scientific)",
         str(ROOT / "runs" / "smoke"),
-        "n_snippets: 2560",
+        "n_snippets: 6400",
     ):
         assert phrase in done.stdout, phrase
     assert not list(tmp_path.iterdir())

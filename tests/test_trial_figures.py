@@ -19,7 +19,7 @@ from data_io.store import write_rows, write_spectrograms
 from models.checkpoints import decoder_nets, save_decoder
 from models.losses import sample_prior
 from models.reference import fit_reference
-from study import pipeline, trial_figures
+from study import pipeline, trial_data, trial_figures
 from study.config_file import load_config
 from study.console import Console
 from study.decoder_figures import decoder_figure
@@ -97,12 +97,12 @@ def test_a_pool_that_does_not_know_its_birds_says_so():
 
 
 def test_held_out_snippets_are_those_that_trials_are_measured_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "N_REFERENCE_SNIPPETS", 100)
+    monkeypatch.setattr(trial_data, "N_REFERENCE_SNIPPETS", 100)
     config = load_config("smoke", None, ["search.n_eval_snippets=150", "seed=3"])
     paths = RunPaths(tmp_path)
     recordings = recorded(paths.spectrograms)
     held_out = load_held_out(config, recordings, paths)
-    data = pipeline.load_trial_data(config, recordings, paths)
+    data = trial_data.load_trial_data(config, recordings, paths)
     np.testing.assert_array_equal(held_out.snippets, data.valid)
     numbers = held_out.snippets[:, 0, 0, 0].astype(int)
     assert held_out.birds_and_ages == [(recordings[i].bird, recordings[i].age) for i in numbers]

@@ -76,6 +76,8 @@ def shared_held_out(fits: Sequence[HmmFit]) -> list[HmmFit]:
         if math.isfinite(fit.held_out_log_likelihood)
     }
     return [
-        dataclasses.replace(fit, held_out_log_likelihood=per_snippet.get(fit.n_states, math.nan))
+        dataclasses.replace(fit, held_out_log_likelihood=per_snippet[fit.n_states])
+        if fit.n_states in per_snippet
+        else fit
         for fit in fits
     ]
