@@ -20,6 +20,14 @@ def test_presets_load_and_name_themselves(preset):
     assert load(preset=preset).name == preset
 
 
+def test_the_papers_recipe_holds_nothing_that_the_paper_has_not():
+    config = load(preset="paper")
+    m = config.mdgan
+    assert (m.dense_width, m.adversarial_from, m.order) == (0, 0.0, "alternating")
+    assert m.lambda_prior == m.mse_weight == 0
+    assert not {"lambda_prior", "mse_weight", "order"} & set(config.search.space)
+
+
 def test_override_beats_file_beats_preset_beats_default(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("mdgan: {width: 12, disc_width: 6}\n")
