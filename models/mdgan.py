@@ -308,7 +308,12 @@ class Mdgan:
         """Take over a state of ``state_dict``."""
         for name, net in self.nets.items():
             net.load_state_dict(state["nets"][name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            optimizer = self.optimizers[name]
+            optimizer.load_state_dict(state["optimizers"][name])
+            for parameter, moments in optimizer.state.items():
+                for key in ("exp_avg", "exp_avg_sq"):
+                    # The fused step walks through memory: moments must lie as their weights do.
+                    moments[key] = torch.empty_like(parameter).copy_(moments[key])
         for name, average in self.averaged.items():
             average.load_state_dict(state["averaged"][name])
         # A generator's state stays on the CPU, wherever a file was mapped to.

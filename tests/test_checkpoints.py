@@ -75,6 +75,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(normalisation,
     changes = {
         "normalisation": normalisation, "monitor": monitor, "prior": "student_t",
         "ema_decay": 0.9 * monitor, "adversarial_from": 0.25 if monitor else 0.75,
+        "channels_last": monitor, "order": "alternating" if monitor else "joint",
     }  # fmt: skip
     whole, stopped, resumed = (build(seed, **changes) for seed in (3, 3, 8))
     reports, reports_before, reports_after = [], [], []
