@@ -93,8 +93,7 @@ class HeldOut:
         pca = self.reference
         scores = pca.pca_scores(self.snippets, latent_dim)
         x_hat = pca.pca_decode(scores)
-        noise = np.random.default_rng(seed).standard_normal(scores.shape)
-        samples = pca.pca_decode(noise * pca.pca_std[: scores.shape[1]])
+        samples = pca.pca_sample(len(self.snippets), latent_dim, seed)
         return {
             **self.errors(x_hat),
             "frechet_recon": self.frechet(self.features_of(x_hat)),

@@ -36,8 +36,7 @@ from models.evaluation import evaluate
 from models.losses import sample_prior
 from models.mdgan import Mdgan, MdganParams
 from models.networks import Encoder, Generator
-from models.pca import fit_pca
-from models.reference import fit_reference
+from models.reference import MAX_PCA_DIM, fit_reference
 from models.shape import N_FREQ
 from models.training import Progress, train
 
@@ -95,10 +94,9 @@ class Decoder:
         rng = torch.Generator().manual_seed(seed)
         valid = held_out_crops(N_EVAL_SNIPPETS, rng)
         for_reference = crops(N_REFERENCE_SNIPPETS, rng)
-        reference = fit_reference(for_reference, valid, seed)
-        p = self.params
-        pca = fit_pca(for_reference, p.n_components, seed) if p.dense_width else None
-        model = Mdgan(p, self.n_frames, seed, self.device, pca)
+        n_components = max(MAX_PCA_DIM, self.params.n_components)
+        reference = fit_reference(for_reference, valid, seed, n_components)
+        model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
         last: dict[str, float] = {}
 
         def report(progress: Progress) -> None:

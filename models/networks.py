@@ -32,9 +32,10 @@ class Encoder(nn.Module):
         """Encode ``snippets`` [batch, 1, n_freq, n_frames]; ``source``: what they were made of."""
         if self.convolutions is None:
             assert self.dense is not None
-            return _output(self.dense(snippets))
-        z = self.convolutions(snippets, source)
-        return _output(z if self.dense is None else z + self.dense(snippets))
+            encoded: Tensor = self.dense(snippets)
+            return encoded
+        z: Tensor = self.convolutions(snippets, source)
+        return z if self.dense is None else z + self.dense(snippets)
 
 
 class Generator(nn.Module):
@@ -63,8 +64,3 @@ class Generator(nn.Module):
             raw = raw if self.dense is None else raw + self.dense(z)
         # log(1 + magnitude) is never negative.
         return functional.softplus(raw.float(), beta=self.sharpness)
-
-
-def _output(z: Tensor) -> Tensor:
-    """Latents in float32, whatever precision the layers were computed in."""
-    return z.float()

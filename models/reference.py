@@ -101,6 +101,14 @@ class Reference:
         snippets = torch.from_numpy(flat.clip(min=0).astype(np.float32))
         return snippets.reshape(len(scores), 1, N_FREQ, -1)
 
+    def pca_sample(self, n: int, dim: int, seed: int) -> Tensor:
+        """Snippets [n, 1, n_freq, n_frames] of a Gaussian in the first ``dim`` components.
+
+        With the standard deviations of the training snippets: sampled without any network.
+        """
+        std = self.pca_std[:dim]
+        return self.pca_decode(np.random.default_rng(seed).standard_normal((n, len(std))) * std)
+
     def convolve(self, snippets: Tensor) -> Array:
         """The fixed random convolution [n, N_CONV_CHANNELS * N_BANDS], of snippets."""
         kernels_1 = torch.tensor(self.conv_kernels_1).float()

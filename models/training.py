@@ -17,11 +17,19 @@ CHECK_EVERY = 50  # steps; a check waits for the device, so not after each
 
 
 class TrainingFailedError(RuntimeError):
-    """Training cannot go on; the message says why."""
+    """Training cannot go on; the message says why.
+
+    Attributes:
+        status: of the trial, or decoder, whose training this was.
+    """
+
+    status = "failed"
 
 
 class CollapsedError(TrainingFailedError):
     """The decoder gives the same snippet whatever the latent."""
+
+    status = "collapsed"
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data_io.recordings import Recording
 from models.checkpoints import load_decoder, save_decoder
-from models.evaluation import evaluate
 from models.mdgan import Mdgan
 from models.reference import Reference
-from models.training import CollapsedError, Progress, TrainingFailedError, train
+from models.training import Progress, TrainingFailedError
 from study.config import DecoderScope, StudyConfig
 from study.decoders import ALL_AGES, decoder_part
 from study.hmm_work import piece_seed
 from study.ingest import BirdAge, data_hash
 from study.paths import RunPaths
-from study.trial import TrialData, sample_batch
+from study.trial import TrialData, too_like, train_on
 from study.trial_snippets import choose_held_out, load_side
 
 # What a training hands on to that of the next age: weights, no optimizers and no random numbers.
@@ -107,7 +105,6 @@ def start_from(model: Mdgan, before: Mdgan) -> None:
 def train_part(model: Mdgan, data: TrialData, part: Part, seed: int, started_from: str) -> Trained:
     """Train a model to the end of its budget; the row says where it diverged or collapsed."""
     reports: dict[int, dict[str, float]] = {}
-    valid = torch.from_numpy(data.valid)
     status, reason = "ok", ""
     started = time.monotonic()
 
@@ -115,19 +112,12 @@ def train_part(model: Mdgan, data: TrialData, part: Part, seed: int, started_fro
         reports[report.snippets_seen] = report.metrics
 
     try:
-        train(
-            model,
-            lambda n, rng: sample_batch(data.pool, n, rng),
-            lambda trained: evaluate(trained, data.reference, valid, seed),
-            keep,
-        )
+        train_on(model, data, seed, keep)
     except TrainingFailedError as error:
-        status = "collapsed" if isinstance(error, CollapsedError) else "failed"
-        reason = str(error)
+        status, reason = error.status, str(error)
     last = reports[max(reports)] if reports else {}
     if status == "ok" and last["valid/collapsed"]:
-        status = "collapsed"
-        reason = f"snippets vary {last['valid/spread']:.3f} times as much as real ones"
+        status, reason = "collapsed", too_like(last)
     row = decoder_row(part, status, reason, started_from)
     row |= {"snippets_seen": model.snippets_seen, "seconds": time.monotonic() - started}
     # What is no finite number has no place in JSON, and means "not known" in a table.

@@ -18,7 +18,7 @@ from models.evaluation import COLLAPSED_OBJECTIVE, evaluate
 from models.mdgan import Mdgan
 from models.mdgan_params import MdganParams
 from models.reference import Reference
-from models.training import CollapsedError, Progress, TrainingFailedError, train
+from models.training import Progress, TrainingFailedError, train
 
 # What Tune ranks trials by: the study's objective, or a number worse than any where the decoder has
 # collapsed, whichever metric the objective is.
@@ -88,8 +88,9 @@ def run_trial(
     params = trial_params(base, config)
     last_report, snippets_seen = 0, 0
 
-    def report(progress: Progress, model: Mdgan, snippets_per_s: float) -> None:
+    def report(progress: Progress, model: Mdgan) -> None:
         nonlocal last_report, snippets_seen
+        speed = (progress.snippets_seen - seen_before) / (time.monotonic() - started)
         last_report, snippets_seen = progress.report, progress.snippets_seen
         position = {"report": last_report, "snippets_seen": snippets_seen, "reason": ""}
         metrics = progress.metrics
@@ -102,7 +103,7 @@ def run_trial(
             tune.report(
                 {
                     **metrics,
-                    "time/snippets_per_s": snippets_per_s,
+                    "time/snippets_per_s": speed,
                     RANKED_BY: ranked_by,
                     **position,
                 },
@@ -117,36 +118,31 @@ def run_trial(
                 load_training(model, Path(folder), data.sha256)
             snippets_seen = model.snippets_seen
             last_report = snippets_seen // params.report_every
-        _train(model, data, seed, report)
+        started, seen_before = time.monotonic(), model.snippets_seen
+        train_on(model, data, seed, lambda progress: report(progress, model))
     except TrainingFailedError as error:
         # A number that samplers can use, and that no sound trial comes near.
         position = {"report": last_report + 1, "snippets_seen": snippets_seen}
-        ended = "collapsed" if isinstance(error, CollapsedError) else "failed"
-        tune.report(
-            {RANKED_BY: COLLAPSED_OBJECTIVE, **position, "ended": ended, "reason": str(error)}
-        )
+        ended = {"ended": error.status, "reason": str(error)}
+        tune.report({RANKED_BY: COLLAPSED_OBJECTIVE, **position, **ended})
 
 
-def _train(
-    model: Mdgan,
-    data: TrialData,
-    seed: int,
-    report: Callable[[Progress, Mdgan, float], None],
+def train_on(
+    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[Progress], None]
 ) -> None:
-    """Train to the end of the budget, with evaluation on the held-out snippets of the study."""
+    """Train to the end of the budget, with evaluation on the held-out snippets of ``data``."""
     valid = torch.tensor(data.valid)  # a copy: Ray's memory is read-only
-    started, seen_before = time.monotonic(), model.snippets_seen
-
-    def on_progress(progress: Progress) -> None:
-        seconds = time.monotonic() - started
-        report(progress, model, (progress.snippets_seen - seen_before) / seconds)
-
     train(
         model,
         lambda n, rng: sample_batch(data.pool, n, rng),
         lambda trained: evaluate(trained, data.reference, valid, seed),
         on_progress,
     )
+
+
+def too_like(metrics: dict[str, float]) -> str:
+    """Why a decoder whose last metrics these are has collapsed."""
+    return f"snippets vary {metrics['valid/spread']:.3f} times as much as real ones"
 
 
 def _device(use_gpu: bool) -> str:

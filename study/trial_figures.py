@@ -158,15 +158,13 @@ def view_decoder(
     rng = torch.Generator().manual_seed(seed)
     prior = sample_prior(n_shown, latent_dim, params["prior"], params["prior_scale"], rng)
     scores = reference.pca_scores(snippets[shown], latent_dim)
-    pca_dim = scores.shape[1]
-    noise = np.random.default_rng(seed).standard_normal(scores.shape)
     decoded = {
         "real": snippets[shown],
         "reconstructed": generator(z[shown]),
-        f"PCA, {pca_dim} dim.": reference.pca_decode(scores),
+        f"PCA, {scores.shape[1]} dim.": reference.pca_decode(scores),
         # Batch norm keeps statistics of its own for samples of the prior.
         "sampled": generator(prior, "prior"),
-        "sampled, PCA": reference.pca_decode(noise * reference.pca_std[:pca_dim]),
+        "sampled, PCA": reference.pca_sample(n_shown, latent_dim, seed),
     }
     rows = {kind: some[:, 0].numpy() for kind, some in decoded.items()}
     latent_map, words = map_latents(z.numpy(), seed)

@@ -26,7 +26,7 @@ from study.console import Console
 from study.early_stopping import OrderedASHA, Rungs, rung_reports
 from study.paths import RunPaths
 from study.tracking import RunIdentity, Tracker
-from study.trial import RANKED_BY, TrialData, run_trial, trial_name, trial_params
+from study.trial import RANKED_BY, TrialData, run_trial, too_like, trial_name, trial_params
 
 COUNTED_IN_RESULTS = ("train/", "valid/", "time/")
 
@@ -264,7 +264,7 @@ def _row(state: TrialState, config: StudyConfig, rungs: Rungs) -> dict[str, Any]
         status, reason = result["ended"], result["reason"]
     elif result.get("valid/collapsed"):
         status = "collapsed"
-        reason = f"snippets vary {result['valid/spread']:.3f} times as much as real ones"
+        reason = too_like(result)
     elif is_stopped:
         status, reason = "stopped", f"stopped early at report {last}"
     elif not count or count[-1] < config.mdgan.n_reports:

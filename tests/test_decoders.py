@@ -17,7 +17,7 @@ from models.checkpoints import load_decoder, save_decoder
 from models.mdgan import Mdgan
 from models.mdgan_params import MdganParams
 from models.reference import Reference, fit_reference
-from study import decoder_fan_out, decoder_training, pipeline, songs
+from study import decoder_fan_out, pipeline, songs, trial
 from study.cluster import connected
 from study.config import DecodersConfig, SearchConfig, StudyConfig
 from study.config_file import ConfigError, load_config
@@ -324,7 +324,7 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(monkeypatch, tmp
 )
 def test_a_training_that_gives_nothing_gives_a_row_that_says_so(monkeypatch, status, value, reason):
     metrics = {"valid/collapsed": 1.0, "valid/spread": 0.01, "valid/odd": np.inf}
-    monkeypatch.setattr(decoder_training, "evaluate", lambda *_: dict(metrics))
+    monkeypatch.setattr(trial, "evaluate", lambda *_: dict(metrics))
     pool = FramePool(np.full((64, 129), value, "f4"), np.arange(40), N_FRAMES)
     part = part_of(listed(("a", "45")), "a", "45")
     model = Mdgan(dataclasses.replace(TINY, n_snippets=16), N_FRAMES, 0)

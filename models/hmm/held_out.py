@@ -59,10 +59,7 @@ def with_held_out(
     if math.isfinite(em.log_likelihood):
         for step in merge_path(fitted, em, min(numbers), round(top / 1.3), params, n_tried=1):
             note(step)
-    return [
-        dataclasses.replace(fit, held_out_log_likelihood=per_snippet.get(fit.n_states, math.nan))
-        for fit in fits
-    ]
+    return _with_values(fits, per_snippet)
 
 
 def shared_held_out(fits: Sequence[HmmFit]) -> list[HmmFit]:
@@ -75,6 +72,11 @@ def shared_held_out(fits: Sequence[HmmFit]) -> list[HmmFit]:
         for fit in fits
         if math.isfinite(fit.held_out_log_likelihood)
     }
+    return _with_values(fits, per_snippet)
+
+
+def _with_values(fits: Sequence[HmmFit], per_snippet: dict[int, float]) -> list[HmmFit]:
+    """The fits with held-out log-likelihoods by number of states, where one is known."""
     return [
         dataclasses.replace(fit, held_out_log_likelihood=per_snippet[fit.n_states])
         if fit.n_states in per_snippet
