@@ -160,7 +160,7 @@ def test_a_task_that_dies_again_and_again_is_named_and_what_is_done_is_kept(conn
     assert f"at each of {MAX_RETRIES} retries (WorkerCrashedError" in message
     assert "the same command goes on" in message
     assert "start Ray with fewer cores" in message
-    assert kept == ["good", "better"]
+    assert sorted(kept) == ["better", "good"]  # two workers: either may end first
 
 
 def test_an_exception_in_a_task_is_named_and_what_ended_beside_it_is_kept(connection):
