@@ -14,10 +14,10 @@ from typing import Any, Literal
 from data_io.simulate import SimulationParams
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
-from models.evaluation import OBJECTIVES
 from models.hmm import HmmParams
 from models.mdgan_params import MdganParams
-from study.search_space import DEFAULT_SPACE, SpaceEntry, check_space
+from study.search_config import SearchConfig
+from study.search_space import SpaceEntry
 
 DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
 
@@ -33,51 +33,6 @@ class DataConfig:
 
     dir: str | None = None
     simulation: SimulationParams = field(default_factory=SimulationParams)
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """The search over trials.
-
-    Attributes:
-        n_trials: trials to run.
-        space: what is searched, by name of an mdgan parameter.
-        objective: held-out metric that ranks trials, lower is better; never a training loss.
-        n_startup_trials: trials drawn at random before the sampler (TPE) learns from results.
-        grace_reports: reports before a trial may be stopped early.
-        reduction_factor: at each rung the best 1/reduction_factor goes on.
-        n_eval_snippets: held-out snippets behind every metric; a Frechet distance is biased where
-            they are few, so the number is the same for all trials.
-        max_retries: times that a trial is started again from its checkpoint after a crash.
-    """
-
-    n_trials: int = 8
-    space: dict[str, SpaceEntry] = field(default_factory=lambda: dict(DEFAULT_SPACE))
-    objective: str = "valid/objective"
-    n_startup_trials: int = 10
-    grace_reports: int = 2
-    reduction_factor: int = 3
-    n_eval_snippets: int = 2000
-    max_retries: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("n_trials", "grace_reports", "n_startup_trials"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
-        if self.reduction_factor < 2:
-            raise ValueError(f"reduction_factor is {self.reduction_factor}: it must be 2 or more.")
-        if self.n_eval_snippets < 100:
-            raise ValueError(
-                f"n_eval_snippets is {self.n_eval_snippets}: below 100 a Frechet distance says "
-                "nothing; 2000 is a good number."
-            )
-        if self.objective not in OBJECTIVES:
-            raise ValueError(
-                f"objective is {self.objective!r}: trials are ranked by an unweighted held-out "
-                f"metric, one of {', '.join(OBJECTIVES)}. A training loss holds the very weights "
-                "that are searched."
-            )
-        check_space(self.space)
 
 
 @dataclass(frozen=True)
@@ -107,13 +62,14 @@ class ResourcesConfig:
 
     Attributes:
         cpus_per_trial: cores, and threads, of a trial.
-        gpus_per_trial: GPUs of a trial; a fraction lets trials share one.
+        gpus_per_trial: GPUs of a trial; a fraction (1/2, 1/3, ...) lets trials share one; auto
+            measures how much memory a trial takes and shares accordingly.
         max_concurrent_trials: null for as many as fit.
         gpus_per_encode: GPUs of an encoding task.
     """
 
     cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
+    gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent_trials: int | None = None
     gpus_per_encode: float = 0.0
 
@@ -122,6 +78,8 @@ class ResourcesConfig:
             raise ValueError(f"cpus_per_trial is {self.cpus_per_trial}: it must be 1 or more.")
         for name in ("gpus_per_trial", "gpus_per_encode"):
             gpus = getattr(self, name)
+            if gpus == "auto":
+                continue
             if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
                 raise ValueError(
                     f"{name} is {gpus}: give 0, a fraction up to 1, or a whole number of GPUs."

@@ -158,14 +158,22 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, key)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, key)
+        # A number or a word, such as auto: text that is no number is the word.
+        kinds = [a for a in args if a is not type(None)]
+        if isinstance(value, str) and not _is_number(value):
+            kinds.sort(key=lambda kind: typing.get_origin(kind) is not Literal)
+        return _convert(kinds[0], value, key)
     if origin is Literal:
         if value in args:
             return value
         raise ConfigError(f"{key} is {value!r}: choose one of {', '.join(map(str, args))}.")
+    if origin is dict:
+        if isinstance(value, dict):
+            return {str(name): _convert(args[1], item, key) for name, item in value.items()}
+        raise ConfigError(f"{key} holds {value!r}: write 'name: value' pairs.")
     if origin is tuple:
         items = value if isinstance(value, list) else [value]
         return tuple(_convert(args[0], item, key) for item in items)
@@ -181,6 +189,14 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise ConfigError(f"{key} is {value!r} ({type(value).__name__}): {_type_name(hint)} is wanted.")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _type_name(hint: Any) -> str:

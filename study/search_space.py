@@ -1,6 +1,7 @@
 """The search space as data, and as what Optuna is asked for."""
 
 import dataclasses
+import itertools
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -108,3 +109,55 @@ def check_space(space: dict[str, SpaceEntry]) -> None:
                 MdganParams(**changed)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"space.{name} holds {value!r}: {error}") from error
+
+
+def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...]) -> None:
+    """Every point to try first lies in the space; parameters that are not searched may be named.
+
+    Raises:
+        ValueError: names point and parameter.
+    """
+    known = {f.name for f in dataclasses.fields(MdganParams)}
+    for i, point in enumerate(first):
+        for name, value in point.items():
+            if name not in known:
+                raise ValueError(f"first[{i}] holds {name}, which is no mdgan parameter.")
+            entry = space.get(name)
+            if entry is None:
+                continue  # fixed by the study: its value holds
+            inside = (
+                value in entry.choice
+                if entry.choice is not None
+                else isinstance(value, int | float) and entry.bounds[0] <= value <= entry.bounds[1]
+            )
+            if not inside:
+                raise ValueError(
+                    f"first[{i}] holds {name}={value!r}, which lies outside the space "
+                    f"({entry.describe()}): widen search.space.{name}, or set search.first=[]."
+                )
+
+
+def check_grid(space: dict[str, SpaceEntry]) -> None:
+    """A grid can be made of the scientific entries.
+
+    Raises:
+        ValueError: names the entry that has no values to combine.
+    """
+    scientific = {n: entry for n, entry in space.items() if entry.role == "scientific"}
+    if not scientific:
+        raise ValueError("sampler is grid, but no entry of space has the role scientific.")
+    for name, entry in scientific.items():
+        if entry.choice is None:
+            raise ValueError(
+                f"sampler is grid, but space.{name} is a range: give its values as choice, or "
+                "its role as nuisance."
+            )
+
+
+def grid_points(space: dict[str, SpaceEntry]) -> list[dict[str, Any]]:
+    """Every combination of the scientific choices."""
+    scientific = {n: e.choice or () for n, e in space.items() if e.role == "scientific"}
+    return [
+        dict(zip(scientific, values, strict=True))
+        for values in itertools.product(*scientific.values())
+    ]
