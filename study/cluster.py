@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
 from study.paths import ROOT
-
-if TYPE_CHECKING:  # a worker of the HMM stage need not load torch, which the configuration knows
-    from study.config import StudyConfig
 
 # What workers need of the project is code; the rest may be large or private.
 _EXCLUDES = [
@@ -89,40 +87,12 @@ def _check_reachable(address: str | None) -> None:
         raise _unreachable(address, error) from error
 
 
-def check_resources(config: StudyConfig, address: str | None) -> None:
-    """Check that every piece of work can run somewhere; called once connected.
-
-    Raises:
-        ResourceError: names what is asked for, what there is, and what to change.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {
-        "cpus_per_trial": ("CPU", float(config.resources.cpus_per_trial)),
-        "gpus_per_trial": ("GPU", config.resources.gpus_per_trial),
-        "gpus_per_encode": ("GPU", config.resources.gpus_per_encode),
-    }
-    where = f"the cluster at {address}" if address else "this machine"
-    for key, (kind, amount) in wanted.items():
-        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-        if amount > largest:
-            remedy = (
-                f"Set resources.{key}={int(largest)}, or connect to a cluster that has them "
-                "(--address)."
-            )
-            if kind == "GPU" and largest == 0:
-                remedy += " A study on CPUs wants small nets: --preset demo."
-            raise ResourceError(
-                f"resources.{key} is {amount:g}, but no node of {where} has more than "
-                f"{largest:g} {kind}s ({len(nodes)} nodes). {remedy}"
-            )
-
-
-def unused_gpus(config: StudyConfig) -> str:
-    """A hint where there are GPUs and trials do not ask for them; "" where there is none."""
+def unused_gpus(gpus_per_trial: float) -> str:
+    """A hint where there are GPUs and trials get none of them; "" where there is nothing to say."""
     n_gpus = ray.cluster_resources().get("GPU", 0)
-    if not n_gpus or config.resources.gpus_per_trial:
+    if not n_gpus or gpus_per_trial:
         return ""
-    return f"{n_gpus:g} GPUs are not used: resources.gpus_per_trial=1 gives one to each trial"
+    return f"{n_gpus:g} GPUs are not used: resources.gpus_per_trial=auto shares them among trials"
 
 
 def n_cores() -> int:
@@ -135,6 +105,7 @@ def run_tasks(
     work: Sequence[Any],
     on_result: Callable[[Any, Any], Iterable[Any] | None],
     describe: Callable[[Any], str],
+    max_tasks: int | None = None,
 ) -> None:
     """Run a task for every piece of ``work``, in order, with bounded numbers under way.
 
@@ -144,6 +115,8 @@ def run_tasks(
         on_result: called in the driver with a piece and its result, in order of completion; gives
             further pieces, which come before those that wait, or None.
         describe: a piece in words, for an error.
+        max_tasks: that may run at once (``resources.max_tasks``); None for as many as there are
+            cores.
 
     Raises:
         TaskError: a task failed, or its worker died again at every retry.
@@ -152,7 +125,7 @@ def run_tasks(
     waiting = list(reversed(work))
     while waiting or under_way:
         # Two for each core, one that runs and one that waits for it; a cluster may have grown.
-        limit = 2 * n_cores()
+        limit = min(2 * n_cores(), max_tasks or sys.maxsize)
         while waiting and len(under_way) < limit:
             piece = waiting.pop()
             under_way[submit(piece)] = piece
@@ -187,7 +160,6 @@ def _task_error(what: str, error: ray.exceptions.RayError) -> TaskError:
     return TaskError(
         f"{what} failed: its worker process died, and again at each of {MAX_RETRIES} retries "
         f"({type(error).__name__}: {cause_line}). What was done before is kept: the same command "
-        "goes on from there. Where memory ran out, let fewer tasks run at once: start Ray with "
-        "fewer cores (ray start --head --num-cpus=1) and give --address auto. Ray's logs are in "
-        "/tmp/ray/session_latest/logs."
+        "goes on from there. Where memory ran out, let fewer tasks run at once: "
+        "resources.max_tasks=1. Ray's logs are in /tmp/ray/session_latest/logs."
     )

@@ -66,16 +66,24 @@ class ResourcesConfig:
             measures how much memory a trial takes and shares accordingly.
         max_concurrent_trials: null for as many as fit.
         gpus_per_encode: GPUs of an encoding task.
+        max_tasks: tasks of the other stages (reading, decoders, encoding, HMMs, songs, figures)
+            that run at once, in the whole cluster; null for as many as there are cores. Lower it
+            where memory runs out.
     """
 
     cpus_per_trial: int = 1
     gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent_trials: int | None = None
     gpus_per_encode: float = 0.0
+    max_tasks: int | None = None
 
     def __post_init__(self) -> None:
         if self.cpus_per_trial < 1:
             raise ValueError(f"cpus_per_trial is {self.cpus_per_trial}: it must be 1 or more.")
+        for name in ("max_concurrent_trials", "max_tasks"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is {limit}: it must be 1 or more, or null for no limit.")
         for name in ("gpus_per_trial", "gpus_per_encode"):
             gpus = getattr(self, name)
             if gpus == "auto":

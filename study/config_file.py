@@ -154,7 +154,8 @@ def _unknown_key(full_key: str, key: str, known: set[str]) -> str:
 def _convert(hint: Any, value: Any, key: str) -> Any:
     """``value`` as the type ``hint``, or ConfigError."""
     if hint is Any:
-        return value
+        # YAML reads 2e-4 as text
+        return float(value) if isinstance(value, str) and _is_number(value) else value
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, key)
     origin, args = typing.get_origin(hint), typing.get_args(hint)

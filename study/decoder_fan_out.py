@@ -32,6 +32,7 @@ from study.decoder_training import (
     train_part,
 )
 from study.decoders import plan, recordings_of
+from study.gpus import device, wait_for_memory
 from study.hmm_work import piece_seed
 from study.ingest import BirdAge
 from study.paths import RunPaths
@@ -55,7 +56,12 @@ _COLUMNS = pa.schema(
 
 
 def train_decoders(
-    config: StudyConfig, recordings: list[Recording], paths: RunPaths, console: Console
+    config: StudyConfig,
+    recordings: list[Recording],
+    paths: RunPaths,
+    console: Console,
+    *,
+    gpus: float,
 ) -> list[Trained]:
     """Train the decoders of ``config.decoders.scope``; write decoders/ and decoders.parquet.
 
@@ -67,6 +73,7 @@ def train_decoders(
         recordings: of the study.
         paths: of the run folder, in which best/ and reference.npz are there.
         console: shows progress.
+        gpus: of a training, as of a trial.
 
     Returns:
         One for each decoder, in order of bird and age.
@@ -86,10 +93,7 @@ def train_decoders(
     left = [[part for part in chain if part.of not in done] for chain in parts]
     work = sorted(filter(None, left), key=len, reverse=True)
     progress = Progress(console, sum(map(len, work)), "decoders")
-    resources = config.resources
-    task = _train_chain.options(
-        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial
-    )
+    task = _train_chain.options(num_cpus=config.resources.cpus_per_trial, num_gpus=gpus)
     with atomic_dir(paths.decoders) as folder:
 
         def keep(chain: list[Part], results: list[Trained]) -> None:
@@ -97,10 +101,11 @@ def train_decoders(
             progress.advance(len(results))
 
         run_tasks(
-            lambda chain: task.remote(config, params, paths, folder, chain),
+            lambda chain: task.remote(config, params, paths, folder, chain, gpus),
             work,
             keep,
             lambda chain: f"Training decoders of {', '.join(part.words for part in chain)}",
+            config.resources.max_tasks,
         )
     results = [done[part.of] for chain in parts for part in chain]
     _write_table(paths, results)
@@ -139,18 +144,24 @@ def _write_table(paths: RunPaths, results: list[Trained]) -> None:
 
 @ray.remote(max_retries=MAX_RETRIES)
 def _train_chain(
-    config: StudyConfig, params: MdganParams, paths: RunPaths, folder: Path, chain: list[Part]
+    config: StudyConfig,
+    params: MdganParams,
+    paths: RunPaths,
+    folder: Path,
+    chain: list[Part],
+    gpus: float,
 ) -> list[Trained]:
     """Train one decoder after the other, each from the last sound one, and write them."""
     results: list[Trained] = []
     before: tuple[str, Mdgan] | None = None
     reference = Reference.load(paths.reference)
-    device = "cuda" if config.resources.gpus_per_trial > 0 else "cpu"
+    wait_for_memory(gpus)
+    where = device(gpus > 0)
     with _threads(config.resources.cpus_per_trial):
         for part in chain:
             seed = piece_seed(config.seed, part.of)
             data = load_part(config, part, paths, reference)
-            model = new_model(params, data, seed, device)
+            model = new_model(params, data, seed, where)
             if before is not None:
                 start_from(model, before[1])
             trained = train_part(model, data, part, seed, before[0] if before else "")

@@ -66,7 +66,7 @@ def rung_reports(grace_reports: int, reduction_factor: int, n_reports: int) -> l
 class OrderedASHA(AsyncHyperBandScheduler):
     """Ray's ASHA with the decisions of `Rungs`.
 
-    Trials carry ``trial_number`` in their configuration and ``report`` in their results.
+    Trials carry a ``spec`` with their ``number`` in their configuration and ``report`` in their results.
     """
 
     def __init__(self, metric: str, rungs: Rungs, n_reports: int):
@@ -75,20 +75,22 @@ class OrderedASHA(AsyncHyperBandScheduler):
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict) -> str:
         """Record a report; stop the trial once that is decided."""
-        number = trial.config["trial_number"]
-        self.rungs.values.setdefault(number, {})[result["report"]] = result[self._metric]
+        number = trial.config["spec"]["number"]
+        # A process that goes on from a checkpoint tells again what its forerunner told.
+        values = self.rungs.values.setdefault(number, {})
+        values.setdefault(result["report"], result[self._metric])
         _, is_stopped = self.rungs.counts_up_to(number)
         action: str = TrialScheduler.STOP if is_stopped else TrialScheduler.CONTINUE
         return action
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: dict) -> None:
         """A trial that ended holds up no other."""
-        self.rungs.ended.add(trial.config["trial_number"])
+        self.rungs.ended.add(trial.config["spec"]["number"])
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
         """A trial that failed holds up no other."""
-        self.rungs.ended.add(trial.config["trial_number"])
+        self.rungs.ended.add(trial.config["spec"]["number"])
 
     def on_trial_remove(self, tune_controller: object, trial: Trial) -> None:
         """A trial that was taken out holds up no other."""
-        self.rungs.ended.add(trial.config["trial_number"])
+        self.rungs.ended.add(trial.config["spec"]["number"])

@@ -17,6 +17,7 @@ from study.cluster import run_tasks
 from study.config import StudyConfig
 from study.console import Console, Progress
 from study.decoders import decoder_of, whitening_file, without_decoder
+from study.gpus import device
 from study.ingest import BirdAge, birds_and_ages
 from study.paths import RunPaths
 
@@ -60,6 +61,7 @@ def encode(
             pieces,
             keep,
             lambda piece: f"Encoding {piece[0]} at {piece[1]}",
+            config.resources.max_tasks,
         )
         of_decoder: dict[Path, list[Moments]] = {}
         for piece in pieces:
@@ -101,8 +103,8 @@ def _encode_bird_age(
 ) -> tuple[int, Moments]:
     bird, age = piece
     encoder, _, facts = load_decoder(decoder)
-    device = "cuda" if use_gpu else "cpu"
-    encoder.to(device)
+    where = device(use_gpu, "gpus_per_encode")
+    encoder.to(where)
     shape = facts["shape"]
     total, squares, n_train = np.zeros(shape["latent_dim"]), np.zeros(shape["latent_dim"]), 0
 
@@ -110,7 +112,7 @@ def _encode_bird_age(
         nonlocal total, squares, n_train
         stored = read_spectrograms(paths.spectrograms, bird, age, only=set(splits))
         for name, spectrogram in stored:
-            z = encode_spectrogram(encoder, spectrogram, shape["n_frames"], device)
+            z = encode_spectrogram(encoder, spectrogram, shape["n_frames"], where)
             if splits[name] == "train":
                 total += z.sum(0, dtype=np.float64)
                 squares += np.square(z, dtype=np.float64).sum(0)

@@ -31,7 +31,12 @@ class Side:
 
 
 def compare_engines(
-    latents: Latents, seed: int, params: HmmParams, folder: Path, console: Console
+    latents: Latents,
+    seed: int,
+    params: HmmParams,
+    folder: Path,
+    console: Console,
+    max_tasks: int | None = None,
 ) -> dict[str, Any]:
     """Time all searches by both engines, and show what came of it.
 
@@ -44,13 +49,14 @@ def compare_engines(
         params: of the searches.
         folder: to write to meanwhile.
         console: shows progress and result.
+        max_tasks: that run at once.
 
     Returns:
         Facts for study.json.
     """
     console.note("the same searches again by either engine, to compare their times")
-    ours = _side(latents, seed, params, "ours", folder, console)
-    theirs = _side(latents, seed, params, "hmmlearn", folder, console)
+    ours = _side(latents, seed, params, "ours", folder, console, max_tasks)
+    theirs = _side(latents, seed, params, "hmmlearn", folder, console, max_tasks)
     with_model = [p for p in latents.sizes if ours.n_states[p] or theirs.n_states[p]]
     other = [p for p in with_model if ours.n_states[p] != theirs.n_states[p]]
     console.table(
@@ -85,12 +91,18 @@ def compare_engines(
 
 
 def _side(
-    latents: Latents, seed: int, params: HmmParams, engine: Engine, folder: Path, console: Console
+    latents: Latents,
+    seed: int,
+    params: HmmParams,
+    engine: Engine,
+    folder: Path,
+    console: Console,
+    max_tasks: int | None,
 ) -> Side:
     params = dataclasses.replace(params, engine=engine, compare_engines=False)
     with tempfile.TemporaryDirectory(prefix=".engines.", dir=folder) as scratch:
         journal = Journal(Path(scratch), engine, console)
-        fan_out = FanOut(latents, seed, params, journal, console)
+        fan_out = FanOut(latents, seed, params, journal, console, max_tasks)
         began = time.monotonic()
         fan_out.run(f"birds and ages, {engine}")
         wall_s = time.monotonic() - began

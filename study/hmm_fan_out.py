@@ -69,10 +69,17 @@ class FanOut:
             with starts of their own.
         journal: what is done, and where the rest goes.
         console: shows progress.
+        max_tasks: that run at once (``resources.max_tasks``).
     """
 
     def __init__(
-        self, latents: Latents, seed: int, params: HmmParams, journal: Journal, console: Console
+        self,
+        latents: Latents,
+        seed: int,
+        params: HmmParams,
+        journal: Journal,
+        console: Console,
+        max_tasks: int | None = None,
     ):
         self._latents = latents
         self._sizes = latents.sizes
@@ -80,6 +87,7 @@ class FanOut:
         self._params = params
         self._journal = journal
         self._console = console
+        self._max_tasks = max_tasks
         self._is_grid = params.search == "grid"
         self._is_chained = params.is_chained and not self._is_grid
         self._concluded: set[BirdAge] = set()
@@ -108,7 +116,13 @@ class FanOut:
         else:
             in_order = sorted(left, key=lambda piece: (-seconds[piece], piece))
             work = [one for piece in in_order for one in self._next(piece)]
-        run_tasks(self._submit, work, self._keep, lambda one: describe(one, self._params))
+        run_tasks(
+            self._submit,
+            work,
+            self._keep,
+            lambda one: describe(one, self._params),
+            self._max_tasks,
+        )
 
     def _take_up(self) -> int:
         """Find what the journal holds; give the number of its fits."""

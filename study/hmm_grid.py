@@ -92,14 +92,16 @@ def run_grid(
         sizes={piece: sum(lengths[piece].values()) for piece in encoded},
         whitening={piece: read_whitening(paths, piece, scope) for piece in encoded},
     )
-    FanOut(latents, config.seed, config.hmm, journal, console).run()
+    max_tasks = config.resources.max_tasks
+    FanOut(latents, config.seed, config.hmm, journal, console, max_tasks).run()
     found = _write_models(config, paths, lengths, journal)
     found |= {piece: no_decoder_row(piece, reason) for piece, reason in missing.items()}
     selected = [found[piece] for piece in pieces]
     write_rows(paths.hmm_selected, selected, SELECTED)
     facts: dict[str, Any] = {}
     if config.hmm.compare_engines:
-        facts = compare_engines(latents, config.seed, config.hmm, journal_folder(paths), console)
+        folder = journal_folder(paths)
+        facts = compare_engines(latents, config.seed, config.hmm, folder, console, max_tasks)
     return selected, facts
 
 

@@ -37,6 +37,7 @@ def simulate(config: StudyConfig, paths: RunPaths, console: Console) -> str:
             work,
             keep,
             lambda piece: f"Simulating {piece[0]} at {piece[1]} dph",
+            config.resources.max_tasks,
         )
         write_truth(folder, [row for piece in work for row in rows[piece]])
     return digest({"params": dataclasses.asdict(params), "seed": config.seed})
@@ -97,6 +98,7 @@ def ingest(
             work,
             keep,
             lambda piece: f"Reading {piece[0]} at {piece[1]}",
+            config.resources.max_tasks,
         )
     in_order = {recording.path: i for i, recording in enumerate(found)}
     result.sort(key=lambda recording: in_order[recording.path])

@@ -34,9 +34,14 @@ class RunPaths:
         return self.root / "reference.npz"
 
     @property
-    def tune(self) -> Path:
-        """Ray Tune's own files: checkpoints of the trials."""
-        return self.root / "tune"
+    def search(self) -> Path:
+        """One folder per trial: what a killed search goes on from, and the decoders."""
+        return self.root / "search"
+
+    @property
+    def repeats_folder(self) -> Path:
+        """The same for trials that were trained again with other seeds."""
+        return self.search / "repeats"
 
     @property
     def trials(self) -> Path:
@@ -47,6 +52,16 @@ class RunPaths:
     def trial_reports(self) -> Path:
         """One row per report of a trial."""
         return self.root / "trial_reports.parquet"
+
+    @property
+    def repeats(self) -> Path:
+        """One row per candidate for the best trial, and seed."""
+        return self.root / "repeats.parquet"
+
+    @property
+    def selection(self) -> Path:
+        """How the best trial was chosen."""
+        return self.root / "selection.json"
 
     @property
     def best(self) -> Path:
@@ -114,6 +129,11 @@ class RunPaths:
     def study(self) -> Path:
         """What made all this."""
         return self.root / "study.json"
+
+    @property
+    def outbox(self) -> Path:
+        """What MLflow was told, and what it is still to be told."""
+        return self.root / ".tracking"
 
     @property
     def stages(self) -> Path:

@@ -3,34 +3,35 @@
 import dataclasses
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data_io.atomic import write_json
 from data_io.recordings import Recording, scan
 from data_io.store import read_recordings, read_table
 from study import encode, hmm_grid, ingest, songs, tuning
-from study.cluster import check_resources, connected, unused_gpus
+from study.cluster import connected, unused_gpus
 from study.config import StudyConfig, digest
 from study.console import Console
 from study.decoder_fan_out import train_decoders
 from study.decoders import in_words
+from study.gpus import gpus_per_trial
 from study.hmm_journal import remove_journal
-from study.json_files import read_json
 from study.paths import RunPaths
-from study.provenance import git_commit, versions
+from study.preflight import preflight
+from study.provenance import git_commit
 from study.report import count_recordings, write_report
 from study.stages import Ledger, StageResult, locked
+from study.study_record import study_run, write_study_json
 from study.summary import show_result
-from study.tracked_runs import hmm_run, track_decoder, track_hmms
-from study.tracking import Tracker
+from study.tracked_runs import allowed_params, hmm_run, track_decoder, track_hmms
+from study.tracking import RunIdentity, Tracker
 from study.trial_data import load_trial_data
 from study.trial_figures import draw_trials
+
+END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Study:
     ledger: Ledger
     console: Console
     data_dir: Path
+    gpus: float
     recordings: list[Recording] = field(default_factory=list)
 
     def depends_on(self, *stages: str, **parts: Any) -> dict[str, Any]:
@@ -79,27 +81,43 @@ def run_study(config: StudyConfig, where: Where, console: Console) -> None:
         NoTrialError, BrokenFileError: the message says what to do.
     """
     with connected(where.address):
-        check_resources(config, where.address)
-        if hint := unused_gpus(config):
-            console.line(hint)
-        paths = RunPaths(where.out)
-        lineage = {
-            "study": config.name,
-            "git_commit": git_commit(),
-            "config_hash": config.sha256,
-        }
-        tracker = Tracker(where.tracking_uri, config.name, lineage)
+        preflight(config, where, console)
+        share = gpus_per_trial(config)
+        for hint in (share.sentence, unused_gpus(share.gpus)):
+            if hint:
+                console.line(hint)
         where.out.mkdir(parents=True, exist_ok=True)
         with locked(where.out):
-            n_stages = len(_stages(config)) + (config.data.dir is None)
-            ledger = Ledger(where.out, paths.stages, console, n_stages)
-            data_dir = Path(config.data.dir or paths.simulated_birds)
-            study = Study(config, where, paths, tracker, ledger, console, data_dir)
-            try:
-                _run_stages(study)
-            finally:
-                _write_study_json(study)
-        show_result(config, paths, tracker.uri, tracker.experiment_id, console)
+            _run_locked(config, where, share.gpus, console)
+
+
+def _run_locked(config: StudyConfig, where: Where, gpus: float, console: Console) -> None:
+    paths = RunPaths(where.out)
+    lineage = {
+        "study": config.name,
+        "git_commit": git_commit(),
+        "config_hash": config.sha256,
+    }
+    tracker = Tracker(
+        where.tracking_uri, config.name, lineage, paths.outbox, allowed_params(config),
+        console.line,
+    )  # fmt: skip
+    try:
+        n_stages = len(_stages(config)) + (config.data.dir is None)
+        ledger = Ledger(where.out, paths.stages, console, n_stages)
+        data_dir = Path(config.data.dir or paths.simulated_birds)
+        study = Study(config, where, paths, tracker, ledger, console, data_dir, gpus)
+        try:
+            _run_stages(study)
+        finally:
+            write_study_json(config, paths, data_dir, tracker, ledger)
+    finally:
+        if n_waiting := tracker.close(END_WAIT_S):
+            console.line(
+                f"{n_waiting} records have not reached MLflow yet; they are kept in "
+                f"{paths.outbox}: run the same command again when the server is back."
+            )
+    show_result(config, paths, tracker.uri, tracker.experiment_id, console)
 
 
 def _run_stages(study: Study) -> None:
@@ -110,33 +128,11 @@ def _run_stages(study: Study) -> None:
         )
     _recordings_stage(study)
     study.console.note(count_recordings(study.recordings))
-    with _study_run(study):
+    data_hash = study.ledger.done["recordings"].digest
+    study.tracker.lineage["data_hash"] = data_hash
+    with study_run(study.config, study.paths, study.tracker, data_hash):
         for stage in _stages(study.config)[1:]:
             stage(study)
-
-
-@contextmanager
-def _study_run(study: Study) -> Iterator[None]:
-    """The study's MLflow run around the stages: the one of last time where nothing has changed."""
-    tracker, path = study.tracker, study.paths.stages / "mlflow.json"
-    tracker.lineage["data_hash"] = study.ledger.done["recordings"].digest
-    identity = {
-        "tracking_uri": tracker.uri,
-        "config_hash": study.config.sha256,
-        "data_hash": tracker.lineage["data_hash"],
-    }
-    known = read_json(path) or {}
-    is_same = all(known.get(name) == value for name, value in identity.items())
-    run_name = f"{study.config.name}-seed{study.config.seed}-{study.config.sha256[:7]}"
-    params = flat(study.config.to_dict())
-    run_id = tracker.start_study(known.get("study_run_id") if is_same else None, run_name, params)
-    write_json(path, {**identity, "experiment_id": tracker.experiment_id, "study_run_id": run_id})
-    try:
-        yield
-    except BaseException as error:
-        tracker.end_run(run_id, False, {"reason": f"{type(error).__name__}: {error}"[:500]})
-        raise
-    tracker.end_run(run_id, True, {"reason": ""})
 
 
 def _simulate(study: Study) -> StageResult:
@@ -173,16 +169,25 @@ def _trials_stage(study: Study) -> None:
 
     def work() -> StageResult:
         study.console.note(
-            f"{config.search.n_trials} trials, {tuning.n_parallel(config)} at once, each "
-            f"{config.mdgan.n_snippets:,} snippets; objective {config.search.objective}"
+            f"{config.search.n_trials} trials, {tuning.n_parallel(config, study.gpus)} at once, "
+            f"each {config.mdgan.n_snippets:,} snippets; objective {config.search.objective}"
         )
         data = load_trial_data(config, study.recordings, paths)
-        rows = tuning.run_search(config, data, paths, study.tracker, study.console)
-        best = next(row for row in rows if row["is_best"])
+        search = tuning.Search(config, data, study.gpus, paths, study.tracker, study.console)
+        selection = search.run()
+        study.console.note(selection.sentence)
         made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
-        outputs = [paths.reference, paths.trials, paths.trial_reports, paths.best]
-        facts = {"best_trial": best["trial_id"], "reference_sha256": data.reference.sha256}
-        return StageResult(outputs, made, {**facts, "study_run_id": study.tracker.study_run_id})
+        outputs = [
+            paths.reference, paths.trials, paths.trial_reports, paths.repeats, paths.selection,
+            paths.best,
+        ]  # fmt: skip
+        tags = {"sha256": made, "trial_id": selection.chosen, "selection": selection.sentence}
+        study.tracker.register_model(
+            RunIdentity("study"), paths.best, f"{config.name}-decoder", tags
+        )
+        facts = {"best_trial": selection.chosen, "reference_sha256": data.reference.sha256}
+        facts |= {"study_run_id": study.tracker.study_run_id}
+        return StageResult(outputs, made, facts)
 
     search = {**config.to_dict()["search"], "max_retries": None}
     depends_on = study.depends_on(
@@ -202,9 +207,10 @@ def _trial_figures_stage(study: Study) -> None:
         for row in trials:
             if row["trial_id"] in drawn:
                 picture = paths.trial_figure(row["trial_id"])
-                # Drawn again while another MLflow is written to, whose runs are others.
-                if study.tracker.has_run(row["mlflow_run_id"]):
-                    study.tracker.log_artifact(row["mlflow_run_id"], picture)
+                identity = RunIdentity("trial", trial_id=row["trial_id"])
+                # Not where the trials are runs of another study, or of another MLflow.
+                if study.tracker.knows(identity):
+                    study.tracker.log_artifact(identity, picture)
                 pictures[picture.name] = hashlib.sha256(picture.read_bytes()).hexdigest()
         return StageResult([paths.trial_figures], digest(pictures), {"n_drawn": len(drawn)})
 
@@ -222,7 +228,7 @@ def _decoders_stage(study: Study) -> None:
 
     def work() -> StageResult:
         study.console.note(in_words(config.decoders.scope))
-        trained = train_decoders(config, study.recordings, paths, study.console)
+        trained = train_decoders(config, study.recordings, paths, study.console, gpus=study.gpus)
         for one in trained:
             track_decoder(study.tracker, config.decoders.scope, one)
         rows = [one.row for one in trained]
@@ -288,9 +294,9 @@ def _songs_stage(study: Study) -> None:
             folder = paths.songs / row["bird"] / row["age"]
             if not folder.exists():
                 continue  # it has no decoder
-            run_id = hmm_run(study.tracker, row["bird"], row["age"])
-            study.tracker.log_artifacts(run_id, folder, "songs")
-            study.tracker.end_run(run_id, row["status"] != "failed")
+            identity = hmm_run(study.tracker, row["bird"], row["age"])
+            study.tracker.log_artifacts(identity, folder, "songs")
+            study.tracker.end_run(identity, row["status"] != "failed")
         return StageResult([paths.songs], digest(study.ledger.done["hmm"].digest))
 
     decoders = _decoder_stage_of(config)
@@ -303,7 +309,7 @@ def _report_stage(study: Study) -> None:
 
     def work() -> StageResult:
         write_report(config, study.recordings, paths, study.tracker.lineage)
-        study.tracker.log_artifact(study.tracker.study_run_id, paths.report)
+        study.tracker.log_artifact(RunIdentity("study"), paths.report)
         return StageResult([paths.report], digest(config.sha256))
 
     before = ("recordings", "trials", "trial figures", "hmm", "songs")
@@ -317,40 +323,3 @@ def _stages(config: StudyConfig) -> list[Callable[[Study], None]]:
         _recordings_stage, _trials_stage, _trial_figures_stage, *decoders, _latents_stage,
         _hmm_stage, _songs_stage, _report_stage,
     ]  # fmt: skip
-
-
-def _write_study_json(study: Study) -> None:
-    done = study.ledger.done
-    content = {
-        "name": study.config.name,
-        "seed": study.config.seed,
-        "config": study.config.to_dict(),
-        "config_hash": study.config.sha256,
-        "data_dir": str(study.data_dir.resolve()),
-        "data_hash": done["recordings"].digest if "recordings" in done else None,
-        "git_commit": study.tracker.lineage["git_commit"],
-        "versions": versions(),
-        "command": sys.argv,
-        "mlflow": {
-            "tracking_uri": study.tracker.uri,
-            "experiment_id": study.tracker.experiment_id,
-            "study_run_id": study.tracker.study_run_id or None,
-        },
-        "stages": {
-            name: {"seconds": record.seconds, "skipped_this_time": record.was_skipped,
-                   **record.facts}
-            for name, record in done.items()
-        },
-    }  # fmt: skip
-    write_json(study.paths.study, content)
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of dictionaries as one, with dots in its keys."""
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result

@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
         uri = _absolute_uri(
             options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
         )
+        if options.doctor:
+            return _doctor(config, out, address, uri, console)
         return _run(config, out, address, uri, options.dry_run, console)
     except (ConfigError, NoRecordingsError) as error:
         return _refuse(error)
@@ -43,6 +45,14 @@ def main(arguments: list[str]) -> int:
 def _run(
     config: StudyConfig, out: Path, address: str | None, uri: str, is_dry: bool, console: Console
 ) -> int:
+    if not is_dry:
+        from study.capacity import check_before_start
+        from study.cluster import ResourceError
+
+        try:
+            check_before_start(config, address)  # ahead of all that takes seconds to import
+        except ResourceError as error:
+            return _refuse(error)
     from study.summary import show_config, show_plan
 
     show_plan(config, out, address, uri, console)
@@ -50,7 +60,7 @@ def _run(
         show_config(config, console)
         return 0
     # Ray, Tune and MLflow take seconds to import: only now that there is something to do.
-    from study.cluster import ResourceError, TaskError
+    from study.cluster import TaskError
     from study.pipeline import Where, run_study
     from study.stages import FolderInUseError
     from study.tracking import TrackingError
@@ -67,6 +77,24 @@ def _run(
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _doctor(config: StudyConfig, out: Path, address: str | None, uri: str, console: Console) -> int:
+    """Look at all that the study needs, and run nothing of it."""
+    from study.checks import show_checks
+    from study.cluster import ResourceError, connected
+    from study.pipeline import Where
+    from study.preflight import run_checks
+    from study.summary import show_plan
+
+    show_plan(config, out, address, uri, console)
+    try:
+        with connected(address):
+            checks = run_checks(config, Where(out, address, uri))
+    except ResourceError as error:
+        return _refuse(error)
+    show_checks(checks, console)
+    return 0 if all(check.is_ok for check in checks) else EXIT_REFUSED
 
 
 def _resolve(options: argparse.Namespace) -> StudyConfig:
@@ -123,6 +151,11 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run",
         action="store_true",
         help="print plan and resolved configuration, start nothing",
+    )
+    add(
+        "--doctor",
+        action="store_true",
+        help="look at cluster, folders, disk and MLflow, say what is wrong, start nothing",
     )
     add(
         "overrides",

@@ -50,6 +50,7 @@ def make_songs(
             pieces,
             lambda piece, result: progress.advance(),
             lambda piece: f"Songs of {piece[0]} at {piece[1]}",
+            config.resources.max_tasks,
         )
 
 

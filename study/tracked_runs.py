@@ -1,14 +1,44 @@
-"""What MLflow is told of the decoders and HMMs of birds and ages: one run each."""
+"""What MLflow is told of the study, and of decoders and HMMs of birds and ages: one run each."""
 
+import dataclasses
 import math
 from typing import Any
 
 from models.hmm import HmmFit
 from models.hmm.records import best_fits
-from study.config import DecoderScope
+from models.mdgan_params import MdganParams
+from study.config import DecoderScope, StudyConfig
 from study.decoder_training import Trained
 from study.hmm_tables import fit_of
 from study.tracking import RunIdentity, Tracker
+
+DECODER_PARAMS = ("scope", "started_from", "n_recordings", "n_snippets")
+HMM_PARAMS = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
+# A parameter of an MLflow run cannot change, and these may while the study stays the same one.
+_MAY_CHANGE = ("search.n_trials", "search.max_retries", "resources.")
+
+
+def study_params(config: StudyConfig) -> dict[str, Any]:
+    """The configuration as parameters of the study's run, flat, without what may change."""
+    params = flat(config.to_dict())
+    return {name: value for name, value in params.items() if not name.startswith(_MAY_CHANGE)}
+
+
+def allowed_params(config: StudyConfig) -> set[str]:
+    """Every parameter that MLflow may be told; anything else is refused by the tracker."""
+    trial = {field.name for field in dataclasses.fields(MdganParams)}
+    return {*study_params(config), *trial, *DECODER_PARAMS, *HMM_PARAMS}
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of dictionaries as one, with dots in its keys."""
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
 
 
 def track_decoder(tracker: Tracker, scope: DecoderScope, trained: Trained) -> None:
@@ -16,12 +46,12 @@ def track_decoder(tracker: Tracker, scope: DecoderScope, trained: Trained) -> No
     row = trained.row
     bird, age = row["bird"], row["age"]
     identity = RunIdentity("decoder", tracker.lineage["best_trial_id"], bird, age)
-    run_id = tracker.start_run(identity, f"decoder-{bird}-{age}".rstrip("-"))
-    keys = ("started_from", "n_recordings", "n_snippets")
-    tracker.log_params(run_id, {"scope": scope, **{key: row[key] for key in keys}})
-    tracker.log_metrics(run_id, trained.reports)
+    tracker.start_run(identity, f"decoder-{bird}-{age}".rstrip("-"))
+    known = {"scope": scope, **row}
+    tracker.log_params(identity, {key: known[key] for key in DECODER_PARAMS})
+    tracker.log_metrics(identity, trained.reports)
     tags = {name: row[name] for name in ("status", "reason")}
-    tracker.end_run(run_id, trained.is_sound, tags)
+    tracker.end_run(identity, trained.is_sound, tags)
 
 
 def track_hmms(
@@ -33,9 +63,9 @@ def track_hmms(
         fits.setdefault((row["bird"], row["age"]), []).append(fit_of(row))
     for row in selected:
         bird, age = row["bird"], row["age"]
-        run_id = hmm_run(tracker, bird, age)
-        keys = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
-        tracker.log_params(run_id, {k: row.get(k) for k in keys if row.get(k) is not None})
+        identity = hmm_run(tracker, bird, age)
+        params = {k: row.get(k) for k in HMM_PARAMS if row.get(k) is not None}
+        tracker.log_params(identity, params)
         names = ("bic", "aic", "icl", "bic_effective", "held_out_log_likelihood", "log_likelihood")
         curve: dict[int, dict[str, float]] = {}
         for n_states, fit in sorted(best_fits(fits.get((bird, age), [])).items()):
@@ -43,15 +73,16 @@ def track_hmms(
             curve[n_states] = {f"hmm/{k}": v for k, v in values.items() if math.isfinite(v)}
         if row.get("n_states") is not None:
             curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
-        tracker.log_metrics(run_id, curve)
+        tracker.log_metrics(identity, curve)
         tags = {
             name: row.get(name, "") for name in ("status", "reason", "reached_by", "fit_status")
         }
         tags["edge"] = row["edge_side"]
-        tracker.end_run(run_id, row["status"] != "failed", tags)
+        tracker.end_run(identity, row["status"] != "failed", tags)
 
 
-def hmm_run(tracker: Tracker, bird: str, age: str) -> str:
+def hmm_run(tracker: Tracker, bird: str, age: str) -> RunIdentity:
     """The MLflow run of a bird and age, begun where it is not there yet."""
     identity = RunIdentity("hmm", tracker.lineage["best_trial_id"], bird, age)
-    return tracker.start_run(identity, f"hmm-{bird}-{age}")
+    tracker.start_run(identity, f"hmm-{bird}-{age}")
+    return identity

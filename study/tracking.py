@@ -1,99 +1,173 @@
 """MLflow: the only file that imports it, used by the driver alone.
 
 Runs are flat: one for the study, one per trial, one per bird and age. Their lineage is in tags.
+While a study runs, no call waits for MLflow: what is recorded (study/run_recorder.py) goes to an
+outbox on disk (study/outbox.py), and a thread (study/courier.py) delivers it when MLflow is there.
 """
 
 import logging
-import math
 import os
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Progress bars of artefact downloads and hints on upgrades are not for a log.
+# Progress bars, addresses of runs and hints on upgrades are not for a log.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# By default a call to a server that is away blocks for four minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# The courier repeats. MLflow's client would also repeat the creation of a run, without looking
+# whether the first one was made; and by default it blocks for four minutes.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+# Longer than a server waits for its SQLite file (20 s): what it has given up is not done later.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow  # noqa: E402  (reads these settings on import)
-
-from study.paths import artifact_location  # noqa: E402
 
 if getattr(mlflow, "__file__", None) is None:
     # Without the package, Python takes the folder mlflow/ for an empty package of that name.
     raise ImportError("mlflow is not installed: run pip install -r requirements.txt")
 
-from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
-MAX_BATCH = 500  # metrics in one call; MLflow takes at most 1000
-MAX_PARAM_CHARS = 500
+from data_io.atomic import write_json  # noqa: E402
+from study.courier import RefusedError  # noqa: E402
+from study.json_files import read_json  # noqa: E402
+from study.model_registry import register  # noqa: E402
+from study.outbox import Operation  # noqa: E402
+from study.paths import artifact_location  # noqa: E402
+from study.run_recorder import RunRecorder, StudyRun  # noqa: E402
+from study.run_records import STUDY, RunIdentity, now_ms, param_texts, tag_texts  # noqa: E402
+from study.tracking_errors import TrackingError, verdict, without_password  # noqa: E402
 
+__all__ = ["RunIdentity", "Tracker", "TrackingError", "answering_client"]
 
-# Messages about the tables of a new database are not for the reader of a study.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+_PLAIN = re.compile(r"[\w.+-]*")  # values that a query can hold whatever its quotes
+
+# Messages about the tables of a new database are not for the reader of a study; of a database that
+# is locked one line tells, without a trace.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-class TrackingError(RuntimeError):
-    """MLflow cannot be used; the message says why and what to do."""
+@contextmanager
+def answering_client(uri: str) -> Iterator[MlflowClient]:
+    """A client whose errors inside the block become a `TrackingError`: for calls that wait."""
+    try:
+        # Registered models lie where the runs do, whatever MLFLOW_REGISTRY_URI says.
+        yield MlflowClient(uri, registry_uri=uri)
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow at {without_password(uri)} cannot be used: {verdict(error)}. Start the "
+            "server, or leave out --tracking-uri and MLFLOW_TRACKING_URI to write to SQLite in "
+            "the project."
+        ) from error
 
 
-@dataclass(frozen=True)
-class RunIdentity:
-    """The tags by which a run is found again.
-
-    Attributes:
-        stage: study, trial, decoder or hmm.
-        trial_id: of a trial.
-        bird, age: of a decoder or HMM run.
-    """
-
-    stage: str
-    trial_id: str = ""
-    bird: str = ""
-    age: str = ""
-
-    def tags(self) -> dict[str, str]:
-        """Only what is given."""
-        return {name: value for name, value in vars(self).items() if value}
-
-
-class Tracker:
-    """Writes the runs of one study.
+class Tracker(RunRecorder):
+    """Writes the runs of one study; after `start_study` no method waits for MLflow.
 
     Args:
         uri: tracking URI, absolute.
         experiment: name of the study.
         lineage: tags that every run gets (study, git_commit, data_hash, config_hash, ...).
+        outbox: folder that this driver has for itself; what an earlier driver left there for the
+            same URI is delivered as well.
+        allowed_params: names of parameters that MLflow may be told.
+        say: shows one line: when MLflow goes away and when it is back, what it refused.
+
+    Raises:
+        TrackingError: MLflow is not there, or its experiment cannot be used.
     """
 
-    def __init__(self, uri: str, experiment: str, lineage: Mapping[str, str]):
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        lineage: Mapping[str, str],
+        outbox: Path,
+        allowed_params: Collection[str],
+        say: Callable[[str], None] = lambda _: None,
+    ):
         self.uri = uri
-        self.lineage = dict(lineage)
-        self.study_run_id = ""
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._client = MlflowClient(uri)
-            self.experiment_id = self._experiment(experiment)
-        except MlflowException as error:
-            raise TrackingError(
-                f"MLflow at {uri} cannot be used: {error}. Start the server, or leave out "
-                "--tracking-uri and MLFLOW_TRACKING_URI to write to SQLite in the project."
-            ) from error
+        with answering_client(uri) as client:
+            self._mlflow = _Mlflow(client, uri, say)
+            self.experiment_id = self._mlflow.experiment_id(experiment)
+        destination = {
+            "uri": without_password(uri).rstrip("/"),
+            "experiment": experiment,
+            "experiment_id": self.experiment_id,
+        }
+        super().__init__(destination, lineage, outbox, allowed_params, self._mlflow.deliver, say)
 
-    def _experiment(self, name: str) -> str:
+    def start_study(
+        self, known_run_id: str | None, run_name: str, params: Mapping[str, Any]
+    ) -> str:
+        """Go on with the study's run where it is known and still there, else begin one.
+
+        This waits for MLflow. What other study runs in the outbox left open is ended as KILLED.
+
+        Raises:
+            TrackingError: MLflow does not answer.
+            ValueError: a parameter is not among those allowed.
+        """
+        texts = param_texts(params, self._allowed)
+        with answering_client(self.uri), self._mlflow.lock:
+            if known_run_id is not None and self._mlflow.has_run(known_run_id, self.experiment_id):
+                run_id, is_known = known_run_id, True
+            else:
+                run_id, is_known = self._begin_study(run_name, known_run_id is None), False
+                self._mlflow.set_tags(run_id, {"study_run_id": run_id})
+                self._mlflow.log_params(run_id, texts)
+        self.record_under(run_id)
+        if is_known:
+            self._record(STUDY, "start", {"tags": tag_texts(self.lineage)})
+        return run_id
+
+    def _begin_study(self, run_name: str, may_adopt: bool) -> str:
+        """Begin a run, or take the one that an earlier driver began but was killed before using.
+
+        By a token that is on disk before the run is there.
+        """
+        path = self.folder / "study_run.json"
+        wanted = {**self._destination, "name": run_name, "lineage": tag_texts(self.lineage)}
+        last = read_json(path) or {}
+        token = last.pop("token", None)
+        if may_adopt and last == wanted:
+            for run in self._mlflow.search(self.experiment_id, {"start_token": token}):
+                if self.study_run(run.info.run_id).records.is_unused:
+                    return str(run.info.run_id)
+        token = uuid.uuid4().hex
+        write_json(path, {**wanted, "token": token})
+        tags = {**tag_texts(self.lineage), **STUDY.tags(), "start_token": token}
+        content = {"name": run_name, "tags": tags, "time": now_ms()}
+        return self._mlflow.create_run(self.experiment_id, content)
+
+
+class _Mlflow:
+    """The calls of MLflow's client; one thread at a time, that of the courier or the driver's."""
+
+    def __init__(self, client: MlflowClient, uri: str, say: Callable[[str], None]):
+        self.lock = threading.Lock()
+        self._client = client
+        self._uri = uri
+        self._say = say
+
+    def experiment_id(self, name: str) -> str:
+        """The id of an experiment, which is made where it is missing."""
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             # A server knows where its artefacts go; beside a SQLite file they would go to the
             # current folder.
-            is_file = self.uri.startswith("sqlite:///")
-            location = artifact_location(self.uri, name) if is_file else None
+            is_file = self._uri.startswith("sqlite:///")
+            location = artifact_location(self._uri, name) if is_file else None
             return str(self._client.create_experiment(name, artifact_location=location))
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
@@ -102,96 +176,140 @@ class Tracker:
             )
         return str(experiment.experiment_id)
 
-    def start_study(
-        self, known_run_id: str | None, run_name: str, params: Mapping[str, Any]
-    ) -> str:
-        """Go on with the study's run where it is known and still there, else begin one."""
-        if known_run_id is not None and self.has_run(known_run_id):
-            self.study_run_id = known_run_id
-            self._client.update_run(known_run_id, status="RUNNING")
-            self._tag(known_run_id, self.lineage)
-        else:
-            self.study_run_id = self._create(RunIdentity("study"), run_name)
-            self._client.set_tag(self.study_run_id, "study_run_id", self.study_run_id)
-            self.log_params(self.study_run_id, params)
-        return self.study_run_id
-
-    def has_run(self, run_id: str) -> bool:
-        """Whether the run is there, in this experiment."""
+    def has_run(self, run_id: str, experiment_id: str) -> bool:
+        """Whether the run is there, in this experiment; whether MLflow is, is another question."""
         try:
-            run = self._client.get_run(run_id)
-        except MlflowException:
-            return False
-        same_experiment = run.info.experiment_id == self.experiment_id
-        return bool(same_experiment and run.info.lifecycle_stage == "active")
+            info = self._client.get_run(run_id).info
+        except MlflowException as error:
+            if isinstance(verdict(error), RefusedError):
+                return False
+            raise
+        return bool(info.experiment_id == experiment_id and info.lifecycle_stage == "active")
 
-    def start_run(self, identity: RunIdentity, run_name: str) -> str:
-        """Begin a run of this study, or go on with the one of the same identity."""
-        tags = {**identity.tags(), "study_run_id": self.study_run_id}
-        # A query has no way to write a quote inside a value: names with one are compared here.
-        query = " and ".join(f"tags.{k} = '{v}'" for k, v in tags.items() if "'" not in v)
-        for run in self._client.search_runs([self.experiment_id], query, ViewType.ACTIVE_ONLY):
-            if tags.items() <= run.data.tags.items():
-                self._client.update_run(run.info.run_id, status="RUNNING")
-                return str(run.info.run_id)
-        return self._create(identity, run_name)
+    def search(self, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
+        """Runs with all these tags, the oldest first."""
+        # Names of birds may hold what a query cannot: these tags are compared here.
+        plain = {name: value for name, value in tags.items() if _PLAIN.fullmatch(value)}
+        query = " and ".join(f"tags.{name} = '{value}'" for name, value in plain.items() if value)
+        runs: list[Run] = []
+        token: str | None = None
+        while token is None or token:
+            page = self._client.search_runs(
+                [experiment_id], query, ViewType.ACTIVE_ONLY,
+                order_by=["attributes.start_time"], page_token=token,
+            )  # fmt: skip
+            runs += page
+            token = page.token or ""
+        return [r for r in runs if all(r.data.tags.get(k, "") == v for k, v in tags.items())]
 
-    def _create(self, identity: RunIdentity, run_name: str) -> str:
-        tags = {**self.lineage, **identity.tags()}
-        if self.study_run_id:
-            tags["study_run_id"] = self.study_run_id
-        run = self._client.create_run(self.experiment_id, tags=tags, run_name=run_name)
+    def create_run(self, experiment_id: str, content: Mapping[str, Any]) -> str:
+        """Begin a run with the name, the tags and the time of ``content``."""
+        run = self._client.create_run(
+            experiment_id, content["time"], content["tags"], content["name"]
+        )
         return str(run.info.run_id)
 
-    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Log parameters once; those that the run has already stay as they are."""
+    def deliver(self, study_run: StudyRun, operation: Operation) -> dict[str, Any]:
+        """Carry out an operation; one that was carried out before changes nothing.
+
+        Raises:
+            AwayError: not now.
+            RefusedError: never.
+        """
+        try:
+            with self.lock:
+                return {"run_id": self._deliver(study_run, operation)}
+        except RefusedError:
+            raise
+        except Exception as error:
+            raise verdict(error) from error
+
+    def _deliver(self, study_run: StudyRun, operation: Operation) -> str:
+        identity, content = RunIdentity.of_key(operation.run), operation.content
+        run_id = study_run.records.run_id(identity)
+        if operation.kind == "start":
+            run_id = self._start(study_run, operation, run_id)
+            study_run.records.note_run_id(operation, run_id)
+            return run_id
+        if run_id is None:
+            raise RefusedError("its run could not be begun")
+        match operation.kind:
+            case "params":
+                self.log_params(run_id, content["params"])
+            case "metrics":
+                rows = [
+                    Metric(name, v, content["time"], step) for name, v, step in content["metrics"]
+                ]
+                self._client.log_batch(run_id, rows, tags=_run_tags(content["tags"]))
+            case "tags":
+                self.set_tags(run_id, content["tags"])
+            case "artifact" | "artifacts":
+                self._log_artifacts(run_id, identity, Path(content["path"]), content["to"])
+            case "end":
+                self.set_tags(run_id, content["tags"])
+                self._client.set_terminated(run_id, content["status"], content["time"])
+            case "model":
+                if not register(self._client, run_id, content):
+                    self._say(f"{content['path']} no longer holds the model of "
+                              f"{identity.in_words()}: it is not registered")  # fmt: skip
+            case other:
+                raise RefusedError(f"this version does not know the operation {other!r}")
+        return run_id
+
+    def _start(self, study_run: StudyRun, operation: Operation, run_id: str | None) -> str:
+        """Go on with a run: the one that the outbox knows, one of the same identity, a new one."""
+        content, experiment_id = operation.content, study_run.experiment_id
+        identity = RunIdentity.of_key(operation.run)
+        if identity == STUDY and run_id is not None:
+            self.set_tags(run_id, content["tags"])
+            self._client.update_run(run_id, "RUNNING")
+            return run_id
+        if run_id is None or not self.has_run(run_id, experiment_id):
+            # Tags that it has not are "" here: a repeat of a trial is not the trial.
+            names = [*vars(identity), "study_run_id"]
+            tags = {name: content["tags"].get(name, "") for name in names}
+            same = self.search(experiment_id, tags)
+            if not same:
+                return self._create_once(experiment_id, content, tags)
+            run_id = str(same[0].info.run_id)
+        self._client.update_run(run_id, "RUNNING")
+        return run_id
+
+    def _create_once(
+        self, experiment_id: str, content: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        """Begin a run, though an earlier try that got no answer may take effect only now."""
+        made = self.create_run(experiment_id, content)
+        run_id, *others = [r.info.run_id for r in self.search(experiment_id, tags)] or [made]
+        for other in others:
+            self._client.delete_run(other)
+        return str(run_id)
+
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Log those parameters that the run has not yet."""
         known = self._client.get_run(run_id).data.params
-        new = [
-            Param(name, _param_text(value)) for name, value in params.items() if name not in known
-        ]
-        for i in range(0, len(new), 100):
-            self._client.log_batch(run_id, params=new[i : i + 100])
+        new = [Param(name, value) for name, value in params.items() if name not in known]
+        self._client.log_batch(run_id, params=new)
 
-    def log_metrics(self, run_id: str, rows: Mapping[int, Mapping[str, float]]) -> None:
-        """Log metrics by step. What is no finite number is left out and named in a tag."""
-        now = round(time.time() * 1000)
-        metrics, odd = [], {}
-        for step, row in rows.items():
-            for name, value in row.items():
-                if math.isfinite(value):
-                    metrics.append(Metric(name, float(value), now, step))
-                else:
-                    odd[f"not_finite.{name}"] = f"{value} at step {step}"
-        for i in range(0, len(metrics), MAX_BATCH):
-            self._client.log_batch(run_id, metrics=metrics[i : i + MAX_BATCH])
-        self._tag(run_id, odd)
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self._client.log_batch(run_id, tags=_run_tags(tags))
 
-    def log_artifacts(self, run_id: str, folder: Path, to: str | None = None) -> None:
-        """Copy a folder's content to the run's artefacts."""
-        self._client.log_artifacts(run_id, str(folder), to)
-
-    def log_artifact(self, run_id: str, file: Path, to: str | None = None) -> None:
-        """Copy a file to the run's artefacts."""
-        self._client.log_artifact(run_id, str(file), to)
-
-    def end_run(
-        self,
-        run_id: str,
-        succeeded: bool,
-        tags: Mapping[str, str] | None = None,
-        ended_at: float | None = None,
+    def _log_artifacts(
+        self, run_id: str, identity: RunIdentity, path: Path, to: str | None
     ) -> None:
-        """Close a run as FINISHED or FAILED, at ``ended_at`` (seconds of `time.time`) or now."""
-        self._tag(run_id, tags or {})
-        end_time = None if ended_at is None else round(1000 * ended_at)
-        self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED", end_time)
+        try:
+            if path.is_dir():
+                self._client.log_artifacts(run_id, str(path), to)
+            else:
+                path.open("rb").close()
+                self._client.log_artifact(run_id, str(path), to)
+        except (FileNotFoundError, PermissionError) as error:
+            if not Path(error.filename or "").is_relative_to(path):
+                raise  # not what is to be sent, but where it goes to
+            self._say(f"{error.filename} cannot be sent to MLflow's run of {identity.in_words()}: "
+                      f"{error.strerror}")  # fmt: skip
 
-    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        if tags:
-            self._client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
-
-def _param_text(value: Any) -> str:
-    text = str(value)
-    # MLflow cuts long values without a word; so do it visibly.
-    return text if len(text) <= MAX_PARAM_CHARS else text[: MAX_PARAM_CHARS - 1] + "…"
+def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(name, value) for name, value in tags.items()]

@@ -1,7 +1,7 @@
 """One trial: what Ray Tune runs on a worker."""
 
 import dataclasses
-import tempfile
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,14 @@ from models.mdgan import Mdgan
 from models.mdgan_params import MdganParams
 from models.reference import Reference
 from models.training import Progress, TrainingFailedError, train
+from study.gpus import UnusableGpuError, device, wait_for_memory
+from study.system_metrics import system_metrics
+from study.trial_records import Report, TrialFolder, TrialSpec, read_reports
 
 # What Tune ranks trials by: the study's objective, or a number worse than any where the decoder has
 # collapsed, whichever metric the objective is.
 RANKED_BY = "objective"
+STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,9 @@ class TrialData:
     sha256: str
 
 
-def trial_name(number: int) -> str:
-    """Name of a trial: trial-000 is the first."""
-    return f"trial-{number:03d}"
-
-
-def trial_params(base: MdganParams, config: dict[str, Any]) -> MdganParams:
+def trial_params(base: MdganParams, sampled: dict[str, Any]) -> MdganParams:
     """The parameters of a trial: the study's, with every sampled value in its place."""
-    names = {field.name for field in dataclasses.fields(MdganParams)}
-    return dataclasses.replace(base, **{k: v for k, v in config.items() if k in names})
+    return dataclasses.replace(base, **sampled)
 
 
 def new_model(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
@@ -64,67 +62,114 @@ def sample_batch(pool: FramePool, n: int, rng: torch.Generator) -> torch.Tensor:
     return torch.from_numpy(pool.crops(choice))
 
 
-def run_trial(
-    config: dict[str, Any],
-    data: TrialData,
-    base: MdganParams,
-    seed: int,
-    n_threads: int,
-    use_gpu: bool,
-    objective: str,
-) -> None:
-    """Train one MDGAN, report held-out metrics, keep a checkpoint with each report.
+@dataclass(frozen=True)
+class TrialJob:
+    """What all trials of a search have in common, beside their data.
+
+    Attributes:
+        base: parameters that are not searched.
+        objective: metric that trials are ranked by.
+        folder: holds the folders of the trials.
+        n_threads: threads of a trial.
+        gpus: share of a GPU, or GPUs, that a trial was given; 0 for none.
+    """
+
+    base: MdganParams
+    objective: str
+    folder: Path
+    n_threads: int
+    gpus: float
+
+
+def run_trial(config: dict[str, Any], data: TrialData, job: TrialJob) -> None:
+    """Train one MDGAN, or go on with it from its newest checkpoint; report held-out metrics.
+
+    Every report is in a checkpoint before it is told to Ray, so none is lost whoever is killed.
+    Reports of earlier processes are told again first.
 
     Args:
-        config: ``trial_number`` and the sampled parameters.
+        config: ``spec``, the fields of a `TrialSpec`.
         data: of the study.
-        base: parameters that are not searched.
-        seed: of the study: the same configuration gives the same result, in whichever trial.
-        n_threads: threads of the trial.
-        use_gpu: whether the trial was given (part of) a GPU.
-        objective: metric that trials are ranked by.
+        job: what all trials have in common. The same parameters and seed give the same result, in
+            whichever trial.
     """
-    torch.set_num_threads(n_threads)
-    params = trial_params(base, config)
-    last_report, snippets_seen = 0, 0
-
-    def report(progress: Progress, model: Mdgan) -> None:
-        nonlocal last_report, snippets_seen
-        speed = (progress.snippets_seen - seen_before) / (time.monotonic() - started)
-        last_report, snippets_seen = progress.report, progress.snippets_seen
-        position = {"report": last_report, "snippets_seen": snippets_seen, "reason": ""}
-        metrics = progress.metrics
-        ranked_by = COLLAPSED_OBJECTIVE if metrics["valid/collapsed"] else metrics[objective]
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            save_training(model, folder, {"seed": seed, "data_sha256": data.sha256})
-            facts = {"snippets_seen": snippets_seen, "params": dataclasses.asdict(params)}
-            save_decoder(model, folder, facts)
-            tune.report(
-                {
-                    **metrics,
-                    "time/snippets_per_s": speed,
-                    RANKED_BY: ranked_by,
-                    **position,
-                },
-                checkpoint=tune.Checkpoint.from_directory(folder),
-            )
-
+    torch.set_num_threads(job.n_threads)
+    spec = TrialSpec(**config["spec"])
+    folder = TrialFolder(job.folder / spec.name)
+    reports: list[Report] = []
     try:
-        model = new_model(params, data, seed, _device(use_gpu))
-        checkpoint = tune.get_checkpoint()
-        if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                load_training(model, Path(folder), data.sha256)
-            snippets_seen = model.snippets_seen
-            last_report = snippets_seen // params.report_every
-        started, seen_before = time.monotonic(), model.snippets_seen
-        train_on(model, data, seed, lambda progress: report(progress, model))
+        _train_trial(spec, data, job, folder, reports)
     except TrainingFailedError as error:
-        # A number that samplers can use, and that no sound trial comes near.
-        position = {"report": last_report + 1, "snippets_seen": snippets_seen}
-        ended = {"ended": error.status, "reason": str(error)}
-        tune.report({RANKED_BY: COLLAPSED_OBJECTIVE, **position, **ended})
+        _tell_failure(reports, error.status, str(error), isinstance(error, UnusableGpuError))
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        remedy = "Lower mdgan.batch_size or the widths, or raise resources.gpus_per_trial."
+        _tell_failure(reports, "failed", f"out of memory: {error}. {remedy}", True)
+    except OSError as error:
+        if error.errno not in STORAGE_FULL:
+            raise
+        tune.report({RANKED_BY: COLLAPSED_OBJECTIVE, "report": 0, "storage": str(error)})
+
+
+def _train_trial(
+    spec: TrialSpec, data: TrialData, job: TrialJob, folder: TrialFolder, reports: list[Report]
+) -> None:
+    started = time.monotonic()
+    folder.own()
+    params = trial_params(job.base, spec.params)
+    checkpoint, notes = folder.newest_checkpoint()
+    reports += read_reports(checkpoint)
+    for known in reports:
+        tune.report({**known, "note": "; ".join(notes)})
+        notes = []
+    wait_for_memory(job.gpus)
+    model = new_model(params, data, spec.seed, device(job.gpus > 0))
+    if checkpoint is not None:
+        load_training(model, checkpoint, data.sha256)
+    seen_before = model.snippets_seen
+    seconds_before = reports[-1]["time/seconds"] if reports else 0.0
+    began = time.monotonic()
+
+    def fill(path: Path) -> None:
+        save_training(model, path, {"seed": spec.seed, "data_sha256": data.sha256})
+        facts = {"snippets_seen": model.snippets_seen, "params": dataclasses.asdict(params)}
+        save_decoder(model, path, facts)
+
+    def report(progress: Progress) -> None:
+        now = time.monotonic()
+        metrics = progress.metrics
+        ranked_by = COLLAPSED_OBJECTIVE if metrics["valid/collapsed"] else metrics[job.objective]
+        reports.append(
+            {
+                **metrics,
+                "time/snippets_per_s": (progress.snippets_seen - seen_before) / (now - began),
+                "time/seconds": seconds_before + now - started,
+                **system_metrics(),
+                RANKED_BY: ranked_by,
+                "report": progress.report,
+                "snippets_seen": progress.snippets_seen,
+                "reason": "",
+            }
+        )
+        folder.save(progress.report, reports, fill)
+        tune.report({**reports[-1], "note": "; ".join(notes)})
+        notes.clear()
+
+    train_on(model, data, spec.seed, report)
+
+
+def _tell_failure(reports: list[Report], ended: str, reason: str, may_go_on: bool) -> None:
+    last = reports[-1] if reports else {"report": 0, "snippets_seen": 0}
+    tune.report(
+        {
+            # A number that samplers can use, and that no sound trial comes near.
+            RANKED_BY: COLLAPSED_OBJECTIVE,
+            "report": last["report"] + 1,
+            "snippets_seen": last["snippets_seen"],
+            "ended": ended,
+            "reason": reason,
+            "may_go_on": may_go_on,
+        }
+    )
 
 
 def train_on(
@@ -143,12 +188,3 @@ def train_on(
 def too_like(metrics: dict[str, float]) -> str:
     """Why a decoder whose last metrics these are has collapsed."""
     return f"snippets vary {metrics['valid/spread']:.3f} times as much as real ones"
-
-
-def _device(use_gpu: bool) -> str:
-    if use_gpu and not torch.cuda.is_available():
-        raise TrainingFailedError(
-            f"Ray gave this trial a GPU, but torch {torch.__version__} finds none: install a build "
-            "of torch for GPUs, or set resources.gpus_per_trial=0."
-        )
-    return "cuda" if use_gpu else "cpu"

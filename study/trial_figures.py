@@ -23,6 +23,7 @@ from study.console import Console, Progress
 from study.decoder_figures import DecoderView, decoder_figure
 from study.ingest import BirdAge
 from study.paths import RunPaths
+from study.trial_records import TrialFolder
 from study.trial_snippets import HeldOutSnippets, load_held_out
 
 Row = dict[str, Any]
@@ -42,11 +43,11 @@ def draw_trials(
     """
     rows = read_table(paths.trials).to_pylist()
     reports = read_table(paths.trial_reports).to_pylist()
-    checkpoints = {row["trial_id"]: last_checkpoint(paths, row["trial_id"]) for row in rows}
+    checkpoints = {row["trial_id"]: kept_decoder(paths, row["trial_id"]) for row in rows}
     work = [row for row in rows if checkpoints[row["trial_id"]] is not None]
     if len(work) < len(rows):
         n = len(rows) - len(work)
-        console.note(f"{n} of {len(rows)} trials left no checkpoint in {paths.tune}: not drawn")
+        console.note(f"{n} of {len(rows)} trials left no decoder in {paths.search}: not drawn")
     held_out = load_held_out(config, recordings, paths)
     shown = choose_to_show(held_out, N_SHOWN)
     shared = ray.put(held_out)
@@ -66,14 +67,15 @@ def draw_trials(
             work,
             lambda row, result: progress.advance(),
             lambda row: f"The picture of {row['trial_id']}",
+            config.resources.max_tasks,
         )
     return [row["trial_id"] for row in work]
 
 
-def last_checkpoint(paths: RunPaths, trial_id: str) -> Path | None:
-    """Folder of the decoder that a trial ended with, among Ray Tune's files."""
-    folders = sorted(paths.tune.glob(f"*/{trial_id}/checkpoint_*"))
-    return folders[-1] if folders else None
+def kept_decoder(paths: RunPaths, trial_id: str) -> Path | None:
+    """Folder of the decoder that a trial ended with; None where it left none."""
+    folder = TrialFolder(paths.search / trial_id).decoder
+    return folder if folder.is_dir() else None
 
 
 def choose_to_show(held_out: HeldOutSnippets, n: int) -> NDArray[np.int64]:

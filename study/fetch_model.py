@@ -1,0 +1,164 @@
+"""The command that fetches a registered decoder from MLflow, checked, into a folder.
+
+python study/fetch_model.py finches --out decoders/finches
+python study/fetch_model.py finches --version 2 --tracking-uri https://mlflow.example.org --out DIR
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Started as a script, Python looks for modules in study/; our packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from data_io.atomic import atomic_dir  # noqa: E402
+from models.checkpoints import load_decoder  # noqa: E402
+from models.tensor_files import file_sha256, read_json  # noqa: E402
+from study.console import Console  # noqa: E402
+from study.model_registry import (  # noqa: E402
+    MODEL_JSON,
+    MODEL_SUFFIXES,
+    MODEL_TAG,
+    RegisteredModel,
+    download,
+    find_model,
+    model_hash,
+)
+from study.paths import default_tracking_uri  # noqa: E402
+from study.tracking_errors import TrackingError  # noqa: E402
+
+EXIT_REFUSED = 2  # nothing was written
+
+
+class ModelRefusedError(RuntimeError):
+    """A registered model is not what it should be; the message says which file, and why."""
+
+
+def main(arguments: list[str]) -> int:
+    """Fetch a model from command-line words; give the exit code."""
+    options = _parser().parse_args(arguments)
+    console, errors = Console(), Console(sys.stderr)
+    out = options.out.absolute()
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+    try:
+        model = fetch(_absolute(uri), options.name, options.version, out)
+    except (TrackingError, ModelRefusedError, OSError) as error:
+        errors.line(f"error: {error}")
+        return EXIT_REFUSED
+    console.line(f"{model.name} version {model.version}, of MLflow's run {model.run_id}: {out}")
+    console.line("Every file has the hash that the study registered. To use it:")
+    console.line("    from models.library import Decoder")
+    console.line(f"    decoder = Decoder.load({str(out)!r})")
+    console.line("    z = decoder.encode(spectrogram)  # more in models/library.py")
+    return 0
+
+
+def fetch(uri: str, name: str, version: int | None, out: Path) -> RegisteredModel:
+    """Copy a registered decoder to ``out``, which is not there before and whole afterwards.
+
+    Args:
+        uri: of MLflow, absolute.
+        name: of the registered model.
+        version: None is the latest.
+        out: folder to make.
+
+    Raises:
+        TrackingError: MLflow is not there, or has no such model of a study.
+        ModelRefusedError: a file is not of a kind that is safe to open, or not the one registered.
+        OSError: ``out`` is there, or cannot be written.
+    """
+    from study.tracking import answering_client  # takes seconds
+
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: give another folder with --out.")
+    with answering_client(uri) as client, atomic_dir(out) as folder:
+        model = find_model(client, name, version)
+        _check_names(model)
+        for file in model.files:
+            download(client, model, file, folder)
+        _check_hashes(model, folder)
+        try:
+            load_decoder(folder)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ModelRefusedError(
+                f"{_in_words(model)} is not a decoder that this version can open: {error!r}. Use "
+                "the version of this project whose git_commit its run has, or another --version."
+            ) from error
+    return model
+
+
+def _check_names(model: RegisteredModel) -> None:
+    """Refuse, before anything is copied, what is no flat folder of safetensors and JSON."""
+    for file in model.files:
+        if not file.endswith(MODEL_SUFFIXES) or "/" in file or "\\" in file:
+            raise ModelRefusedError(
+                f"{_in_words(model)} holds {file!r}: only {' and '.join(MODEL_SUFFIXES)} files are "
+                "fetched, as others may run code when they are opened. Somebody else put it there: "
+                "do not open it, and ask who keeps the server."
+            )
+    if MODEL_JSON not in model.files:
+        raise ModelRefusedError(
+            f"{_in_words(model)} has no {MODEL_JSON} among its files ({model.files}): they were "
+            "removed from the server. Give another --version."
+        )
+
+
+def _check_hashes(model: RegisteredModel, folder: Path) -> None:
+    _check_hash(model, MODEL_JSON, model_hash(folder), model.tags[MODEL_TAG])
+    try:
+        hashes = dict(read_json(folder / MODEL_JSON)["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelRefusedError(
+            f"{MODEL_JSON} of {_in_words(model)} does not name its files ({error!r}): it was not "
+            "written by this project. Give another --version."
+        ) from error
+    for file in sorted({*model.files, *hashes} - {MODEL_JSON}):
+        path = folder / file
+        found = file_sha256(path) if file in model.files else "missing"
+        _check_hash(model, file, found, hashes.get(file, "not named in model.json"))
+
+
+def _check_hash(model: RegisteredModel, file: str, found: str, registered: str) -> None:
+    if found != registered:
+        raise ModelRefusedError(
+            f"{file} of {_in_words(model)} is not the file that was registered (hash {found[:12]}, "
+            f"registered {registered[:24]}): it was changed or cut short. Try again; if it stays "
+            "so, do not use it, and ask who keeps the server."
+        )
+
+
+def _in_words(model: RegisteredModel) -> str:
+    return f"version {model.version} of {model.name!r}"
+
+
+def _absolute(uri: str) -> str:
+    """A relative SQLite path, seen from here."""
+    prefix = "sqlite:///"
+    return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fetch_model.py",
+        description="Fetch a decoder that a study registered in MLflow, check it, and put it in a "
+        "folder. Only safetensors and JSON are fetched, and every file must have the hash that "
+        "was registered.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", help="of the registered model, as on MLflow's page under Models")
+    parser.add_argument("--version", type=int, metavar="N", help="left out: the latest")
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow; left out: MLFLOW_TRACKING_URI, else SQLite inside the project",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

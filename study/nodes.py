@@ -1,0 +1,130 @@
+"""Nodes of the cluster, and kinds of nodes that it may yet start.
+
+Of the latter Ray tells no driver (ray-project/ray issue 52033). They stand where whoever manages
+the cluster reported them to Ray, or else in the file that the head's autoscaler was started with.
+Imports little: it runs on nodes that a study waits for.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+HEAD = "node:__internal_head__"  # a resource that the head alone has
+TIMEOUT_S = 30.0
+MANY = 1000  # nodes, where no limit is set
+# Sums of decimal fractions: 10 * 0.1 is a whole GPU.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node, or a kind of node that may yet be started.
+
+    Attributes:
+        name: of the host, or of the kind.
+        cpus: cores that it offers.
+        gpus: GPUs that it offers.
+        count: of a kind: how many there may be at most.
+        is_there: whether it runs.
+    """
+
+    name: str
+    cpus: float
+    gpus: float
+    count: int = 1
+    is_there: bool = True
+
+    def holds(self, cpus: float, gpus: float) -> bool:
+        """Whether one piece of work fits here."""
+        return self.cpus >= cpus and self.gpus >= gpus
+
+    def n_at_once(self, cpus: float, gpus: float) -> int:
+        """Pieces of work that fit here at a time."""
+        by_cpus = math.floor(self.cpus / cpus + ROUNDING)
+        return min(by_cpus, self.n_on_gpus(gpus)) if gpus else by_cpus
+
+    def n_on_gpus(self, gpus: float) -> int:
+        """Pieces of work that its GPUs would hold at a time."""
+        if gpus < 1:  # a share lies on one GPU
+            return int(self.gpus) * math.floor(1 / gpus + ROUNDING)
+        return math.floor(self.gpus / gpus)
+
+
+def possible_nodes(timeout_s: float = TIMEOUT_S) -> list[Node]:
+    """Kinds of nodes that the connected cluster may start; empty where it does not grow.
+
+    Raises:
+        ray.exceptions.RayError: the head gave no answer.
+    """
+    head = next((n for n in ray.nodes() if n["Alive"] and is_head(n)), None)
+    if head is None:
+        return []
+    on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+    # No CPU asked for: a head often offers none, and this must not wait for work under way.
+    task = ray.remote(read_node_kinds).options(num_cpus=0, scheduling_strategy=on_head)
+    kinds: list[Node] = ray.get(task.remote(), timeout=timeout_s)
+    return kinds
+
+
+def is_head(node: dict[str, Any]) -> bool:
+    """Whether an entry of ``ray.nodes()`` is the head."""
+    return bool(node["Resources"].get(HEAD))
+
+
+def read_node_kinds() -> list[Node]:
+    """The same, read on the head."""
+    reported = ray._private.state.state.get_cluster_config()
+    if reported is not None and reported.node_group_configs:
+        return kinds_reported(reported)
+    path = _autoscaler_file(ray.get_runtime_context().gcs_address)
+    return kinds_in_file(yaml.safe_load(path.read_text("utf-8"))) if path else []
+
+
+def kinds_reported(config: Any) -> list[Node]:
+    """Kinds of nodes of a ``ray.core.generated.autoscaler_pb2.ClusterConfig``."""
+    return [
+        Node(
+            group.name,
+            float(group.resources.get("CPU", 0)),
+            float(group.resources.get("GPU", 0)),
+            MANY if group.max_count < 0 else group.max_count,
+            is_there=False,
+        )
+        for group in config.node_group_configs
+        if group.max_count
+    ]
+
+
+def kinds_in_file(config: dict[str, Any]) -> list[Node]:
+    """Kinds of nodes of a cluster file as `ray up` completed it, such as ray_bootstrap_config.yaml.
+
+    A kind whose resources Ray knows only once a node of it runs counts as having none.
+    """
+    limit = int(config.get("max_workers", MANY))
+    kinds = []
+    for name, kind in (config.get("available_node_types") or {}).items():
+        count = min(int(kind.get("max_workers", limit)), limit)
+        if name == config.get("head_node_type") or count < 1:
+            continue
+        have = kind.get("resources") or {}
+        cpus, gpus = float(have.get("CPU", 0)), float(have.get("GPU", 0))
+        kinds.append(Node(name, cpus, gpus, count, is_there=False))
+    return kinds
+
+
+def _autoscaler_file(gcs_address: str) -> Path | None:
+    """The file that the autoscaler of this cluster was started with, by its command line."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if f"--gcs-address={gcs_address}" not in words:
+            continue
+        for word in words:
+            if word.startswith("--autoscaling-config="):
+                return Path(word.partition("=")[2]).expanduser()
+    return None

@@ -1,0 +1,27 @@
+"""What a trial's process and its GPU are busy with, reported beside its metrics.
+
+The names are those of MLflow's own system metrics, so that its page shows them under that heading.
+"""
+
+from contextlib import suppress
+
+import psutil
+import torch
+
+_process = psutil.Process()
+
+
+def system_metrics() -> dict[str, float]:
+    """Memory of the process (MB), its share of one core since the last call (%), and of its GPU.
+
+    GPU figures are there where the process uses one; its load where NVIDIA's library is installed.
+    """
+    metrics = {
+        "system/process_memory_megabytes": _process.memory_info().rss / 1e6,
+        "system/process_cpu_percentage": _process.cpu_percent(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        metrics["system/gpu_memory_peak_megabytes"] = torch.cuda.max_memory_reserved() / 1e6
+        with suppress(ModuleNotFoundError, RuntimeError):  # without NVIDIA's library
+            metrics["system/gpu_utilization_percentage"] = float(torch.cuda.utilization())
+    return metrics
