@@ -86,6 +86,7 @@ SELECTED = pa.schema(
         ("n_floored", pa.int32()),
         ("n_repairs", pa.int32()),
         ("fit_status", pa.string()),
+        ("node", pa.string()),
     ]
 )
 

@@ -4,6 +4,7 @@ Every task holds one core and one thread, and works on one bird and age.
 """
 
 import dataclasses
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ def conclusion_task(
 
 
 def _concluded(search: StateSearch, started: float) -> Outcome:
-    return _outcome(search.fits, search.model, search_row(search), started)
+    found = {**search_row(search), "node": socket.gethostname()}
+    return _outcome(search.fits, search.model, found, started)
 
 
 def _outcome(

@@ -10,6 +10,11 @@ import numpy as np
 from study.search_config import SelectionConfig
 
 Row = dict[str, Any]
+RULES = {
+    "one_standard_error": "the smallest latent size whose mean over seeds is within one standard "
+    "error of the lowest mean",
+    "lowest": "the lowest mean over seeds",
+}
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,9 @@ def candidates(trials: Sequence[Row], selection: SelectionConfig, metric: str) -
         metric: lower is better; the lower number comes first where two are equal.
 
     Returns:
-        Completed trials, at most ``n_candidates``; empty where none completed.
+        Completed trials, at most ``n_candidates``; empty where none completed with a finite metric.
     """
-    completed = [row for row in trials if row["status"] == "completed"]
+    completed = [row for row in trials if _value(row, metric) is not None]
     ranked = sorted(completed, key=lambda row: (row[metric], row["number"]))
     seen: set[int] = set()
     first: list[Row] = []
@@ -98,8 +103,13 @@ def choose(rows: Sequence[Row], selection: SelectionConfig, metric: str) -> Sele
         rows: one per candidate and seed, as in repeats.parquet; at least one candidate.
         selection: the rule.
         metric: lower is better.
+
+    Raises:
+        ValueError: no row has a value.
     """
     found = [_candidate(group, metric) for group in _by_trial(rows)]
+    if not any(one.mean is not None for one in found):
+        raise ValueError(f"None of {len(found)} candidates has a value of {metric}.")
     # A configuration that fails with another seed is not one to trust.
     eligible = [one for one in found if one.is_sound] or found
     means = {one.trial_id: one.mean for one in eligible if one.mean is not None}
@@ -133,10 +143,7 @@ def _by_trial(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _candidate(group: list[Row], metric: str) -> Candidate:
-    values = {
-        str(row["seed"]): float(row[metric]) if row["status"] == "completed" else None
-        for row in group
-    }
+    values = {str(row["seed"]): _value(row, metric) for row in group}
     known = [value for value in values.values() if value is not None]
     mean = float(np.mean(known)) if known else None
     first = group[0]
@@ -144,6 +151,13 @@ def _candidate(group: list[Row], metric: str) -> Candidate:
         first["trial_id"], first["number"], first["latent_dim"], values, mean,
         len(known) == len(values), False,
     )  # fmt: skip
+
+
+def _value(row: Row, metric: str) -> float | None:
+    """Of a training that completed; None where it did not, or has no finite value."""
+    if row["status"] != "completed" or row[metric] is None or not math.isfinite(row[metric]):
+        return None
+    return float(row[metric])
 
 
 def _standard_error(found: Sequence[Candidate], n_seeds: int) -> float | None:
@@ -169,19 +183,26 @@ def _sentence(
     error: float | None,
 ) -> str:
     name = f"Best: {chosen.trial_id} (latent_dim {chosen.latent_dim})"
-    if len(judged) == 1:
-        text = f"{name}, the only candidate; {metric} {chosen.mean:.4g}"
-    elif chosen == lowest:
-        text = f"{name}, the lowest mean of {metric} of {len(judged)} candidates, {chosen.mean:.4g}"
-    else:
+    n = selection.n_seeds
+    if chosen != lowest:
         text = (
-            f"{name}, the smallest latent size within one standard error of the lowest mean of "
-            f"{metric}, {lowest.mean:.4g} ({lowest.trial_id}, latent_dim {lowest.latent_dim}); its "
-            f"own is {chosen.mean:.4g}"
+            f"{name}, the smallest within one standard error ({error:.2g}, {n} seeds) of the "
+            f"lowest mean of {metric}, {lowest.trial_id}'s {lowest.mean:.4g}; its own is "
+            f"{chosen.mean:.4g}"
         )
-    if error is not None:
-        text += f" (standard error {error:.2g}, {selection.n_seeds} seeds)"
+    else:
+        if len(judged) == 1:
+            why = f"the only candidate; {metric}"
+        elif n == 1:
+            why = f"the lowest {metric} of {len(judged)} candidates,"
+        else:
+            why = f"the lowest mean of {metric} of {len(judged)} candidates,"
+        text = f"{name}, {why} {chosen.mean:.4g}"
+        if error is not None:
+            text += f" (standard error {error:.2g}, {n} seeds)"
     unsound = [one.trial_id for one in judged if not one.is_sound]
+    if len(unsound) == len(judged):
+        return f"{text}; but no candidate completed with every seed: trust none of them"
     if unsound:
-        text += f"; failed or collapsed with another seed: {', '.join(unsound)}"
+        return f"{text}; not eligible, as another seed failed or collapsed: {', '.join(unsound)}"
     return text

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 
 from data_io.recordings import Recording
 from data_io.snippets import FramePool
@@ -36,6 +37,7 @@ from study.decoders import (
 from study.hmm_work import piece_seed
 from study.paths import RunPaths
 from study.stages import Ledger, StageRecord
+from study.tracked_runs import allowed_params
 from study.tracking import Tracker
 from study.trial import TrialData
 
@@ -237,7 +239,7 @@ def chain_of(monkeypatch, tmp_path, statuses):
     params = dataclasses.replace(TINY, n_snippets=16)
     chain = [part_of(recordings, "a", age) for age in ages]
     results = decoder_fan_out._train_chain._function(
-        config_of("chained"), params, paths, paths.decoders, chain
+        config_of("chained"), params, paths, paths.decoders, chain, 0
     )
     return paths, moments, results
 
@@ -288,14 +290,14 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(monkeypatch, tmp
     recordings[-2] = dataclasses.replace(recordings[-2], n_frames=40)
     paths = write_study(tmp_path, recordings)
 
-    def in_turn(submit, work, on_result, describe):
+    def in_turn(submit, work, on_result, describe, max_tasks):
         for chain in work:
             found = [Trained({"bird": p.of[0], "age": p.of[1], "status": "ok"}) for p in chain]
             on_result(chain, found)
 
     monkeypatch.setattr(decoder_fan_out, "run_tasks", in_turn)
     config = config_of("bird_and_age")
-    results = train_decoders(config, recordings, paths, Console(StringIO()))
+    results = train_decoders(config, recordings, paths, Console(StringIO()), gpus=0)
     statuses = {(r.row["bird"], r.row["age"]): r.row["status"] for r in results}
     assert statuses == {
         ("a", "45"): "ok", ("a", "90"): "ok", ("b", "45"): "no_held_out",
@@ -307,12 +309,12 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(monkeypatch, tmp
     assert "2 snippets to train on, 8 needed (mdgan.batch_size)" in missing["b", "90"]
     # Together the two ages of b have enough.
     whole = config_of("bird")
-    results = train_decoders(whole, recordings, paths, Console(StringIO()))
+    results = train_decoders(whole, recordings, paths, Console(StringIO()), gpus=0)
     assert [(r.row["bird"], r.row["age"]) for r in results] == [("a", ALL_AGES), ("b", ALL_AGES)]
     assert without_decoder(whole, paths, recordings) == {}
     # Where a bird has no decoder, none of its ages has.
     alone = [*listed(("a", "45")), recording("b", "45", 0), recording("b", "90", 0)]
-    train_decoders(whole, alone, paths, Console(StringIO()))
+    train_decoders(whole, alone, paths, Console(StringIO()), gpus=0)
     assert list(without_decoder(whole, paths, alone)) == [("b", "45"), ("b", "90")]
     paths.decoder_table.unlink()
     assert without_decoder(config_of("all"), paths, recordings) == {}
@@ -346,19 +348,21 @@ def stages_run(tmp_path, config, recordings):
     paths = write_study(tmp_path / "run", recordings)
     text = StringIO()
     console = Console(text)
-    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "study", {"best_trial_id": "trial-0"})
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "study", {"best_trial_id": "trial-0"},
+        paths.outbox, allowed_params(config))  # fmt: skip
     tracker.start_study(None, "study", {})
     ledger = Ledger(paths.root, paths.stages, console, 8)
     where = pipeline.Where(paths.root, None, tracker.uri)
     for name in ("recordings", "trials"):
         ledger.done[name] = StageRecord(name, {}, 0.0, False)
     study = pipeline.Study(
-        config, where, paths, tracker, ledger, console, paths.simulated_birds, recordings
+        config, where, paths, tracker, ledger, console, paths.simulated_birds, 0.0, recordings
     )
     with connected(None):
         pipeline._decoders_stage(study)
         pipeline._latents_stage(study)
         pipeline._hmm_stage(study)
+    assert tracker.close(60.0) == 0
     return study, text.getvalue()
 
 
@@ -397,7 +401,8 @@ def test_from_decoders_to_models_each_by_its_own(tmp_path):
     assert [selected[p]["status"] for p in pieces] == ["ok"] * 3
     assert selected["c", "20"]["status"] == "no_decoder"
     assert "no decoder (no_held_out: no recording" in selected["c", "20"]["reason"]
-    runs = study.tracker._client.search_runs([study.tracker.experiment_id], "tags.stage='decoder'")
+    client = MlflowClient(study.tracker.uri)
+    runs = client.search_runs([study.tracker.experiment_id], "tags.stage='decoder'")
     assert {(r.data.tags["bird"], r.info.status) for r in runs} == {
         ("a", "FINISHED"), ("b", "FINISHED"), ("c", "FAILED"),
     }  # fmt: skip

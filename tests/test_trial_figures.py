@@ -28,12 +28,12 @@ from study.stages import Ledger
 from study.trial_figures import (
     choose_to_show,
     draw_trials,
-    last_checkpoint,
+    kept_decoder,
     map_latents,
     view_decoder,
 )
 from study.trial_snippets import HeldOutSnippets, load_held_out
-from study.tuning import _schema
+from study.trial_tables import _schema
 
 REFERENCE = fit_reference(TRAIN, VALID, 0)
 PIECES = [("b1", "45"), ("b1", "90"), ("b2", "45"), ("b2", "adult")]
@@ -307,12 +307,12 @@ def test_many_birds_are_counted_instead_of_named():
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """A run folder with a completed, a collapsed and a failed trial; the last left no checkpoint.
+    """A run folder with a completed, a collapsed and a failed trial; the last left no decoder.
 
     Tasks run one after the other in this process.
     """
 
-    def one_by_one(submit, work, on_result, describe):
+    def one_by_one(submit, work, on_result, describe, max_tasks):
         for piece in work:
             assert describe(piece).startswith("The picture of trial-")
             on_result(piece, submit(piece))
@@ -331,11 +331,11 @@ def finished(tmp_path, monkeypatch):
             for parameter in net.parameters():
                 parameter.zero_()
     for name, model in (("trial-000", sound), ("trial-001", collapsed)):
-        folder = paths.tune / "search" / name / "checkpoint_000001"
+        folder = paths.search / name / "decoder"
         folder.mkdir(parents=True)
         params = {"prior": "normal", "prior_scale": 1.0}
         save_decoder(model, folder, {"snippets_seen": 200, "params": params})
-    (paths.tune / "search" / "trial-002").mkdir()
+    (paths.search / "trial-002").mkdir()
     states = ("completed", "collapsed", "failed")
     rows = [
         {"trial_id": f"trial-00{i}", "number": i, "status": status, "reason": i * "no use ",
@@ -361,18 +361,15 @@ def test_every_trial_with_a_decoder_gets_a_picture_also_a_collapsed_one(finished
         assert picture.shape[:2] == (900, 1700)
         assert picture.std() > 0.04
     text = capsys.readouterr().out
-    assert "1 of 3 trials left no checkpoint" in text
+    assert "1 of 3 trials left no decoder" in text
     assert len(text.splitlines()) == 2
 
 
-def test_the_decoder_drawn_is_the_last_that_the_trial_kept(tmp_path):
+def test_a_trial_without_a_decoder_has_none_to_draw(tmp_path):
     paths = RunPaths(tmp_path)
-    assert last_checkpoint(paths, "trial-000") is None
-    for name in ("trial-000/checkpoint_000002", "trial-000/checkpoint_000010",
-                 "trial-001/checkpoint_000011"):  # fmt: skip
-        (paths.tune / "search" / name).mkdir(parents=True)
-    found = last_checkpoint(paths, "trial-000")
-    assert found == paths.tune / "search/trial-000/checkpoint_000010"
+    assert kept_decoder(paths, "trial-000") is None
+    (paths.search / "trial-000" / "decoder").mkdir(parents=True)
+    assert kept_decoder(paths, "trial-000") == paths.search / "trial-000" / "decoder"
 
 
 def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp_path, monkeypatch):
@@ -387,7 +384,8 @@ def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp
     monkeypatch.setattr(pipeline, "draw_trials", draw)
     logged = []
     tracker = SimpleNamespace(
-        has_run=lambda run: True, log_artifact=lambda run, file: logged.append((run, file.name))
+        knows=lambda identity: True,
+        log_artifact=lambda identity, file: logged.append((identity.trial_id, file.name)),
     )
     console = Console()
     for again in range(3):
@@ -395,9 +393,11 @@ def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp
         for name in ("recordings", "trials"):
             ledger.done[name] = SimpleNamespace(digest=name)
         where = pipeline.Where(tmp_path, None, "")
-        study = pipeline.Study(config, where, paths, tracker, ledger, console, tmp_path, recordings)
+        study = pipeline.Study(
+            config, where, paths, tracker, ledger, console, tmp_path, 0.0, recordings
+        )
         if again == 2:  # a picture that is lost is drawn again
             paths.trial_figure("trial-001").unlink()
         pipeline._trial_figures_stage(study)
         assert ledger.done["trial figures"].was_skipped == (again == 1)
-    assert logged == 2 * [("run0", "trial-000.png"), ("run1", "trial-001.png")]
+    assert logged == 2 * [(f"trial-00{i}", f"trial-00{i}.png") for i in range(2)]
