@@ -14,6 +14,12 @@ import pytest
 import soundfile
 from hmmlearn.hmm import GaussianHMM
 
+from data_io.store import read_recordings
+from study.config_file import load_config
+from study.paths import RunPaths
+from study.trial import new_model, train_on, trial_params
+from study.trial_data import load_trial_data
+
 ROOT = Path(__file__).resolve().parent.parent
 # From one state to as many as may be tried: BIC leads to no more numbers of states than these.
 N_TRIALS, N_STATES, N_RESTARTS = 3, (1, 2, 4), 2
@@ -309,6 +315,29 @@ def test_the_same_seed_gives_the_same_numbers_elsewhere(study, tmp_path):
         "songs/sim1/90/sampled.wav",
     ):
         assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_every_trial_gives_the_same_numbers_outside_of_ray(study, tmp_path):
+    _, out, _ = study
+    record = json.loads((out / "study.json").read_text())
+    (tmp_path / "config.yaml").write_text(json.dumps(record["config"]))
+    config = load_config("smoke", tmp_path / "config.yaml", [])
+    assert config.sha256 == record["config_hash"]
+    (tmp_path / "spectrograms").symlink_to(out / "spectrograms")
+    recordings = read_recordings(out / "recordings.parquet")
+    data = load_trial_data(config, recordings, RunPaths(tmp_path))
+    table = rows(out / "trials.parquet") + rows(out / "repeats.parquet")
+    compared = 0
+    for row in {(r["trial_id"], r["seed"]): r for r in table}.values():
+        if row["status"] != "completed":
+            continue
+        params = trial_params(config.mdgan, {name: row[name] for name in config.search.space})
+        reported = []
+        train_on(new_model(params, data, row["seed"], "cpu"), data, row["seed"], reported.append)
+        measured = reported[-1].metrics
+        assert measured == {name: row[name] for name in measured}
+        compared += 1
+    assert compared >= 3
 
 
 def test_a_folder_of_recordings_with_bad_files_and_another_seed(study, tmp_path):
