@@ -63,11 +63,11 @@ class Chaos:
         command = [sys.executable, str(ROOT / "study" / "run_tune.py"), "--preset", "smoke"]
         command += ["--out", str(self.out), "--tracking-uri", self.uri]
         command += [f"search.n_trials={self.n_trials}", *self.overrides]
-        log = (self.folder / "log").open("a")
-        # A group of its own: its Ray can be killed with it, and nobody else's.
-        self.driver = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-        )
+        with (self.folder / "log").open("a") as log:
+            # A group of its own: its Ray can be killed with it, and nobody else's.
+            self.driver = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            )
 
     def family(self) -> list[psutil.Process]:
         """The command and all below it."""

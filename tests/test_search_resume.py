@@ -1,14 +1,18 @@
 """A study that is killed, extended, or out of room: by the command that a user types."""
 
 import random
-import shutil
 import subprocess
-import sys
 import time
+from contextlib import suppress
 
 import pytest
 
-from benchmarks.chaos import ROOT, Chaos, count
+from benchmarks.chaos import Chaos, count
+from study.config_file import load_config
+from study.console import Console
+from study.paths import RunPaths
+from study.trial_records import TrialFolder, TrialSpec
+from study.tuning import prepare_folder
 
 pytestmark = pytest.mark.integration
 
@@ -88,14 +92,32 @@ def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(tmp_pa
     found.pop("most checkpoints gone back")
     assert found == sound(8)
     assert kept.items() <= ended(chaos).items()
-    # Another search in the same folder: nothing is mixed, nothing lost.
-    chaos.n_trials = 1
-    chaos.overrides = [*TINY, "mdgan.lr=0.001"]
-    chaos.start()
-    assert chaos.driver.wait(timeout=400) == 0, log(chaos)[-3000:]
-    assert "the search is another one (search.space); the old one is now" in log(chaos)
-    assert len(list((chaos.out / "search-before-1").glob("trial-*"))) == 8
-    assert len(list((chaos.out / "search").glob("trial-*"))) == 1
+
+
+def test_another_search_in_the_same_folder_sets_the_old_one_aside(tmp_path, capsys):
+    paths = RunPaths(tmp_path)
+    config = load_config("smoke", None, [])
+    spec = TrialSpec("trial-000", 0, 0, {})
+    for i, (overrides, data, changed) in enumerate(
+        [
+            ([], "data", None),
+            (["search.n_trials=9", "search.max_retries=7", "resources.cpus_per_trial=2"], "data",
+             None),
+            (["search.selection.n_seeds=5"], "data", None),
+            (["mdgan.lr=0.001"], "data", "search.space"),
+            (["mdgan.lr=0.001"], "other data", "data"),
+            (["mdgan.lr=0.001", "seed=1"], "other data", "seed"),
+        ]
+    ):  # fmt: skip
+        config = load_config("smoke", None, overrides)
+        n_before = len(list(tmp_path.glob("search-before-*")))
+        prepare_folder(config, data, paths, Console())
+        text = capsys.readouterr().out
+        assert len(list(tmp_path.glob("search-before-*"))) == n_before + (changed is not None), i
+        if changed is not None:
+            assert f"the search is another one ({changed}); the old one is now" in text
+            assert (tmp_path / f"search-before-{n_before + 1}" / "trial-000").is_dir()
+        TrialFolder(paths.search / "trial-000").begin(spec)
 
 
 @pytest.fixture
@@ -103,7 +125,7 @@ def small_disk(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(folder)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if mounted.returncode:
@@ -113,29 +135,37 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_named_and_with_room_the_study_ends_whole(small_disk, tmp_path):
-    command = [sys.executable, str(ROOT / "study" / "run_tune.py"), "--preset", "smoke"]
-    command += ["--out", str(small_disk / "run")]
-    command += ["--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", *TINY, "search.n_trials=3"]
-
-    def run():
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=400
-        )
-
-    free = shutil.disk_usage(small_disk).free
-    full = run()
-    assert full.returncode in (1, 2), full.stdout + full.stderr
-    assert "Traceback" not in full.stderr
-    assert str(small_disk) in full.stderr
-    assert "room" in full.stderr or "free" in full.stderr
-    assert shutil.disk_usage(small_disk).free <= free
-    begun = {p.name for p in (small_disk / "run" / "search").glob("trial-*")}
-    subprocess.run(["mount", "-o", "remount,size=500m", str(small_disk)], check=True)
-    whole = run()
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert begun <= {p.name for p in (small_disk / "run" / "search").glob("trial-*")}
-    chaos = Chaos(tmp_path, 3, [], random.Random(0))
-    (tmp_path / "run").symlink_to(small_disk / "run")
+    (tmp_path / "run").symlink_to(small_disk)
+    chaos = Chaos(tmp_path, 3, TINY, random.Random(0))
+    chaos.start()
+    wait_until(chaos, lambda: chaos.progress)
+    with (small_disk / "filler").open("wb") as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(1 << 16))
+            filler.flush()
+    assert chaos.driver.wait(timeout=200) == 1
+    text = log(chaos)
+    (error,) = (line for line in text.splitlines() if line.startswith("error: "))
+    assert "No space left on device" in error
+    assert "Make room" in error
+    assert "the same command goes on" in error
+    assert "Traceback" not in text
+    begun = {p.name for p in (chaos.out / "search").glob("trial-*")}
+    assert begun
+    (small_disk / "filler").unlink()
+    chaos.start()
+    assert chaos.driver.wait(timeout=400) == 0, log(chaos)[-3000:]
+    assert begun <= {p.name for p in (chaos.out / "search").glob("trial-*")}
     found = count(chaos)
-    found.pop("most checkpoints gone back")
+    assert found.pop("most checkpoints gone back") <= 1
     assert found == sound(3)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_begun(small_disk, tmp_path):
+    subprocess.run(["mount", "-o", "remount,size=6m", str(small_disk)], check=True)
+    (tmp_path / "run").symlink_to(small_disk)
+    chaos = Chaos(tmp_path, 3, TINY, random.Random(0))
+    chaos.start()
+    assert chaos.driver.wait(timeout=200) == 2
+    assert "the run folder has 0.0 GB free, a study needs about" in log(chaos)
+    assert not list(small_disk.iterdir())
