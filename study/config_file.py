@@ -164,8 +164,14 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             return None
         # A number or a word, such as auto: text that is no number is the word.
         kinds = [a for a in args if a is not type(None)]
-        if isinstance(value, str) and not _is_number(value):
-            kinds.sort(key=lambda kind: typing.get_origin(kind) is not Literal)
+        words = [w for kind in kinds if typing.get_origin(kind) is Literal
+                 for w in typing.get_args(kind)]  # fmt: skip
+        if words and isinstance(value, str) and not _is_number(value):
+            if value in words:
+                return value
+            numbers = [_type_name(kind) for kind in kinds if typing.get_origin(kind) is not Literal]
+            wanted = " or ".join([*numbers, *words])
+            raise ConfigError(f"{key} is {value!r}: {wanted} is wanted.")
         return _convert(kinds[0], value, key)
     if origin is Literal:
         if value in args:

@@ -14,11 +14,11 @@ from study.search_space import SpaceEntry
 
 N_EVALUATED_AT_ONCE = 256  # snippets, in models/evaluation.py
 N_STEPS = 3  # of the measured training; memory no longer grows after the first
-# Where the choice is between words, the one that takes most memory first: bytes kept for the
-# backward pass of one step, measured on the convolutions.
+# Where the choice is between words, the one that takes most memory first: bytes kept at a time for
+# the backward passes of one step, measured on the convolutions.
 HUNGRIEST_FIRST = {
     "normalisation": (
-        "spectral", "batch", "layer", "instance", "batch_no_affine", "selu", "none",
+        "instance", "batch", "batch_no_affine", "layer", "spectral", "selu", "none",
     ),
     "order": ("joint", "alternating"),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from study.figures import as_svg, bic_figure, states_figure, trials_figure
 from study.hmm_tables import CRITERIA
 from study.ingest import BirdAge, birds_and_ages
 from study.paths import RunPaths
+from study.search_section import search_section
 from study.songs import song_files
 
 Row = dict[str, Any]
@@ -73,6 +74,7 @@ def write_report(
                 for row in trials],
         best=best,
         best_figure=_figure_of(paths, best),
+        search=search_section(config, paths, trials, best),
         trials_figure=safe(as_svg(trials_figure(reports, config.search.objective, best))),
         states_figure=safe(as_svg(states_figure(selected))),
         bic_figures=[safe(as_svg(bic_figure(grid, selected, bird, ages[bird])))

@@ -64,15 +64,24 @@ def _run(
     from study.pipeline import Where, run_study
     from study.stages import FolderInUseError
     from study.tracking import TrackingError
+    from study.trial import STORAGE_FULL
+    from study.trial_records import BrokenRecordError
+    from study.trial_watcher import StorageFullError
     from study.tuning import NoTrialError
 
     try:
         run_study(config, Where(out, address, uri), console)
     except (ResourceError, TrackingError, FolderInUseError) as error:
         return _refuse(error)
-    except (NoTrialError, TaskError, BrokenFileError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    except (NoTrialError, TaskError, BrokenFileError, BrokenRecordError, StorageFullError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno not in STORAGE_FULL:
+            raise
+        return _fail(
+            f"{error}. Make room on the disk of {out}: what was done before is kept, and the same "
+            "command goes on from there."
+        )
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         return 130
@@ -108,6 +117,11 @@ def _absolute_uri(uri: str) -> str:
     """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
     prefix = "sqlite:///"
     return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
+
+
+def _fail(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _refuse(error: Exception) -> int:

@@ -1,5 +1,6 @@
 """The plan before a study and the tables after it, as text."""
 
+import statistics
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from study.decoders import caution, in_words
 from study.hmm_tables import CRITERIA
 from study.paths import ROOT, RunPaths, default_tracking_uri
 from study.report import ranked
+from study.search_analysis import edges
+from study.search_config import SearchConfig
+from study.search_cost import unfinished
+from study.search_section import read_selection
+from study.selection import Selection
 
 MAX_TRIALS = 8
 MAX_ROWS = 40
@@ -37,7 +43,11 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
         c.line("            nothing: every parameter is fixed")
     for name, entry in search.space.items():
         c.line(f"            {name}: {entry.describe()} ({entry.role})")
+    c.line(f"          proposed by {_sampler_in_words(search)}")
     c.line(f"          ranked by {search.objective} on held-out recordings")
+    stopping = _stopping_in_words(config)
+    c.line(textwrap.fill(stopping, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12))
+    c.line(f"Best      {_rule_in_words(search)}")
     if config.decoders.scope != "all":
         c.line(f"Decoders  {in_words(config.decoders.scope)}")
     c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
@@ -45,6 +55,30 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
     c.line(f"MLflow    {uri}")
     c.line(f"Results   {out}")
     c.line()
+
+
+def _sampler_in_words(search: SearchConfig) -> str:
+    if not search.first:
+        return search.sampler
+    return f"{search.sampler}, after {len(search.first)} given to try first"
+
+
+def _stopping_in_words(config: StudyConfig) -> str:
+    search, n_reports = config.search, config.mdgan.n_reports
+    if not search.stops_early:
+        return f"lowers {', '.join(search.lowered)} at once: no trial is stopped early"
+    if search.grace_reports >= n_reports:
+        return "no trial is stopped early"
+    return f"weak ones are stopped early, from report {search.grace_reports} of {n_reports} on"
+
+
+def _rule_in_words(search: SearchConfig) -> str:
+    selection = search.selection
+    n_candidates = min(selection.n_candidates, search.n_trials)
+    words = f"{selection.rule} on {search.compared}"
+    if selection.n_seeds == 1:
+        return f"{words}: no trial is trained again"
+    return f"{words}: {n_candidates} candidates x {selection.n_seeds} seeds"
 
 
 def _search_in_words(hmm: HmmParams) -> str:
@@ -64,7 +98,9 @@ def show_result(
 ) -> None:
     """Best trials, selected numbers of states, and where to look."""
     c.line()
-    _trials_table(read_table(paths.trials).to_pylist(), c)
+    trials = read_table(paths.trials).to_pylist()
+    _trials_table(trials, c)
+    _search_result(config, paths, trials, c)
     c.line()
     _states_table(read_table(paths.hmm_selected).to_pylist(), c)
     if warning := caution(config.decoders.scope):
@@ -97,9 +133,39 @@ def _trials_table(trials: list[dict[str, Any]], c: Console) -> None:
     c.table(header, [[_short(value) for value in row] for row in table[:MAX_TRIALS]])
     if len(rows) > MAX_TRIALS:
         c.line(f"... and {len(rows) - MAX_TRIALS} more in trials.parquet")
-    for row in rows:
-        if row["status"] in ("failed", "collapsed"):
-            c.line(f"{row['trial_id']} {row['status']}: {row['reason']}")
+
+
+def _search_result(
+    config: StudyConfig, paths: RunPaths, trials: list[dict[str, Any]], c: Console
+) -> None:
+    """Why the best trial is the best, where the space was too narrow, what gave no decoder."""
+    selection = read_selection(paths)
+    repeats = read_table(paths.repeats).to_pylist() if paths.repeats.exists() else []
+    if selection is not None:
+        c.line()
+        c.line(textwrap.fill(selection.sentence, WIDTH))
+        if selection.n_seeds > 1:
+            _seeds_table(selection, c)
+    best = next(row for row in trials if row["is_best"])
+    for edge in edges(config, best):
+        c.line(textwrap.fill(edge.advice, WIDTH, subsequent_indent="  "))
+    lost = unfinished(trials, repeats)
+    for name, status, reason in lost[:MAX_TRIALS]:
+        c.line(textwrap.fill(f"{name} {status}: {reason}", WIDTH, subsequent_indent="  "))
+    if len(lost) > MAX_TRIALS:
+        c.line(f"... and {len(lost) - MAX_TRIALS} more that gave no decoder, see the report")
+
+
+def _seeds_table(selection: Selection, c: Console) -> None:
+    rows = []
+    for one in selection.candidates:
+        known = [value for value in one.values.values() if value is not None]
+        spread = statistics.stdev(known) if len(known) > 1 else None
+        values = "  ".join("-" if v is None else f"{v:.4g}" for v in one.values.values())
+        name = one.trial_id + (" *" if one.trial_id == selection.chosen else "")
+        rows.append([name, one.latent_dim, _short(one.mean), _short(spread), values])
+    seeds = ", ".join(selection.candidates[0].values)
+    c.table(["trial", "latent", "mean", "sd", f"with seed {seeds}"], rows)
 
 
 def _short(value: Any) -> Any:

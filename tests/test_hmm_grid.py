@@ -117,7 +117,7 @@ class Here:
         self.stored.add(value)
         return value
 
-    def _run_tasks(self, submit, work, on_result, describe):
+    def _run_tasks(self, submit, work, on_result, describe, max_tasks):
         waiting = list(work)
         under_way = []
         while waiting or under_way:

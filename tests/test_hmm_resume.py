@@ -159,7 +159,7 @@ def test_a_task_that_dies_again_and_again_is_named_and_what_is_done_is_kept(conn
     assert message.startswith("HMMs of sim1 at 45, 20 states (restart 0), 20 states (restart 1),")
     assert f"at each of {MAX_RETRIES} retries (WorkerCrashedError" in message
     assert "the same command goes on" in message
-    assert "start Ray with fewer cores" in message
+    assert "resources.max_tasks=1" in message
     assert sorted(kept) == ["better", "good"]  # two workers: either may end first
 
 
