@@ -66,7 +66,8 @@ def rung_reports(grace_reports: int, reduction_factor: int, n_reports: int) -> l
 class OrderedASHA(AsyncHyperBandScheduler):
     """Ray's ASHA with the decisions of `Rungs`.
 
-    Trials carry a ``spec`` with their ``number`` in their configuration and ``report`` in their results.
+    Trials carry a ``spec`` with their ``number`` in their configuration, and ``report`` in their
+    results.
     """
 
     def __init__(self, metric: str, rungs: Rungs, n_reports: int):
