@@ -13,6 +13,7 @@ from study.provenance import versions
 from study.stages import Ledger
 from study.tracked_runs import study_params
 from study.tracking import RunIdentity, Tracker
+from study.tracking_errors import without_password
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def study_run(
     path = paths.stages / "mlflow.json"
     params = study_params(config)
     identity = {
-        "tracking_uri": tracker.uri,
+        "tracking_uri": without_password(tracker.uri),
         "study_hash": digest(params),
         "data_hash": data_hash,
     }
@@ -60,9 +61,9 @@ def write_study_json(
         "data_hash": done["recordings"].digest if "recordings" in done else None,
         "git_commit": tracker.lineage["git_commit"],
         "versions": versions(),
-        "command": sys.argv,
+        "command": [without_password(word) for word in sys.argv],
         "mlflow": {
-            "tracking_uri": tracker.uri,
+            "tracking_uri": without_password(tracker.uri),
             "experiment_id": tracker.experiment_id,
             "study_run_id": tracker.study_run_id or None,
         },

@@ -21,6 +21,7 @@ from study.search_config import SearchConfig
 from study.search_cost import unfinished
 from study.search_section import read_selection
 from study.selection import Selection
+from study.tracking_errors import without_password
 
 MAX_TRIALS = 8
 MAX_ROWS = 40
@@ -52,7 +53,7 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
         c.line(f"Decoders  {in_words(config.decoders.scope)}")
     c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
     c.line(f"Ray       {address or 'on this machine'}")
-    c.line(f"MLflow    {uri}")
+    c.line(f"MLflow    {without_password(uri)}")
     c.line(f"Results   {out}")
     c.line()
 
@@ -109,7 +110,7 @@ def show_result(
     c.line(f"Report    {paths.report}")
     page = f"/#/experiments/{experiment_id}/runs"
     if uri.startswith("http"):
-        c.line(f"Compare   {uri}{page}")
+        c.line(f"Compare   {without_password(uri)}{page}")
         return
     serve = ROOT / "mlflow" / "serve.sh"
     command = serve if uri == default_tracking_uri() else f"mlflow ui --backend-store-uri {uri}"
