@@ -22,6 +22,8 @@ from study.trial_records import TrialFolder, TrialSpec
 from study.trial_tables import Row, keep_best, repeat_rows, trial_rows, write_tables
 from study.trial_watcher import TrialWatcher
 
+FLUSH_S = 5.0  # to learn the ids of MLflow's runs for the tables; a server that is away gives none
+
 
 class NoTrialError(RuntimeError):
     """No trial ended with a decoder that can be used."""
@@ -69,6 +71,7 @@ class Search:
         search, paths = self._config.search, self._paths
         prepare_folder(self._config, self._data.sha256, paths, self._console)
         trials = self._trials()
+        self._tracker.flush(FLUSH_S)
         rows = trial_rows(self._config, trials, self._tracker, trial_identity)
         chosen_from = candidates(rows, search.selection, search.compared)
         if not chosen_from:
@@ -78,9 +81,9 @@ class Search:
                 + "; ".join(f"{row['trial_id']} {row['status']}" for row in rows[:5])
                 + ". Lower mdgan.lr, or raise mdgan.n_snippets."
             )
-        repeats = repeat_rows(
-            self._config, chosen_from, self._repeats(chosen_from), self._tracker, repeat_identity
-        )
+        repeated = self._repeats(chosen_from)
+        self._tracker.flush(FLUSH_S)
+        repeats = repeat_rows(self._config, chosen_from, repeated, self._tracker, repeat_identity)
         selection = choose(repeats, search.selection, search.compared)
         best = next(row for row in rows if row["trial_id"] == selection.chosen)
         best["is_best"] = True

@@ -66,7 +66,10 @@ def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(tmp_pa
         wait_until(chaos, chaos.trials_at_work)
         folders = [p for p in (chaos.out / "search").glob("trial-*")
                    if not (p / "ended.json").exists()]  # fmt: skip
-        unfinished = [p for p in folders if len(list(p.glob("checkpoint-????"))) == 2]
+        # Not one that may end before it is killed.
+        kept = {p: sorted(c.name for c in p.glob("checkpoint-????")) for p in folders}
+        unfinished = [p for p, names in kept.items()
+                      if len(names) == 2 and names[1] <= "checkpoint-0007"]  # fmt: skip
     chaos.kill_driver_only()
     newest = max(unfinished[0].glob("checkpoint-????"))
     (newest / "training.safetensors").write_bytes(b"cut short")
@@ -74,22 +77,21 @@ def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(tmp_pa
     assert n_before < 3
 
     chaos.start()
-    assert chaos.driver.wait(timeout=400) == 0, log(chaos)[-3000:]
+    wait_until(chaos, (chaos.out / ".stages" / "trials.json").exists)
+    chaos.kill_driver_only()
     text = log(chaos)
     assert "its process died; it goes on elsewhere" in text
     assert f"{unfinished[0].name}: {newest.name} is broken (training.safetensors" in text
     assert f"checkpoint-{int(newest.name[11:]) - 1:04d} is used" in text
-    found = count(chaos)
-    assert found.pop("most checkpoints gone back") <= 1
-    assert found == sound(3)
     kept = ended(chaos)
+    assert len(kept) == 3
 
     chaos.n_trials = 4
     chaos.start()
     assert chaos.driver.wait(timeout=400) == 0, log(chaos)[-3000:]
     assert "3 trials are there: 1 to run or to go on with" in log(chaos)
     found = count(chaos)
-    found.pop("most checkpoints gone back")
+    assert found.pop("most checkpoints gone back") <= 1
     assert found == sound(4)
     assert kept.items() <= ended(chaos).items()
 
@@ -159,13 +161,3 @@ def test_a_full_disk_is_named_and_with_room_the_study_ends_whole(small_disk, tmp
     found = count(chaos)
     assert found.pop("most checkpoints gone back") <= 1
     assert found == sound(2)
-
-
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_begun(small_disk, tmp_path):
-    subprocess.run(["mount", "-o", "remount,size=6m", str(small_disk)], check=True)
-    (tmp_path / "run").symlink_to(small_disk)
-    chaos = Chaos(tmp_path, 2, TINY, random.Random(0))
-    chaos.start()
-    assert chaos.driver.wait(timeout=200) == 2
-    assert "the run folder has 0.0 GB free, a study needs about" in log(chaos)
-    assert not list(small_disk.iterdir())
