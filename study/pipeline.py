@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from data_io.store import read_recordings, read_table
 from study import encode, hmm_grid, ingest, songs, tuning
 from study.cluster import connected, unused_gpus
 from study.config import StudyConfig, digest
-from study.console import Console
+from study.console import WIDTH, Console
 from study.decoder_fan_out import train_decoders
 from study.decoders import in_words
 from study.gpus import gpus_per_trial
@@ -31,6 +32,7 @@ from study.tracking import RunIdentity, Tracker
 from study.trial_data import load_trial_data
 from study.trial_figures import draw_trials
 
+NOTE_WIDTH = WIDTH - 6  # a note is indented
 END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
 
 
@@ -175,7 +177,8 @@ def _trials_stage(study: Study) -> None:
         data = load_trial_data(config, study.recordings, paths)
         search = tuning.Search(config, data, study.gpus, paths, study.tracker, study.console)
         selection = search.run()
-        study.console.note(selection.sentence)
+        for line in textwrap.wrap(selection.sentence, NOTE_WIDTH):
+            study.console.note(line)
         made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
         outputs = [
             paths.reference, paths.trials, paths.trial_reports, paths.repeats, paths.selection,
