@@ -36,7 +36,7 @@ setup-dev: $(VENV)/.installed-dev ## and what the tests need
 study: setup ## run the demo study on simulated birds; make study ARGS="--data DIR --preset smoke"
 	$(BIN)/python study/run_tune.py $(ARGS)
 
-smoke: setup ## does everything work? under 2 minutes
+smoke: setup ## does everything work? under 3 minutes
 	$(BIN)/python study/run_tune.py --preset smoke $(ARGS)
 
 mlflow: setup ## show all studies at http://127.0.0.1:5000

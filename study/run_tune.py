@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "--preset",
         choices=PRESETS,
         default="demo",
-        help="smoke: under 2 minutes on 2 cores; demo (default): under 10; full: for GPUs",
+        help="smoke: under 3 minutes on 2 cores; demo (default): under 10; full: for GPUs",
     )
     add("--config", type=Path, metavar="FILE", help="YAML with only what differs from the preset")
     add(
