@@ -94,6 +94,7 @@ def front_figure(
         ax.plot(chosen[metrics[0]], chosen[other], "o", ms=11, mfc="none", mew=1.6, color=BEST,
                 label="best trial")  # fmt: skip
         ax.set(xlabel=metric_words(metrics[0]), ylabel=metric_words(other))
+        ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of four decimals have to fit
     for ax in axes[n:]:
         ax.remove()
     axes[0].legend(fontsize=7)

@@ -191,12 +191,16 @@ def _sentence(
             f"{chosen.mean:.4g}"
         )
     else:
+        # One that is not eligible may lie lower: it is not among those that are counted.
+        n_eligible = sum(one.is_sound for one in judged) or len(judged)
         if len(judged) == 1:
             why = f"the only candidate; {metric}"
+        elif n_eligible == 1:
+            why = f"the only candidate that completed with every seed; {metric}"
         elif n == 1:
-            why = f"the lowest {metric} of {len(judged)} candidates,"
+            why = f"the lowest {metric} of {n_eligible} candidates,"
         else:
-            why = f"the lowest mean of {metric} of {len(judged)} candidates,"
+            why = f"the lowest mean of {metric} of {n_eligible} candidates,"
         text = f"{name}, {why} {chosen.mean:.4g}"
         if error is not None:
             text += f" (standard error {error:.2g}, {n} seeds)"

@@ -3,10 +3,12 @@
 import io
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from data_io.atomic import write_json
 from data_io.recordings import Recording
@@ -298,6 +300,19 @@ def test_trade_offs_are_drawn_with_their_front():
     assert [ax.get_ylabel() for ax in axes] == ["L1 / PCA", "Frechet, samples"]
 
 
+def test_labels_of_trade_offs_do_not_run_into_one_another():
+    rows = by_two((0.8764, 0.264), (0.8789, 0.188), (0.8968, 0.250))
+    search = config().search
+    fig = front_figure(rows, front_metrics(search), front(search, rows), "trial-001")
+    FigureCanvasAgg(fig).draw()
+    (ax,) = fig.axes
+    low, high = ax.get_xlim()
+    labels = [t for t in ax.get_xticklabels() if low <= t.get_position()[0] <= high]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) >= 3
+    assert all(b.x0 - a.x1 > 5 for a, b in pairwise(boxes))
+
+
 @pytest.mark.parametrize("n_completed", [1, 3])
 @pytest.mark.parametrize(
     "space",
@@ -313,7 +328,10 @@ def test_figures_of_odd_spaces_can_be_laid_out(space, n_completed):
     changed = config(**space).search.space
     extra = {"is_residual": False, "beta1": 0.5, "adversarial_from": 0.9}
     rows = [trial(i, 0.8 + i / 100, **extra) for i in range(n_completed)]
-    assert as_svg(slices_figure(rows, changed, "valid/objective", "trial-000")).startswith("<svg")
+    fig = slices_figure(rows, changed, "valid/objective", "trial-000")
+    assert as_svg(fig).startswith("<svg")
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert named == (["completed", "best trial"] if n_completed > 1 else ["best trial"])
 
 
 def test_shares_are_drawn_largest_on_top():
@@ -375,7 +393,7 @@ def test_the_report_says_why_the_best_trial_is_the_best(tmp_path):
     page = report_of(config(), paths)
     section = page[page.index("<h2>The search") : page.index("<h2>Number of states")]
     text = one_line(re.sub(r"<[^>]*>", "", section[: section.index("<svg")]))
-    start = "The search Best: trial-001 (latent_dim 8), the lowest mean of valid/objective of 3"
+    start = "The search Best: trial-001 (latent_dim 8), the lowest mean of valid/objective of 2"
     assert text.strip().startswith(start)
     assert "the smallest latent size whose mean over seeds is within one standard error" in text
     assert "widen search.space.lr below 1e-05" in text
@@ -403,7 +421,7 @@ def test_the_terminal_says_the_same_in_100_columns(tmp_path):
     text = terminal_of(config(), paths)
     assert max(map(len, text[: text.index("Report    ")].splitlines())) <= WIDTH
     words = one_line(text)
-    assert "Best: trial-001 (latent_dim 8), the lowest mean of valid/objective of 3" in words
+    assert "Best: trial-001 (latent_dim 8), the lowest mean of valid/objective of 2" in words
     assert "not eligible, as another seed failed or collapsed: trial-002" in words
     lines = text.splitlines()
     header = next(i for i, line in enumerate(lines) if "with seed 0, 1, 2" in line)

@@ -132,16 +132,25 @@ def test_a_candidate_that_collapses_with_another_seed_is_not_chosen():
     unsound = selection.candidates[0]
     assert (unsound.is_sound, unsound.is_within) == (False, False)
     assert unsound.values == {"0": 0.40, "1": 0.42, "2": None}
-    assert selection.sentence.endswith(
-        "; not eligible, as another seed failed or collapsed: trial-000"
+    assert selection.sentence == (
+        "Best: trial-001 (latent_dim 8), the only candidate that completed with every seed; "
+        "valid/objective 0.52 (standard error 0.011, 3 seeds); not eligible, as another seed "
+        "failed or collapsed: trial-000"
     )
+    # Trial 0 has a lower mean than the lowest of those that are counted.
+    selection = choose([*rows, *repeats(2, 4, [0.60, 0.62, 0.64])], rule(), METRIC)
+    assert "the lowest mean of valid/objective of 2 candidates, 0.52 (" in selection.sentence
+    assert selection.sentence.endswith("failed or collapsed: trial-000")
 
 
 def test_where_all_candidates_collapse_with_another_seed_the_best_is_chosen_with_a_warning():
     rows = repeats(0, 8, [0.40, None]) + repeats(1, 16, [0.50, None])
     selection = choose(rows, rule(n_seeds=2), METRIC)
     assert (selection.chosen, selection.standard_error) == ("trial-000", None)
-    assert selection.sentence.endswith("no candidate completed with every seed: trust none of them")
+    assert selection.sentence == (
+        "Best: trial-000 (latent_dim 8), the lowest mean of valid/objective of 2 candidates, 0.4; "
+        "but no candidate completed with every seed: trust none of them"
+    )
 
 
 def test_a_repeat_whose_metric_is_not_a_number_is_a_failure():
