@@ -50,6 +50,15 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in ``folder``, where nobody writes now."""
+    for path in [*folder.glob(".*.tmp*"), *folder.glob(".*.old")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` as indented JSON, atomically. NaN and infinities raise ValueError."""
     with atomic_file(path) as temporary:

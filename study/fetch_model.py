@@ -28,7 +28,7 @@ from study.model_registry import (  # noqa: E402
     find_model,
     model_hash,
 )
-from study.paths import default_tracking_uri  # noqa: E402
+from study.paths import absolute_uri, default_tracking_uri  # noqa: E402
 from study.tracking_errors import TrackingError  # noqa: E402
 
 EXIT_REFUSED = 2  # nothing was written
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     out = options.out.absolute()
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     try:
-        model = fetch(_absolute(uri), options.name, options.version, out)
+        model = fetch(absolute_uri(uri), options.name, options.version, out)
     except (TrackingError, ModelRefusedError, OSError) as error:
         errors.line(f"error: {error}")
         return EXIT_REFUSED
@@ -133,12 +133,6 @@ def _check_hash(model: RegisteredModel, file: str, found: str, registered: str) 
 
 def _in_words(model: RegisteredModel) -> str:
     return f"version {model.version} of {model.name!r}"
-
-
-def _absolute(uri: str) -> str:
-    """A relative SQLite path, seen from here."""
-    prefix = "sqlite:///"
-    return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
 
 
 def _parser() -> argparse.ArgumentParser:

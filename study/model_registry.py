@@ -5,13 +5,13 @@ and that runs. The tag model_json_sha256 of a version is the hash of its model.j
 hashes of all its other files. The client is one of `study.tracking.answering_client`.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.tensor_files import file_sha256
 from study.tracking_errors import TrackingError
 
 MODEL_JSON = "model.json"
@@ -22,7 +22,7 @@ _SAME_BY = (MODEL_TAG, "sha256")  # tags, each of which makes two versions of a 
 
 def model_hash(folder: Path) -> str:
     """Hash of a model's model.json."""
-    return hashlib.sha256((folder / MODEL_JSON).read_bytes()).hexdigest()
+    return file_sha256(folder / MODEL_JSON)
 
 
 def register(client: Any, run_id: str, content: Mapping[str, Any]) -> bool:

@@ -32,8 +32,11 @@ logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
 class Unpickled:
     """Tune pickles what it is given, to restore it; a study never restores from there."""
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (Unpickled, ())
 
-class StudySearch(OptunaSearch):
+
+class StudySearch(Unpickled, OptunaSearch):
     """OptunaSearch over trials on disk: those that are not over come first, then new ones.
 
     What a trial is given depends on the seed, its number and the results known by then, not on how
@@ -65,9 +68,6 @@ class StudySearch(OptunaSearch):
             else:  # its folder was removed, so that it is trained anew
                 self._ask(number, "")
         self.pending = [number for number in sorted(state.trials) if not state.is_over(number)]
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (Unpickled, ())
 
     @property
     def optuna_study(self) -> optuna.Study:

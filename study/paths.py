@@ -8,6 +8,21 @@ WHITENING = "_whitening.json"
 
 
 @dataclass(frozen=True)
+class Where:
+    """Where a study runs and writes; none of it changes a number.
+
+    Attributes:
+        out: run folder.
+        address: of a Ray cluster; None starts Ray here.
+        tracking_uri: of MLflow.
+    """
+
+    out: Path
+    address: str | None
+    tracking_uri: str
+
+
+@dataclass(frozen=True)
 class RunPaths:
     """The run folder of one study."""
 
@@ -139,6 +154,12 @@ class RunPaths:
     def stages(self) -> Path:
         """What is done, and from what input."""
         return self.root / ".stages"
+
+
+def absolute_uri(uri: str) -> str:
+    """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
+    prefix = "sqlite:///"
+    return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
 
 
 def default_tracking_uri() -> str:

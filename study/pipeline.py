@@ -20,7 +20,7 @@ from study.decoder_fan_out import train_decoders
 from study.decoders import in_words
 from study.gpus import gpus_per_trial
 from study.hmm_journal import remove_journal
-from study.paths import RunPaths
+from study.paths import RunPaths, Where
 from study.preflight import preflight
 from study.provenance import git_commit
 from study.report import count_recordings, write_report
@@ -34,21 +34,6 @@ from study.trial_figures import draw_trials
 
 NOTE_WIDTH = WIDTH - 6  # a note is indented
 END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where a study runs and writes; none of it changes a number.
-
-    Attributes:
-        out: run folder.
-        address: of a Ray cluster; None starts Ray here.
-        tracking_uri: of MLflow.
-    """
-
-    out: Path
-    address: str | None
-    tracking_uri: str
 
 
 @dataclass

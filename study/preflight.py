@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 
@@ -35,29 +35,13 @@ from study.node_probe import (
     token_folder,
 )
 from study.nodes import Node
-from study.paths import RunPaths
+from study.paths import RunPaths, Where
 from study.tracking_check import check_server
 from study.tracking_errors import without_password
 
 HASH_CHARS = 12
 
 CheckMlflow = Callable[[str, str], None]
-
-
-class Where(Protocol):
-    """Where a study runs and writes."""
-
-    @property
-    def out(self) -> Path:
-        """Run folder."""
-
-    @property
-    def address(self) -> str | None:
-        """Of a Ray cluster; None where Ray is started here."""
-
-    @property
-    def tracking_uri(self) -> str:
-        """Of MLflow."""
 
 
 def preflight(config: StudyConfig, where: Where, console: Console) -> None:

@@ -18,7 +18,7 @@ from data_io.store import BrokenFileError
 from study.config import StudyConfig
 from study.config_file import PRESETS, ConfigError, load_config
 from study.console import Console
-from study.paths import ROOT, default_tracking_uri
+from study.paths import ROOT, Where, absolute_uri, default_tracking_uri
 
 EXIT_REFUSED = 2  # nothing was started
 EXIT_FAILED = 1
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         config = _resolve(options)
         out = (options.out or ROOT / "runs" / config.name).absolute()
         address = options.address or os.environ.get("RAY_ADDRESS") or None
-        uri = _absolute_uri(
+        uri = absolute_uri(
             options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
         )
         if options.doctor:
@@ -61,7 +61,7 @@ def _run(
         return 0
     # Ray, Tune and MLflow take seconds to import: only now that there is something to do.
     from study.cluster import TaskError
-    from study.pipeline import Where, run_study
+    from study.pipeline import run_study
     from study.stages import FolderInUseError
     from study.tracking import TrackingError
     from study.trial import STORAGE_FULL
@@ -92,7 +92,6 @@ def _doctor(config: StudyConfig, out: Path, address: str | None, uri: str, conso
     """Look at all that the study needs, and run nothing of it."""
     from study.checks import show_checks
     from study.cluster import ResourceError, connected
-    from study.pipeline import Where
     from study.preflight import run_checks
     from study.summary import show_plan
 
@@ -111,12 +110,6 @@ def _resolve(options: argparse.Namespace) -> StudyConfig:
     if options.data is not None:
         overrides.append(f"data.dir={str(options.data.absolute())!r}")
     return load_config(options.preset, options.config, overrides)
-
-
-def _absolute_uri(uri: str) -> str:
-    """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
-    prefix = "sqlite:///"
-    return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
 
 
 def _fail(text: str) -> int:

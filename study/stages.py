@@ -6,7 +6,6 @@ depends on) and every file that it wrote is still there with its size.
 
 import fcntl
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.atomic import write_json
+from data_io.atomic import remove_leftovers, write_json
 from study import __version__
 from study.config import digest
 from study.console import Console
@@ -80,7 +79,7 @@ class Ledger:
             done = StageRecord(record["digest"], record["facts"], record["seconds"], True)
         else:
             path.unlink(missing_ok=True)
-            self._remove_leftovers()
+            remove_leftovers(self._run_dir)
             started = time.monotonic()
             result = work()
             seconds = round(time.monotonic() - started, 3)
@@ -106,14 +105,6 @@ class Ledger:
                 self._console.note(f"{name} is missing or was changed: the stage runs again")
                 return False
         return True
-
-    def _remove_leftovers(self) -> None:
-        """Remove half-written files of a run that was killed; nobody else writes here."""
-        for path in [*self._run_dir.glob(".*.tmp*"), *self._run_dir.glob(".*.old")]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
 
 
 @contextmanager

@@ -43,7 +43,12 @@ from study.outbox import Operation  # noqa: E402
 from study.paths import artifact_location  # noqa: E402
 from study.run_recorder import RunRecorder, StudyRun  # noqa: E402
 from study.run_records import STUDY, RunIdentity, now_ms, param_texts, tag_texts  # noqa: E402
-from study.tracking_errors import TrackingError, verdict, without_password  # noqa: E402
+from study.tracking_errors import (  # noqa: E402
+    TrackingError,
+    deleted_experiment,
+    verdict,
+    without_password,
+)
 
 __all__ = ["RunIdentity", "Tracker", "TrackingError", "answering_client"]
 
@@ -170,10 +175,7 @@ class _Mlflow:
             location = artifact_location(self._uri, name) if is_file else None
             return str(self._client.create_experiment(name, artifact_location=location))
         if experiment.lifecycle_stage != "active":
-            raise TrackingError(
-                f"The MLflow experiment {name!r} was deleted. Restore it with `mlflow experiments "
-                f"restore --experiment-id {experiment.experiment_id}`, or give another name=."
-            )
+            raise deleted_experiment(name, experiment.experiment_id)
         return str(experiment.experiment_id)
 
     def has_run(self, run_id: str, experiment_id: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from study.tracking import answering_client
-from study.tracking_errors import TrackingError, without_password
+from study.tracking_errors import TrackingError, deleted_experiment
 
 LOCK_WAIT_S = 5.0  # for another writer of the SQLite file
 CHECKED_TAG = "last_preflight"  # of the experiment
@@ -35,11 +35,7 @@ def check_server(uri: str, experiment: str) -> None:
         if known is None:
             return
         if known.lifecycle_stage != "active":
-            raise TrackingError(
-                f"The experiment {experiment!r} of MLflow at {without_password(uri)} was deleted. "
-                f"Restore it (mlflow experiments restore --experiment-id {known.experiment_id}), "
-                "or give another name=."
-            )
+            raise deleted_experiment(experiment, known.experiment_id)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         client.set_experiment_tag(known.experiment_id, CHECKED_TAG, now)
 

@@ -36,6 +36,14 @@ class TrackingError(RuntimeError):
     """MLflow cannot be used; the message says why and what to do."""
 
 
+def deleted_experiment(name: str, experiment_id: str) -> TrackingError:
+    """The error for an experiment in MLflow's bin."""
+    return TrackingError(
+        f"The MLflow experiment {name!r} was deleted. Restore it with `mlflow experiments restore "
+        f"--experiment-id {experiment_id}`, or give another name=."
+    )
+
+
 def verdict(error: Exception) -> AwayError | RefusedError:
     """Whether to try again after an error of MLflow's client, and why it came, in a few words."""
     code, status = _code(error), _status(error)

@@ -10,7 +10,6 @@ Only JSON and safetensors: nothing in these files is ever run. A checkpoint is r
 file of it has the hash in its checkpoint.json.
 """
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -19,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.atomic import atomic_dir, write_json
+from data_io.atomic import atomic_dir, remove_leftovers, write_json
+from models.tensor_files import file_sha256
 
 Report = dict[str, Any]
 KEPT_CHECKPOINTS = 2
@@ -37,6 +37,14 @@ _TRAINING_FILES = ("training.safetensors", "training.json", "reports.json", "che
 
 class BrokenRecordError(RuntimeError):
     """A file of a trial cannot be used; the message says which, why, and what to do."""
+
+
+def broken_record(what: str, error: Exception, trial: Path) -> BrokenRecordError:
+    """The error for a file of a trial's folder that cannot be used."""
+    return BrokenRecordError(
+        f"{what} ({error}). Remove the folder {trial}: the same command then trains this trial "
+        "anew, and keeps all others."
+    )
 
 
 class NotOwnerError(RuntimeError):
@@ -97,10 +105,7 @@ class TrialFolder:
         try:
             return TrialSpec(**json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise BrokenRecordError(
-                f"{path} cannot be read ({error}). Remove the folder {self.path}: the same command "
-                "then trains this trial anew, and keeps all others."
-            ) from error
+            raise broken_record(f"{path} cannot be read", error, self.path) from error
 
     def own(self) -> None:
         """Take the trial over: a process that had it before, on a node cut off, writes no more."""
@@ -124,7 +129,7 @@ class TrialFolder:
         with atomic_dir(self.path / f"checkpoint-{report:04d}") as folder:
             fill(folder)
             (folder / "reports.json").write_text(json.dumps(reports), "utf-8")
-            hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+            hashes = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
             write_json(folder / "checkpoint.json", {"report": report, "sha256": hashes})
         for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
@@ -180,10 +185,7 @@ class TrialFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BrokenRecordError(
-                f"{path} cannot be read ({error}). Remove the folder {self.path}: the same command "
-                "then trains this trial anew, and keeps all others."
-            ) from error
+            raise broken_record(f"{path} cannot be read", error, self.path) from error
 
     def reopen(self) -> None:
         """Let a trial that ended for want of something, such as memory, be tried again."""
@@ -191,10 +193,7 @@ class TrialFolder:
 
     def tidy(self) -> None:
         """Remove what a killed process left, and of an ended trial all but its decoder."""
-        for path in self.path.glob(".*.tmp*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in self.path.glob(".*.old"):
-            shutil.rmtree(path)
+        remove_leftovers(self.path)
         ended = self.ended()
         if ended is None or ended["may_go_on"]:
             return
@@ -221,15 +220,10 @@ def _why_broken(checkpoint: Path) -> str:
     try:
         content = json.loads((checkpoint / "checkpoint.json").read_text("utf-8"))
         for name, sha256 in content["sha256"].items():
-            if _sha256(checkpoint / name) != sha256:
+            if file_sha256(checkpoint / name) != sha256:
                 return f"{name} is not as it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from study.search_state import SearchState, TrialState, counted
 from study.selection import Selection
 from study.tracking import RunIdentity, Tracker
 from study.trial import RANKED_BY
-from study.trial_records import BrokenRecordError, TrialFolder, TrialSpec
+from study.trial_records import TrialFolder, TrialSpec, broken_record
 
 Row = dict[str, Any]
 Identity = Callable[[TrialSpec], RunIdentity]
@@ -120,10 +120,8 @@ def keep_best(row: Row, selection: Selection, paths: RunPaths) -> None:
     try:
         load_decoder(kept)
     except (OSError, ValueError) as error:
-        raise BrokenRecordError(
-            f"The decoder of {row['trial_id']} cannot be opened ({error}). Remove the folder "
-            f"{kept.parent}: the same command then trains this trial anew, and keeps all others."
-        ) from error
+        what = f"The decoder of {row['trial_id']} cannot be opened"
+        raise broken_record(what, error, kept.parent) from error
     with atomic_dir(paths.best) as temporary:
         for name in ("encoder.safetensors", "generator.safetensors", "model.json"):
             shutil.copyfile(kept / name, temporary / name)

@@ -23,7 +23,7 @@ class StorageFullError(RuntimeError):
     """Nothing more can be written to the run folder; what is there is kept."""
 
 
-class TrialWatcher(Callback):
+class TrialWatcher(Unpickled, Callback):
     """Takes in what trials report: each report once, however often it is told.
 
     Args:
@@ -55,9 +55,6 @@ class TrialWatcher(Callback):
         self._console = console
         self._n_trials = n_trials
         self._n_logged: dict[int, int] = {}
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (Unpickled, ())
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -110,11 +107,11 @@ class TrialWatcher(Callback):
     def end(self, number: int, error: str = "") -> None:
         """Write ended.json of a trial whose process is done."""
         state = self._state.trials[number]
-        failure = self._failure(state)
+        last_report = state.reports.get(max(state.reports, default=0), {})
         state.ended = {
             "reports": [state.reports[report] for report in sorted(state.reports)],
             "reason": error,
-            "may_go_on": bool(error) or bool(failure.get("may_go_on")),
+            "may_go_on": bool(error) or bool(last_report.get("may_go_on")),
             "ended_at": time.time(),
             "node": state.node,
             "n_retries": state.n_retries,
@@ -172,11 +169,6 @@ class TrialWatcher(Callback):
         if rows:
             self._tracker.log_metrics(identity, rows)
 
-    def _failure(self, state: TrialState) -> Report:
-        last = max(state.reports, default=0)
-        report = state.reports.get(last, {})
-        return report if report.get("reason") else {}
-
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do ``work``; a full disk ends the search, and is named."""
         try:
@@ -194,7 +186,7 @@ class TrialWatcher(Callback):
         )
 
 
-class StopOnFault(Stopper):
+class StopOnFault(Unpickled, Stopper):
     """Ends a search whose watcher has met a fault that no trial can mend."""
 
     def __init__(self, watcher: TrialWatcher):
@@ -207,9 +199,6 @@ class StopOnFault(Stopper):
     def stop_all(self) -> bool:
         """Whether there is a fault."""
         return self._watcher.fault is not None
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (Unpickled, ())
 
 
 def _number(trial: Trial) -> int:

@@ -1,6 +1,5 @@
 """The search: trials on Ray Tune by Optuna's proposals, the best ones again with other seeds."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from study import __version__
 from study.config import StudyConfig, digest
 from study.console import Console
 from study.early_stopping import OrderedASHA, Rungs, rung_reports
+from study.json_files import read_json
 from study.optuna_search import StudySearch
 from study.paths import RunPaths
 from study.search_state import SearchState, TrialState
@@ -55,7 +55,6 @@ class Search:
         self._paths = paths
         self._tracker = tracker
         self._console = console
-        self._n_threads = config.resources.cpus_per_trial
         self._gpus = gpus
 
     def run(self) -> Selection:
@@ -151,7 +150,8 @@ class Search:
 
     def _job(self, folder: Path) -> TrialJob:
         config = self._config
-        return TrialJob(config.mdgan, config.search.objective, folder, self._n_threads, self._gpus)
+        n_threads = config.resources.cpus_per_trial
+        return TrialJob(config.mdgan, config.search.objective, folder, n_threads, self._gpus)
 
     def _watcher(self, state: SearchState, folder: Path, identity: Any, n: int) -> TrialWatcher:
         base = self._config.mdgan
@@ -230,10 +230,7 @@ def prepare_folder(
     """Keep trials of another search out: they are set aside, and what differs is named."""
     parts = search_parts(config, data_sha256)
     path = paths.search / "search.json"
-    try:
-        known = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        known = None
+    known = read_json(path)
     if known is not None and digest(known) == digest(parts):
         return
     if any(paths.search.glob("trial-*")):

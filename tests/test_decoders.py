@@ -35,7 +35,7 @@ from study.decoders import (
     without_decoder,
 )
 from study.hmm_work import piece_seed
-from study.paths import RunPaths
+from study.paths import RunPaths, Where
 from study.stages import Ledger, StageRecord
 from study.tracked_runs import allowed_params
 from study.tracking import Tracker
@@ -352,7 +352,7 @@ def stages_run(tmp_path, config, recordings):
         paths.outbox, allowed_params(config))  # fmt: skip
     tracker.start_study(None, "study", {})
     ledger = Ledger(paths.root, paths.stages, console, 8)
-    where = pipeline.Where(paths.root, None, tracker.uri)
+    where = Where(paths.root, None, tracker.uri)
     for name in ("recordings", "trials"):
         ledger.done[name] = StageRecord(name, {}, 0.0, False)
     study = pipeline.Study(

@@ -2,15 +2,10 @@
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 
+from benchmarks.mlflow_server import MlflowServer
 from study.tracking import RunIdentity, Tracker
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -18,7 +13,6 @@ BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 N_TRIALS = 8
-START_TIMEOUT_S = 120
 
 pytestmark = [
     pytest.mark.integration,
@@ -52,34 +46,15 @@ def write_study(uri, folder):
     return tracker.experiment_id
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def page_of(tmp_path_factory):
     """Opens a page of the server below the experiment's address."""
     folder = tmp_path_factory.mktemp("page")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     experiment = write_study(uri, folder)
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(command, cwd=folder, start_new_session=True, env=environment, **quiet)
-    address = f"http://127.0.0.1:{port}"
+    server = MlflowServer(folder)
+    server.start()
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=2).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.5)
         with playwright_api.sync_playwright() as playwright:
             arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
             browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
@@ -87,15 +62,14 @@ def page_of(tmp_path_factory):
             page.set_default_timeout(90_000)
 
             def open_page(path):
-                page.goto(f"{address}/#/experiments/{experiment}/{path}")
+                page.goto(f"{server.uri}/#/experiments/{experiment}/{path}")
                 page.reload()  # only what stands behind the # has changed
                 return page
 
             yield open_page
             browser.close()
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.kill()
 
 
 def shoot(page, name):

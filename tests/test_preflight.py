@@ -35,6 +35,7 @@ from study.node_checks import (
 )
 from study.node_probe import Listing, NodeReport, listing, token_folder
 from study.nodes import Node
+from study.paths import Where
 from study.preflight import run_checks
 from study.search_config import SearchConfig
 from study.search_space import SpaceEntry
@@ -47,13 +48,6 @@ REPORT = NodeReport(
     50 * 10**9,
 )  # fmt: skip
 GB = 10**9
-
-
-@dataclasses.dataclass(frozen=True)
-class Where:
-    out: Path
-    address: str | None
-    tracking_uri: str
 
 
 def of(*reports, gpus=0, silent=()):

@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_damage(folder, monk
     def fails(path):
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(trial_records, "_sha256", fails)
+    monkeypatch.setattr(trial_records, "file_sha256", fails)
     with pytest.raises(OSError, match="Input/output"):
         folder.newest_checkpoint()
     assert not list(folder.path.glob("*.broken"))
