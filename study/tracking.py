@@ -5,6 +5,7 @@ While a study runs, no call waits for MLflow: what is recorded (study/run_record
 outbox on disk (study/outbox.py), and a thread (study/courier.py) delivers it when MLflow is there.
 """
 
+import fcntl
 import logging
 import os
 import re
@@ -46,12 +47,14 @@ from study.run_records import STUDY, RunIdentity, now_ms, param_texts, tag_texts
 from study.tracking_errors import (  # noqa: E402
     TrackingError,
     deleted_experiment,
+    is_forbidden,
     verdict,
     without_password,
 )
 
 __all__ = ["RunIdentity", "Tracker", "TrackingError", "answering_client"]
 
+BEGUN_TWICE = "begun twice"  # stage of a run that stands for nothing
 _PLAIN = re.compile(r"[\w.+-]*")  # values that a query can hold whatever its quotes
 
 # Messages about the tables of a new database are not for the reader of a study; of a database that
@@ -72,6 +75,19 @@ def answering_client(uri: str) -> Iterator[MlflowClient]:
             "server, or leave out --tracking-uri and MLFLOW_TRACKING_URI to write to SQLite in "
             "the project."
         ) from error
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Keep other studies out while a SQLite file is opened: two that make its tables break it."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///")).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Tracker(RunRecorder):
@@ -100,9 +116,7 @@ class Tracker(RunRecorder):
         say: Callable[[str], None] = lambda _: None,
     ):
         self.uri = uri
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with answering_client(uri) as client:
+        with _alone(uri), answering_client(uri) as client:
             self._mlflow = _Mlflow(client, uri, say)
             self.experiment_id = self._mlflow.experiment_id(experiment)
         destination = {
@@ -173,7 +187,12 @@ class _Mlflow:
             # current folder.
             is_file = self._uri.startswith("sqlite:///")
             location = artifact_location(self._uri, name) if is_file else None
-            return str(self._client.create_experiment(name, artifact_location=location))
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                experiment = self._client.get_experiment_by_name(name)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+                    raise  # else another study of this name made it meanwhile
         if experiment.lifecycle_stage != "active":
             raise deleted_experiment(name, experiment.experiment_id)
         return str(experiment.experiment_id)
@@ -284,8 +303,18 @@ class _Mlflow:
         made = self.create_run(experiment_id, content)
         run_id, *others = [r.info.run_id for r in self.search(experiment_id, tags)] or [made]
         for other in others:
-            self._client.delete_run(other)
+            self._put_away(other)
         return str(run_id)
+
+    def _put_away(self, run_id: str) -> None:
+        """Delete a run that was begun twice; where that is not ours to do, let it count as none."""
+        try:
+            self._client.delete_run(run_id)
+        except MlflowException as error:
+            if not is_forbidden(error):
+                raise
+            self._client.set_tag(run_id, "stage", BEGUN_TWICE)
+            self._client.set_terminated(run_id, "KILLED")
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Log those parameters that the run has not yet."""

@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from study.courier import AwayError, RefusedError
 
@@ -51,8 +50,7 @@ def verdict(error: Exception) -> AwayError | RefusedError:
         return RefusedError(_short(error), _REFUSALS[code])
     if status in _REFUSED_STATUS:
         return RefusedError(f"HTTP {status}: {_short(error)}", _REFUSED_STATUS[status])
-    if status in (401, 403) or code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED",
-                                        "PERMISSION_DENIED"):  # fmt: skip
+    if status == 401 or code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED") or is_forbidden(error):
         return AwayError(
             f"it does not let us in ({_short(error)}); check MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD"
@@ -61,6 +59,11 @@ def verdict(error: Exception) -> AwayError | RefusedError:
         return AwayError(_why(error))
     # A mistake of ours in one operation must not hold up the others for ever.
     return RefusedError(f"{type(error).__name__}: {_short(error)}", 4)
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether the server knows us and does not let us do that."""
+    return _status(error) == 403 or _code(error) == "PERMISSION_DENIED"
 
 
 def _code(error: Exception) -> str | None:
@@ -95,13 +98,10 @@ def _why(error: Exception) -> str:
 
 
 def _short(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
     return line if len(line) <= _MAX_REASON_CHARS else line[: _MAX_REASON_CHARS - 1] + "…"
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be shown and stored."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def without_password(text: str) -> str:
+    """A URI, or a text with some in it, as it may be shown and stored."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)

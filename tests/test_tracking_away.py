@@ -8,7 +8,7 @@ import time
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 from tracked import TRIAL, client, driver, history, run_of, runs, said, sent, tracker, uri
 
@@ -128,6 +128,37 @@ def test_the_answer_to_a_creation_that_is_lost_makes_no_second_run(
     found = [r for r in runs(client, tracker) if r.data.tags["stage"] == "trial"]
     assert [run.info.run_id for run in found] == [tracker.run_id(TRIAL)]
     assert found[0].data.metrics == {"a": 1.0}
+
+
+@pytest.mark.parametrize("may_delete", [True, False])
+def test_of_a_run_that_was_begun_twice_one_counts(client, driver, monkeypatch, flaky, may_delete):
+    tracker = driver()
+    real, lost = MlflowClient.create_run, []
+
+    def twice(self, *args, **kwargs):
+        # The server creates the run and its answer is lost; then the search finds nothing yet.
+        if not lost:
+            lost.append(real(self, *args, **kwargs).info.run_id)
+            real(self, *args, **kwargs)
+        return real(self, *args, **kwargs)
+
+    def forbidden(self, run_id):
+        raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+
+    monkeypatch.setattr(MlflowClient, "create_run", twice)
+    if not may_delete:
+        monkeypatch.setattr(MlflowClient, "delete_run", forbidden)
+    tracker.start_run(TRIAL, "x")
+    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
+    tracker.end_run(TRIAL, True)
+    run_of(client, tracker)
+    found = {r.info.run_id: r for r in runs(client, tracker)}
+    ours = found[tracker.run_id(TRIAL)]
+    assert ours.data.tags["stage"] == "trial"
+    assert ours.data.metrics == {"a": 1.0}
+    others = [r for r in found.values() if r not in (ours, found[tracker.study_run_id])]
+    assert [r.data.tags["stage"] for r in others] == ([] if may_delete else ["begun twice"] * 2)
+    assert {r.info.status for r in others} <= {"KILLED"}
 
 
 def test_an_operation_that_is_refused_is_set_aside(client, driver, flaky, said):

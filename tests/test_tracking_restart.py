@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from mlflow.entities import Metric
@@ -247,3 +248,31 @@ def test_a_driver_that_is_killed_loses_nothing(client, driver, uri, tmp_path):
     sent(tracker)
     found = runs(client, tracker)
     assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]
+
+
+OPENS = """
+import sys, time
+from pathlib import Path
+from study.tracking import Tracker
+folder, me = Path(sys.argv[1]), sys.argv[2]
+(folder / f"ready{me}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.001)
+uri = f"sqlite:///{folder / 'new' / 'mlflow.db'}"
+tracker = Tracker(uri, "finches", {}, folder / f"outbox{me}", set())
+print(tracker.experiment_id)
+tracker.close(1.0)
+"""
+
+
+def test_studies_that_begin_together_make_one_database_and_one_experiment(tmp_path):
+    words = [sys.executable, "-c", OPENS, str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    studies = [subprocess.Popen([*words, str(i)], cwd=ROOT, **pipes) for i in range(3)]
+    while len(list(tmp_path.glob("ready*"))) < len(studies):
+        assert all(study.poll() is None for study in studies)
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    said = [study.communicate(timeout=120) for study in studies]
+    assert [study.returncode for study in studies] == [0, 0, 0], said
+    assert {out.strip() for out, _ in said} == {"1"}
