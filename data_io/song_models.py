@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,23 +75,39 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
     """Read what `save_song_model` wrote.
 
     Raises:
-        ValueError: the .npz is not the one that the .json speaks of.
+        ValueError: the .npz is not the one that the .json speaks of, or one of them is no file of
+            a study.
     """
     path = folder / bird / f"{age}.npz"
-    facts = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    json_path = path.with_suffix(".json")
+    try:
+        facts = json.loads(json_path.read_text("utf-8"))
+    except ValueError as error:
+        raise _not_ours(json_path, error) from error
     if hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
         raise ValueError(
-            f"{path} is not the file that {path.with_suffix('.json').name} speaks of: it was "
+            f"{path} is not the file that {json_path.name} speaks of: it was "
             "changed or cut short. Delete both and run the same command again."
         )
-    with np.load(path, allow_pickle=False) as arrays:
-        model = SongModel(
-            arrays["start_probs"],
-            arrays["transition_matrix"],
-            arrays["means"],
-            arrays["covariances"],
-            facts["covariance_type"],
-            np.array(facts["whitening"]["mean"]),
-            np.array(facts["whitening"]["std"]),
-        )
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            model = SongModel(
+                arrays["start_probs"],
+                arrays["transition_matrix"],
+                arrays["means"],
+                arrays["covariances"],
+                facts["covariance_type"],
+                np.array(facts["whitening"]["mean"]),
+                np.array(facts["whitening"]["std"]),
+            )
+    # What is no archive of plain arrays ends in any of these, none of which names the file.
+    except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise _not_ours(path, error) from error
     return model, facts
+
+
+def _not_ours(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is not a file that a study wrote ({error}). Delete the .npz and the .json and run "
+        "the same command again."
+    )

@@ -62,8 +62,9 @@ def _broken(path: Path, reason: object) -> BrokenFileError:
     )
 
 
-# What altered bytes lead to; column names have no checksum and may be no UTF-8 any more.
-_ERRORS = (OSError, pa.ArrowException, UnicodeDecodeError)
+# What altered bytes lead to; column names have no checksum and may be no UTF-8 any more, and the
+# types of columns that other packages bring along stumble over a pickle in their own ways.
+_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

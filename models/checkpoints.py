@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.mdgan import Mdgan
@@ -23,6 +22,7 @@ from models.tensor_files import (
     check_tensors,
     file_sha256,
     read_json,
+    read_tensors,
     write_json,
     write_tensors,
 )
@@ -93,7 +93,7 @@ def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) ->
         )
     check_hash(path, content["sha256"], json_path.name)
     # Copies: tensors of a safetensors file are windows on it, and it may be deleted.
-    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    tensors = {name: tensor.clone() for name, tensor in read_tensors(path).items()}
     expected = _flatten(_expected_state(model, content["tensors"]))
     expected_tensors = {name: leaf for name, leaf in expected.items() if isinstance(leaf, Tensor)}
     check_tensors(path, tensors, expected_tensors, _ANEW)
@@ -171,7 +171,7 @@ def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
     for name, net in nets.items():
         path = folder / f"{name}.safetensors"
         check_hash(path, content["sha256"][path.name], json_path.name)
-        tensors = load_file(path)
+        tensors = read_tensors(path)
         check_tensors(path, tensors, net.state_dict(), _RETRAIN)
         net.load_state_dict(tensors)
         # In evaluation mode a latent does not depend on what else is in the batch.

@@ -15,6 +15,7 @@ shows least has 1.2 to 1.9 times of it; and a study of one bird has no birds to 
 import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -74,9 +75,23 @@ class Reference:
 
     @classmethod
     def load(cls, path: Path) -> "Reference":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is another file, or was changed; nothing in it was run.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        except FileNotFoundError:
+            raise
+        # What is no archive of plain arrays ends in any of these, none of which names the file.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise ValueError(
+                f"{path} is not the file that a study wrote ({error}). Delete it and run the same "
+                "command again."
+            ) from error
 
     def features(self, snippets: Tensor) -> Array:
         """Fixed features [n, n_features] of snippets [n, 1, n_freq, n_frames].

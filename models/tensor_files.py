@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
@@ -18,6 +19,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, temporary)
     temporary.replace(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read what `write_tensors` wrote; what is no safetensors file is refused."""
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is no safetensors file ({error}), though its hash is the one written down: "
+            "somebody replaced both. Do not use this folder."
+        ) from None
+    return tensors
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

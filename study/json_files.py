@@ -9,6 +9,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Content of a record; None where it is missing or cut short: its work is done again."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # no JSON, or not even text
         return None
     return content if isinstance(content, dict) else None

@@ -22,7 +22,7 @@ from study.gpus import gpus_per_trial
 from study.hmm_journal import remove_journal
 from study.paths import RunPaths, Where
 from study.preflight import preflight
-from study.provenance import git_commit
+from study.provenance import code_hash, git_commit
 from study.report import count_recordings, write_report
 from study.stages import Ledger, StageResult, locked
 from study.study_record import study_run, write_study_json
@@ -83,6 +83,7 @@ def _run_locked(config: StudyConfig, where: Where, gpus: float, console: Console
     lineage = {
         "study": config.name,
         "git_commit": git_commit(),
+        "code_hash": code_hash(),
         "config_hash": config.sha256,
     }
     tracker = Tracker(

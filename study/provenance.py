@@ -1,5 +1,6 @@
-"""Who made a result: versions, commit, machine."""
+"""Who made a result: versions, commit, code."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -22,6 +23,19 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}-dirty" if changed else commit
+
+
+def code_hash() -> str:
+    """Hash of all code that makes numbers: the same for the same code, in git or outside of it.
+
+    `ray up` copies the code and not .git, so that on a cluster nothing else tells one from another.
+    """
+    code = hashlib.sha256()
+    for package in ("data_io", "models", "study"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            code.update(f"{path.relative_to(ROOT).as_posix()}\n".encode())
+            code.update(hashlib.sha256(path.read_bytes()).digest())
+    return code.hexdigest()
 
 
 def _git(*words: str) -> str:

@@ -61,6 +61,7 @@ def write_report(
         name=config.name,
         seed=config.seed,
         commit=lineage["git_commit"][:12],
+        code=lineage["code_hash"][:12],
         config_hash=lineage["config_hash"],
         data_hash=lineage["data_hash"],
         recordings=count_recordings(recordings),

@@ -60,6 +60,7 @@ def write_study_json(
         "data_dir": str(data_dir.resolve()),
         "data_hash": done["recordings"].digest if "recordings" in done else None,
         "git_commit": tracker.lineage["git_commit"],
+        "code_hash": tracker.lineage["code_hash"],
         "versions": versions(),
         "command": [without_password(word) for word in sys.argv],
         "mlflow": {

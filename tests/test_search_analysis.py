@@ -373,7 +373,12 @@ def write_study(root, study_config, rows, repeats):
 
 def report_of(study_config, paths):
     recordings = [Recording("b1", "45", 45, None, "b1/45/songs/1.wav", split="train")]
-    lineage = {"git_commit": "0" * 40, "config_hash": "1" * 64, "data_hash": "2" * 64}
+    lineage = {
+        "git_commit": "0" * 40,
+        "code_hash": "3" * 64,
+        "config_hash": "1" * 64,
+        "data_hash": "2" * 64,
+    }
     write_report(study_config, recordings, paths, lineage)
     return paths.report.read_text("utf-8")
 

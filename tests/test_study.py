@@ -215,7 +215,9 @@ def test_mlflow_holds_one_finished_run_for_each_thing_done(study):
     study_id = next(r.info.run_id for r in runs if r.data.tags["stage"] == "study")
     for run_ in runs:
         assert run_.data.tags["study_run_id"] == study_id
-        assert {"study", "git_commit", "config_hash", "data_hash"} <= set(run_.data.tags)
+        assert {"study", "git_commit", "code_hash", "config_hash", "data_hash"} <= set(
+            run_.data.tags
+        )
 
 
 def test_mlflow_and_the_tables_hold_the_same_numbers(study):
