@@ -8,10 +8,10 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev study smoke mlflow test check lint format type clean
+.PHONY: help setup setup-dev study smoke mlflow test test-cluster test-server audit check lint format type clean
 
 help: ## print this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -30,6 +30,16 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@$(PIP) install -q -r requirements-dev.txt
 	@touch $@
 
+# Ray's launcher and its agents, in an environment that sees the packages of the other: with them
+# every Ray of the tests would start more slowly.
+$(VENV)/cluster/.installed: $(VENV)/.installed-dev
+	@$(BIN)/python -m venv $(VENV)/cluster
+	@$(BIN)/python -c "import sysconfig as s; print(s.get_path('purelib'))" \
+	  > "$$($(VENV)/cluster/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/study.pth"
+	@$(VENV)/cluster/bin/python -m pip --disable-pip-version-check install -q \
+	  "$$(grep '^ray' requirements.txt | sed 's/tune/default/')"
+	@touch $@
+
 setup: $(VENV)/.installed ## make .venv and install what a study needs
 setup-dev: $(VENV)/.installed-dev ## and what the tests need
 
@@ -44,6 +54,15 @@ mlflow: setup ## show all studies at http://127.0.0.1:5000
 
 test: setup-dev ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-cluster: $(VENV)/cluster/.installed ## three machines in namespaces, one is lost: some minutes, root
+	$(VENV)/cluster/bin/python -m pytest -m cluster -rs --durations=12 tests/cluster $(ARGS)
+
+test-server: setup-dev ## the laboratory's MLflow server, without Docker: some minutes
+	$(BIN)/python -m pytest -m server -rs tests/test_mlflow_server.py $(ARGS)
+
+audit: setup-dev ## known holes in the packages; asks pypi.org
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r requirements.txt -r mlflow/requirements.txt
 
 lint: setup-dev ## ruff: style and format
 	$(BIN)/ruff check .

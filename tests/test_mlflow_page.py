@@ -88,6 +88,16 @@ def test_the_table_of_runs_shows_trials_and_their_objective(page_of):
     shoot(page, "runs")
 
 
+def test_runs_are_grouped_by_the_study_that_they_belong_to(page_of):
+    page = page_of('runs?searchFilter=tags.stage="trial"')
+    page.get_by_text("trial-007").first.wait_for()
+    page.get_by_text("Group by").first.click()
+    page.get_by_placeholder("Search").last.fill("study_run_id")
+    page.get_by_role("menuitemcheckbox", name="study_run_id").first.click()
+    page.get_by_text("Group: ").first.wait_for()
+    shoot(page, "group")
+
+
 def test_eight_trials_are_compared_by_parallel_coordinates(page_of):
     page = page_of('runs?searchFilter=tags.stage="trial"')
     page.get_by_text("trial-007").first.wait_for()
