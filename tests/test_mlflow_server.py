@@ -1,5 +1,6 @@
 """The server of a laboratory, as mlflow/compose.yaml starts it: doors, users, backup, upgrade."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from lab_server import LabServer, lab_server, missing
@@ -18,6 +20,7 @@ from study.fetch_model import fetch
 from study.tracking import RunIdentity, Tracker
 
 LACK = missing()
+psycopg = None if LACK else pytest.importorskip("psycopg")
 pytestmark = [
     pytest.mark.server,
     pytest.mark.skipif(bool(LACK), reason=f"the laboratory's server: {LACK}"),
@@ -153,6 +156,45 @@ DOORS = [
 @pytest.mark.parametrize(("method", "path"), DOORS)
 def test_no_door_opens_without_a_password(anybody, method, path):
     assert anybody.status(method, path, None if method == "GET" else {}) in (401, 403)
+
+
+def listening(server):
+    """Address and program of every TCP port that a process of the server listens at."""
+    found = set()
+    for started in server.running.values():
+        top = psutil.Process(started.pid)
+        for process in [top, *top.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {
+                    (*one.laddr, process.name().partition(":")[0])
+                    for one in process.net_connections("tcp")
+                    if one.status == psutil.CONN_LISTEN
+                }
+    return sorted(found, key=lambda door: door[1])
+
+
+def knock(server, host, port):
+    """What a port says to someone who has no password."""
+    if port == server.database_port:
+        with pytest.raises(psycopg.OperationalError) as refused:
+            psycopg.connect(host=host, port=port, user="mlflow", dbname="mlflow", connect_timeout=9)
+        return str(refused.value).rpartition("failed: ")[2].strip()
+    scheme = "https" if port == server.port else "http"
+    url = f"{scheme}://localhost:{port}/"
+    answer = requests.get(url, timeout=60, verify=str(server.secret("tls.crt")))
+    return answer.status_code
+
+
+def test_every_port_refuses_who_has_no_password(server, capfd):
+    said = {door: knock(server, *door[:2]) for door in listening(server)}
+    with capfd.disabled():
+        print("\nlistens on        process      without a password")
+        for (host, port, name), answer in said.items():
+            print(f"{f'{host}:{port}':16}  {name:11}  {answer}")
+    assert {port for _, port, _ in said} == {server.port, server.mlflow_port, server.database_port}
+    assert {host for host, _, _ in said} == {"127.0.0.1"}
+    for (_, port, _), answer in said.items():
+        assert answer in (401, 403) or (port == server.database_port and "password" in answer)
 
 
 def test_health_alone_opens_and_says_nothing(anybody):
