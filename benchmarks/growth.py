@@ -29,6 +29,7 @@ sys.path[0] = str(ROOT)
 
 N_FILES = 40_000
 N_SONGS, SONG_S = 30, 4.0
+N_DAY = 1500  # recordings of a bird and day
 LATENT_DIM, N_STATES, N_SNIPPETS = 32, (5, 100), 6_000
 N_RUNS, N_POINTS, N_METRICS = 100, 40, 7
 SNIPPET_S = 0.064
@@ -113,6 +114,24 @@ def sound(folder: Path) -> dict[str, float]:
     }
 
 
+def a_day(folder: Path) -> dict[str, float]:
+    """The driver reads the latents of a bird and day as the HMM stage does: seconds."""
+    import numpy as np
+
+    from data_io.store import read_latents, write_latents
+
+    rng = np.random.default_rng(0)
+    songs = [
+        (f"b/60/songs/{i}.wav", rng.normal(size=(47, LATENT_DIM)).astype(np.float32))
+        for i in range(N_DAY)
+    ]
+    write_latents(folder, "b", "60", songs, SNIPPET_S, LATENT_DIM, {})
+    read_latents(folder, "b", "60")  # warm
+    started = time.perf_counter()
+    found = [z.astype(np.float64) for z in read_latents(folder, "b", "60").values()]
+    return {"read_s": (time.perf_counter() - started) / sum(map(len, found))}
+
+
 def states(folder: Path) -> dict[str, float]:
     """A merge search: CPU seconds for each snippet, memory of the process for each beyond 1,000."""
     import numpy as np
@@ -169,7 +188,7 @@ def _size(folder: Path) -> float:
     return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 
-PARTS = {"files": files, "sound": sound, "states": states, "records": records}
+PARTS = {"files": files, "sound": sound, "a_day": a_day, "states": states, "records": records}
 
 
 def measured(part: str) -> dict[str, float]:
@@ -195,7 +214,7 @@ def main() -> None:
             for name, value in PARTS[options.part](Path(folder)).items():
                 print(f"> {name}={value!r}")
         return
-    file, second, snippet, run = (measured(part) for part in PARTS)
+    file, second, latent, snippet, run = (measured(part) for part in PARTS)
     n_pieces = options.birds * options.days
     n_songs = n_pieces * options.songs
     n_seconds = n_songs * options.seconds
@@ -227,8 +246,10 @@ def main() -> None:
     print(f"\n{'':36}{'one':>16}{'laboratory':>14}{'x 100':>14}")
     for what, unit, total, scale in rows:
         print(f"{what:36}{unit:>16}{total / scale:14,.2f}{100 * total / scale:14,.1f}")
-    print(f"\na search of one bird and day: {day * snippet['cpu_s']:.0f} s of a core, "
-          f"{day * snippet['memory'] / GB:.2f} GB")  # fmt: skip
+    search_s, read_s = day * snippet["cpu_s"], day * latent["read_s"]
+    print(f"\na bird and day: the driver reads its latents in {read_s:.2f} s; its search takes "
+          f"{search_s:.0f} s of a core and {day * snippet['memory'] / GB:.2f} GB,\n"
+          f"so that the driver feeds {search_s / read_s:,.0f} cores")  # fmt: skip
 
 
 if __name__ == "__main__":
