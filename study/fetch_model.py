@@ -13,7 +13,6 @@ if __name__ == "__main__":
     # Started as a script, Python looks for modules in study/; our packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from safetensors import SafetensorError  # noqa: E402
 
 from data_io.atomic import atomic_dir  # noqa: E402
 from models.checkpoints import load_decoder  # noqa: E402
@@ -83,7 +82,7 @@ def fetch(uri: str, name: str, version: int | None, out: Path) -> RegisteredMode
         _check_hashes(model, folder)
         try:
             load_decoder(folder)
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             raise ModelRefusedError(
                 f"{_in_words(model)} is not a decoder that this version can open: {error!r}. Use "
                 "the version of this project whose git_commit its run has, or another --version."
