@@ -24,7 +24,6 @@ import sys
 import tempfile
 import threading
 import time
-from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,12 +33,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from benchmarks.hmm_fan_out import WARM, Case, made_up
-from data_io.store import read_table
-from models.hmm import HmmParams
-from study.config import StudyConfig
-from study.console import Console
-from study.hmm_grid import run_grid
+from benchmarks.hmm_fan_out import WARM, Case, run
 
 NUMBERS, N_RESTARTS = (2, 3, 4, 5, 6), 2  # ten fits per bird and age
 N_SNIPPETS, LATENT_DIM = 300, 4
@@ -88,16 +82,6 @@ class Watch:
             self.most = {name: max(self.most[name], value) for name, value in now.items()}
 
 
-def stage(case: Case, root: Path) -> tuple[int, float, float]:
-    """The stage on ``case``: number of fits, seconds, CPU seconds of the driver."""
-    paths, recordings = made_up(case, root)
-    params = HmmParams(n_states=case.n_states, n_restarts=case.n_restarts, search="grid")
-    wall, cpu = time.perf_counter(), time.process_time()
-    run_grid(StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents")
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return read_table(paths.hmm_grid).num_rows, wall, cpu
-
-
 def child(n_nodes: int, n_fits: int) -> None:
     """Run the stage on so many nodes; print what was measured as JSON."""
     started = time.perf_counter()
@@ -116,14 +100,14 @@ def child(n_nodes: int, n_fits: int) -> None:
         with tempfile.TemporaryDirectory() as folder, watch:
             # Until every node has a worker that has imported and compiled what it needs.
             warm = dataclasses.replace(WARM, n_pieces=2 * n_nodes)
-            stage(warm, Path(folder) / "warm")
+            run(warm, Path(folder) / "warm")
             up_s, gcs_cpu = time.perf_counter() - started, watch.gcs_cpu_s()
             n_pieces = math.ceil(n_fits / (len(NUMBERS) * N_RESTARTS))
             case = Case("fits", n_pieces, N_SNIPPETS, LATENT_DIM, NUMBERS, N_RESTARTS)
-            n_made, wall, cpu = stage(case, Path(folder) / "fits")
+            stage = run(case, Path(folder) / "fits")
             measured = {
-                "fits": n_made, "seconds": wall, "driver_cpu_s": cpu, "up_s": up_s,
-                "gcs_cpu_s": watch.gcs_cpu_s() - gcs_cpu,
+                "fits": stage["n_fits"], "seconds": stage["wall_s"], "up_s": up_s,
+                "driver_cpu_s": stage["driver_cpu_s"], "gcs_cpu_s": watch.gcs_cpu_s() - gcs_cpu,
             }  # fmt: skip
         print(json.dumps({**measured, **watch.most}))
     finally:

@@ -13,7 +13,6 @@ if __name__ == "__main__":
     # Started as a script, Python looks for modules in study/; our packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-
 from data_io.atomic import atomic_dir  # noqa: E402
 from models.checkpoints import load_decoder  # noqa: E402
 from models.tensor_files import file_sha256, read_json  # noqa: E402

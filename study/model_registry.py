@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.tensor_files import file_sha256
-from study.tracking_errors import TrackingError
+from study.tracking_errors import TrackingError, is_there_already
 
 MODEL_JSON = "model.json"
 MODEL_SUFFIXES = (".safetensors", ".json")
@@ -54,7 +54,7 @@ def register(client: Any, run_id: str, content: Mapping[str, Any]) -> bool:
     try:
         client.create_registered_model(name)
     except Exception as error:
-        if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+        if not is_there_already(error):
             raise
     # Runs have their artefacts under this address on a server as well as beside a SQLite file.
     client.create_model_version(name, f"runs:/{run_id}/{to}", run_id, tags, await_creation_for=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WHITENING = "_whitening.json"
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -156,18 +157,26 @@ class RunPaths:
         return self.root / ".stages"
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """The SQLite file that a tracking URI names; None where it names a server."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
 def absolute_uri(uri: str) -> str:
     """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
-    prefix = "sqlite:///"
-    return prefix + str(Path(uri[len(prefix) :]).absolute()) if uri.startswith(prefix) else uri
+    path = sqlite_file(uri)
+    return uri if path is None else f"{_SQLITE}{path.absolute()}"
 
 
 def default_tracking_uri() -> str:
     """SQLite inside the project."""
-    return f"sqlite:///{ROOT / 'mlflow' / 'mlflow.db'}"
+    return f"{_SQLITE}{ROOT / 'mlflow' / 'mlflow.db'}"
 
 
-def artifact_location(sqlite_uri: str, experiment: str) -> str:
-    """Folder of an experiment's artefacts: artifacts/ beside the SQLite file."""
-    database = Path(sqlite_uri.removeprefix("sqlite:///"))
-    return (database.parent / "artifacts" / experiment).as_uri()
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Folder of an experiment's artefacts: artifacts/ beside the SQLite file.
+
+    None for a server, which knows where they go; beside a file they would go to the current folder.
+    """
+    path = sqlite_file(uri)
+    return None if path is None else (path.parent / "artifacts" / experiment).as_uri()

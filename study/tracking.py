@@ -41,13 +41,14 @@ from study.courier import RefusedError  # noqa: E402
 from study.json_files import read_json  # noqa: E402
 from study.model_registry import register  # noqa: E402
 from study.outbox import Operation  # noqa: E402
-from study.paths import artifact_location  # noqa: E402
+from study.paths import artifact_location, sqlite_file  # noqa: E402
 from study.run_recorder import RunRecorder, StudyRun  # noqa: E402
 from study.run_records import STUDY, RunIdentity, now_ms, param_texts, tag_texts  # noqa: E402
 from study.tracking_errors import (  # noqa: E402
     TrackingError,
     deleted_experiment,
     is_forbidden,
+    is_there_already,
     verdict,
     without_password,
 )
@@ -80,10 +81,11 @@ def answering_client(uri: str) -> Iterator[MlflowClient]:
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """Keep other studies out while a SQLite file is opened: two that make its tables break it."""
-    if not uri.startswith("sqlite:///"):
+    named = sqlite_file(uri)
+    if named is None:
         yield
         return
-    path = Path(uri.removeprefix("sqlite:///")).resolve()
+    path = named.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -183,16 +185,14 @@ class _Mlflow:
         """The id of an experiment, which is made where it is missing."""
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            # A server knows where its artefacts go; beside a SQLite file they would go to the
-            # current folder.
-            is_file = self._uri.startswith("sqlite:///")
-            location = artifact_location(self._uri, name) if is_file else None
+            location = artifact_location(self._uri, name)
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
             except MlflowException as error:
-                experiment = self._client.get_experiment_by_name(name)
-                if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
-                    raise  # else another study of this name made it meanwhile
+                if is_there_already(error):  # another study of this name made it meanwhile
+                    experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
         if experiment.lifecycle_stage != "active":
             raise deleted_experiment(name, experiment.experiment_id)
         return str(experiment.experiment_id)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from study.paths import sqlite_file
 from study.tracking import answering_client
 from study.tracking_errors import TrackingError, deleted_experiment
 
@@ -27,8 +28,8 @@ def check_server(uri: str, experiment: str) -> None:
     Raises:
         TrackingError: the message says why, and what to do.
     """
-    if uri.startswith("sqlite:///"):
-        _check_file(Path(uri.removeprefix("sqlite:///")))
+    if (path := sqlite_file(uri)) is not None:
+        _check_file(path)
         return
     with answering_client(uri) as client:
         known = client.get_experiment_by_name(experiment)

@@ -66,6 +66,11 @@ def is_forbidden(error: Exception) -> bool:
     return _status(error) == 403 or _code(error) == "PERMISSION_DENIED"
 
 
+def is_there_already(error: Exception) -> bool:
+    """Whether what was to be made had been made before, by whomever."""
+    return _code(error) == "RESOURCE_ALREADY_EXISTS"
+
+
 def _code(error: Exception) -> str | None:
     """MLflow's own name of an error; None where the error is not MLflow's."""
     if _STATUS.search(str(error)):

@@ -20,7 +20,6 @@ from study.fetch_model import fetch
 from study.tracking import RunIdentity, Tracker
 
 LACK = missing()
-psycopg = None if LACK else pytest.importorskip("psycopg")
 pytestmark = [
     pytest.mark.server,
     pytest.mark.skipif(bool(LACK), reason=f"the laboratory's server: {LACK}"),
@@ -176,6 +175,8 @@ def listening(server):
 def knock(server, host, port):
     """What a port says to someone who has no password."""
     if port == server.database_port:
+        import psycopg  # the tests are skipped where it is missing
+
         with pytest.raises(psycopg.OperationalError) as refused:
             psycopg.connect(host=host, port=port, user="mlflow", dbname="mlflow", connect_timeout=9)
         return str(refused.value).rpartition("failed: ")[2].strip()
