@@ -8,49 +8,99 @@ the rung, the trial trains on, and what it reported beyond the rung does not cou
 to be stopped there.
 """
 
+import bisect
+import math
 from dataclasses import dataclass, field
 
-import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 
 @dataclass
-class Rungs:
-    """Reports of all trials, and what they decide.
+class _Rung:
+    """One comparison of trials.
 
     Attributes:
-        rungs: reports at which trials are compared, ascending.
-        reduction_factor: the best 1/reduction_factor goes on.
-        values: objective (lower is better) by trial number and report.
-        ended: trials that will report no more.
+        report: at which trials are compared.
+        n_settled: trials of lower number than this need not be waited for.
+        rivals: what those of them that came here reported, ascending.
     """
 
-    rungs: list[int]
-    reduction_factor: int
-    values: dict[int, dict[int, float]] = field(default_factory=dict)
-    ended: set[int] = field(default_factory=set)
+    report: int
+    n_settled: int = 0
+    rivals: list[float] = field(default_factory=list)
+
+
+class Rungs:
+    """What trials reported, and who is stopped for it.
+
+    A decision, once it can be made, stays: it rests on trials of lower number alone, and what these
+    reported is kept. So each is made once, in order of the trials' numbers, and remembered; a
+    report costs time in the logarithm of the number of trials.
+
+    Args:
+        rungs: reports at which trials are compared, ascending.
+        reduction_factor: the best 1/reduction_factor goes on.
+    """
+
+    def __init__(self, rungs: list[int], reduction_factor: int):
+        self._rungs = [_Rung(report) for report in rungs]
+        self._share = 1 / reduction_factor
+        self._values: dict[int, dict[int, float]] = {}
+        self._ended: set[int] = set()
+        self._stopped: dict[int, int] = {}
+
+    def add(self, number: int, report: int, value: float) -> None:
+        """Take in the objective (lower is better) of a report; the first one told of it counts."""
+        # What is no number is the worst of all.
+        value = math.inf if math.isnan(value) else value
+        self._values.setdefault(number, {}).setdefault(report, value)
+        self._decide()
+
+    def end(self, number: int) -> None:
+        """Trial ``number`` will report no more: it holds up no other."""
+        self._ended.add(number)
+        self._decide()
 
     def counts_up_to(self, number: int) -> tuple[int | None, bool]:
         """Last report that surely counts (None: all), and whether the trial is stopped there."""
-        for rung in self.rungs:
-            if rung not in self.values.get(number, {}):
+        if number in self._stopped:
+            return self._stopped[number], True
+        reported = self._values.get(number, {})
+        for rung in self._rungs:
+            if rung.report not in reported:
                 return None, False
-            rivals = []
-            for other in range(number):
-                last, is_stopped = self.counts_up_to(other)
-                if is_stopped and last is not None and last < rung:
-                    continue
-                value = self.values.get(other, {}).get(rung)
-                if value is None and other not in self.ended:
-                    return rung, False  # not decided yet
-                if value is not None:
-                    rivals.append(value)
-            if rivals:
-                cutoff = np.percentile(rivals, 100 / self.reduction_factor)
-                if self.values[number][rung] > cutoff:
-                    return rung, True
+            if rung.n_settled <= number:
+                return rung.report, False  # not decided yet
         return None, False
+
+    def _decide(self) -> None:
+        """Make every decision that can be made now."""
+        n_before: float = math.inf  # trials that are settled at the rung before
+        for rung in self._rungs:
+            while rung.n_settled < n_before and self._settle(rung, rung.n_settled):
+                rung.n_settled += 1
+            n_before = rung.n_settled
+
+    def _settle(self, rung: _Rung, number: int) -> bool:
+        """Decide on the trial that comes next at a rung; False where it has yet to come there."""
+        if number in self._stopped:
+            return True
+        value = self._values.get(number, {}).get(rung.report)
+        if value is None:
+            return number in self._ended
+        if rung.rivals and value > quantile(rung.rivals, self._share):
+            self._stopped[number] = rung.report
+        bisect.insort(rung.rivals, value)
+        return True
+
+
+def quantile(ascending: list[float], share: float) -> float:
+    """The value below which ``share`` of the numbers lie, by linear interpolation."""
+    place = share * (len(ascending) - 1)
+    i = min(int(place), len(ascending) - 1)
+    low, high = ascending[i], ascending[min(i + 1, len(ascending) - 1)]
+    return low if low == high else low + (high - low) * (place - i)
 
 
 def rung_reports(grace_reports: int, reduction_factor: int, n_reports: int) -> list[int]:
@@ -78,20 +128,19 @@ class OrderedASHA(AsyncHyperBandScheduler):
         """Record a report; stop the trial once that is decided."""
         number = trial.config["spec"]["number"]
         # A process that goes on from a checkpoint tells again what its forerunner told.
-        values = self.rungs.values.setdefault(number, {})
-        values.setdefault(result["report"], result[self._metric])
+        self.rungs.add(number, result["report"], result[self._metric])
         _, is_stopped = self.rungs.counts_up_to(number)
         action: str = TrialScheduler.STOP if is_stopped else TrialScheduler.CONTINUE
         return action
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: dict) -> None:
         """A trial that ended holds up no other."""
-        self.rungs.ended.add(trial.config["spec"]["number"])
+        self.rungs.end(trial.config["spec"]["number"])
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
         """A trial that failed holds up no other."""
-        self.rungs.ended.add(trial.config["spec"]["number"])
+        self.rungs.end(trial.config["spec"]["number"])
 
     def on_trial_remove(self, tune_controller: object, trial: Trial) -> None:
         """A trial that was taken out holds up no other."""
-        self.rungs.ended.add(trial.config["spec"]["number"])
+        self.rungs.end(trial.config["spec"]["number"])

@@ -69,14 +69,14 @@ class SearchState:
         number = state.spec.number
         self.trials[number] = state
         for report in state.reports.values():
-            self.rungs.values.setdefault(number, {})[report["report"]] = report[RANKED_BY]
+            self.rungs.add(number, report["report"], report[RANKED_BY])
         if state.ended is not None:
-            self.rungs.ended.add(number)
+            self.rungs.end(number)
 
     def add_report(self, number: int, report: Report) -> None:
         """Take in a report; one that is known stays as it is."""
         self.trials[number].reports.setdefault(report["report"], report)
-        self.rungs.values.setdefault(number, {}).setdefault(report["report"], report[RANKED_BY])
+        self.rungs.add(number, report["report"], report[RANKED_BY])
 
     def outcome(self, number: int) -> Outcome:
         """How trial ``number`` stands."""

@@ -117,7 +117,7 @@ class TrialWatcher(Unpickled, Callback):
             "n_retries": state.n_retries,
             "mlflow_run_id": self._tracker.run_id(self._identity_of(state.spec)),
         }
-        self._state.rungs.ended.add(number)
+        self._state.rungs.end(number)
         TrialFolder(self._folder / state.spec.name).end(state.ended)
 
     def close_runs(self) -> None:

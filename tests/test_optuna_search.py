@@ -46,7 +46,7 @@ def complete(search, trial_id, *reports):
     for one in reports:
         search._state.add_report(number, one)
     search._state.trials[number].ended = {"reason": "", "may_go_on": False}
-    search._state.rungs.ended.add(number)
+    search._state.rungs.end(number)
     search.on_trial_complete(trial_id, reports[-1] if reports else None)
 
 
