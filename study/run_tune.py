@@ -22,6 +22,7 @@ from study.paths import ROOT, Where, absolute_uri, default_tracking_uri
 
 EXIT_REFUSED = 2  # nothing was started
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 
 def main(arguments: list[str]) -> int:
@@ -67,7 +68,7 @@ def _run(
     from study.trial import STORAGE_FULL
     from study.trial_records import BrokenRecordError
     from study.trial_watcher import StorageFullError
-    from study.tuning import NoTrialError
+    from study.tuning import InterruptedSearchError, NoTrialError
 
     try:
         run_study(config, Where(out, address, uri), console)
@@ -82,9 +83,11 @@ def _run(
             f"{error}. Make room on the disk of {out}: what was done before is kept, and the same "
             "command goes on from there."
         )
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, InterruptedSearchError) as error:
+        console.end_progress()
+        what = f": {error}" if str(error) else ""
+        print(f"Interrupted{what}. The same command goes on from here.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
 
 

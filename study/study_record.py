@@ -42,7 +42,10 @@ def study_run(
     try:
         yield
     except BaseException as error:
-        tracker.end_run(study, False, {"reason": f"{type(error).__name__}: {error}"[:500]})
+        reason = f"{type(error).__name__}: {error}"[:500]
+        if isinstance(error, KeyboardInterrupt):
+            reason = "interrupted"
+        tracker.end_run(study, False, {"reason": reason})
         raise
     tracker.end_run(study, True, {"reason": ""})
 

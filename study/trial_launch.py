@@ -22,6 +22,8 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 # Tune's record of a search is not used: the folders of the trials are the record.
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000"
+# Tune would catch Ctrl-C and come back as if the search were over.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 
 
 def launch(

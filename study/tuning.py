@@ -29,6 +29,10 @@ class NoTrialError(RuntimeError):
     """No trial ended with a decoder that can be used."""
 
 
+class InterruptedSearchError(RuntimeError):
+    """Trials are missing: nothing may be concluded from the others."""
+
+
 class Search:
     """One search under way, in a run folder.
 
@@ -65,6 +69,7 @@ class Search:
 
         Raises:
             NoTrialError: no trial completed.
+            InterruptedSearchError: Tune was stopped before all trials were over.
             StorageFullError, BrokenRecordError: the message says what to do.
         """
         search, paths = self._config.search, self._paths
@@ -117,6 +122,7 @@ class Search:
             scheduler = OrderedASHA(RANKED_BY, state.rungs, config.mdgan.n_reports)
             launch(config, self._data, self._job(self._paths.search), watcher, searcher,
                    n_missing, scheduler)  # fmt: skip
+        _require_whole(state, search.n_trials)
         watcher.close_runs()
         return state
 
@@ -145,6 +151,7 @@ class Search:
                 "other seeds"
             )
             launch(config, self._data, self._job(folder), watcher, missing, len(missing))
+        _require_whole(state, len(specs))
         watcher.close_runs()
         return state
 
@@ -163,6 +170,13 @@ class Search:
             if state.trials[number].ended is None and state.is_over(number):
                 watcher.open_run(number)
                 watcher.end(number)
+
+
+def _require_whole(state: SearchState, n_trials: int) -> None:
+    """Refuse to go on where trials are missing, as after a signal that Tune took for the end."""
+    n_over = sum(state.is_over(number) for number in state.trials)
+    if n_over < n_trials:
+        raise InterruptedSearchError(f"{n_over} of {n_trials} trials are over")
 
 
 def trial_identity(spec: TrialSpec) -> RunIdentity:

@@ -12,7 +12,7 @@ from study.early_stopping import Rungs, quantile, rung_reports
 
 
 def counts_up_to(rungs, factor, values, ended, number):
-    """What `Rungs` says, by its definition: who is compared with whom, worked out anew each time."""
+    """What `Rungs` says, by its definition, worked out anew each time."""
     for rung in rungs:
         if rung not in values.get(number, {}):
             return None, False

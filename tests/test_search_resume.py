@@ -1,6 +1,8 @@
 """A study that is killed, extended, or out of room: by the command that a user types."""
 
+import os
 import random
+import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -93,6 +95,29 @@ def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(tmp_pa
     found = count(chaos)
     assert found.pop("most checkpoints gone back") <= 1
     assert found == sound(4)
+    assert kept.items() <= ended(chaos).items()
+
+
+def test_ctrl_c_ends_a_study_and_the_same_command_completes_it(tmp_path):
+    chaos = Chaos(tmp_path, 6, TINY, random.Random(0))
+    chaos.start()
+    wait_until(chaos, lambda: chaos.n_ended() >= 2)
+    os.killpg(chaos.driver.pid, signal.SIGINT)  # as a terminal sends it: to all processes
+    assert chaos.driver.wait(timeout=60) == 130, log(chaos)[-3000:]
+    text = log(chaos)
+    assert text.count("Interrupted. The same command goes on from here.") == 1
+    assert "Traceback" not in text
+    assert "Best:" not in text
+    assert 2 <= chaos.n_ended() < 6
+    for name in (".stages/trials.json", "trials.parquet", "best", "latents"):
+        assert not (chaos.out / name).exists(), name
+    kept = ended(chaos)
+
+    chaos.start()
+    assert chaos.driver.wait(timeout=400) == 0, log(chaos)[-3000:]
+    found = count(chaos)
+    assert found.pop("most checkpoints gone back") <= 1
+    assert found == sound(6)
     assert kept.items() <= ended(chaos).items()
 
 
