@@ -59,7 +59,7 @@ test-cluster: $(VENV)/cluster/.installed ## three machines in namespaces, one is
 	$(VENV)/cluster/bin/python -m pytest -m cluster -rs --durations=12 tests/cluster $(ARGS)
 
 test-server: setup-dev ## the laboratory's MLflow server, without Docker: some minutes
-	$(BIN)/python -m pytest -m server -rs tests/test_mlflow_server.py $(ARGS)
+	$(BIN)/python -m pytest -m server -rs tests/server $(ARGS)
 
 audit: setup-dev ## known holes in the packages; asks pypi.org
 	$(BIN)/pip-audit --strict --disable-pip --no-deps -r requirements.txt -r mlflow/requirements.txt

@@ -37,8 +37,8 @@ from data_io.recordings import assign_split, read, scan
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
-from models.distances import frechet_distance, mean_and_cov
-from models.reference import MAX_PCA_DIM, N_PCA_FEATURES, Reference, fit_reference
+from models.metrics.distances import frechet_distance, mean_and_cov
+from models.metrics.reference import MAX_PCA_DIM, N_PCA_FEATURES, Reference, fit_reference
 
 Array = NDArray[np.float64]
 Embedding = Callable[[Tensor], Array]

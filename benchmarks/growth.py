@@ -40,9 +40,9 @@ HOUR = 3600.0
 
 def files(folder: Path) -> dict[str, float]:
     """The driver's list of recordings: seconds and bytes of memory for each."""
-    from data_io.recordings import assign_split, scan, skip_duplicates
+    from data_io.recordings import assign_split, data_hash, scan, skip_duplicates
     from data_io.store import write_recordings
-    from study.ingest import data_hash, fingerprint
+    from study.ingest import fingerprint
 
     for bird in range(4):
         for age in range(50, 60):
@@ -80,10 +80,10 @@ def sound(folder: Path) -> dict[str, float]:
     from data_io.simulate import SimulationParams, simulate_birds
     from data_io.spectrogram import SpectrogramParams, log_spectrogram
     from data_io.store import write_latents, write_spectrograms
-    from models.encoding import cut_snippets, encode_spectrogram
-    from models.mdgan import Mdgan
-    from models.mdgan_params import MdganParams
-    from models.pca import fit_pca
+    from models.mdgan.encoding import cut_snippets, encode_spectrogram
+    from models.mdgan.model import Mdgan
+    from models.mdgan.params import MdganParams
+    from models.mdgan.pca import fit_pca
 
     torch.set_num_threads(1)
     params = SimulationParams(n_birds=1, ages_dph=(90,), n_recordings=N_SONGS, seconds=SONG_S)
@@ -154,7 +154,7 @@ def states(folder: Path) -> dict[str, float]:
 
 def records(folder: Path) -> dict[str, float]:
     """MLflow on a SQLite file: seconds and bytes for the run of a bird and age."""
-    from study.tracking import RunIdentity, Tracker
+    from study.tracking.tracker import RunIdentity, Tracker
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     tracker = Tracker(uri, "growth", {"study": "growth"}, folder / "outbox", {"n_states"})

@@ -2,7 +2,7 @@
 
 python benchmarks/hmm_fan_out.py
 
-The stage itself runs (`study.hmm_grid.run_grid`: journal, tables and models included) on simple
+The stage itself runs (`study.hmms.stage.run_grid`: journal, tables and models included) on simple
 made-up latents, in a child process for each number of cores, with a small grid before so that
 worker processes are there and kernels compiled. CPU seconds of the fits are those that
 hmm_grid.parquet holds.
@@ -30,14 +30,14 @@ sys.path[0] = str(ROOT)
 import numpy as np
 import ray
 
-from data_io.atomic import write_json
+from data_io.files import write_json
 from data_io.recordings import Recording
 from data_io.store import read_table, write_latents
 from models.hmm import HmmParams
-from study.config import StudyConfig
-from study.console import Console
-from study.hmm_grid import run_grid
-from study.paths import RunPaths
+from study.base.console import Console
+from study.base.paths import RunPaths
+from study.config.tree import StudyConfig
+from study.hmms.stage import run_grid
 
 SNIPPETS_PER_STATE = 4  # that follow one another
 

@@ -13,11 +13,11 @@ from data_io.recordings import Recording, assign_split, read, scan, skip_duplica
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
-from models.evaluation import evaluate
-from models.mdgan import Mdgan
-from models.mdgan_params import MdganParams
-from models.reference import Reference, fit_reference
-from models.training import Progress, TrainingFailedError, train
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
+from models.mdgan.training import Progress, TrainingFailedError, train
+from models.metrics.evaluation import evaluate
+from models.metrics.reference import Reference, fit_reference
 
 N_FRAMES = 16
 N_HELD_OUT = 2000  # snippets behind every Frechet distance

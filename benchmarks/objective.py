@@ -21,8 +21,8 @@ import torch
 from scipy import stats
 
 from benchmarks.material import Material, material, trained
-from models.evaluation import COLLAPSED_OBJECTIVE
-from models.mdgan_params import MdganParams
+from models.mdgan.params import MdganParams
+from models.metrics.evaluation import COLLAPSED_OBJECTIVE
 
 SOUND = "sound"
 

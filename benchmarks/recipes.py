@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.material import Material, crops, material, trained
 from data_io.snippets import FramePool
-from models.mdgan import Mdgan
-from models.mdgan_params import MdganParams
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
 
 AUTOENCODER = {"adversarial_from": 1.0, "lambda_prior": 0.0}
 CONVOLUTIONS = {**AUTOENCODER, "width": 16, "dense_width": 0, "batch_size": 32}

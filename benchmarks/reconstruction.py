@@ -31,12 +31,12 @@ from benchmarks.material import (
     material,
     trained,
 )
-from models.comparison import HeldOut
-from models.distances import log_magnitude_db, reconstruction_errors
-from models.encoding import cut_snippets
-from models.mdgan import Mdgan
-from models.mdgan_params import MdganParams
-from models.reference import Reference
+from models.mdgan.encoding import cut_snippets
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
+from models.metrics.distances import log_magnitude_db, reconstruction_errors
+from models.metrics.held_out import HeldOut
+from models.metrics.reference import Reference
 
 
 def errors(x: Tensor, x_hat: Tensor) -> list[float]:

@@ -18,8 +18,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from mlflow.tracking import MlflowClient
 
-from benchmarks.mlflow_server import MlflowServer
-from study.tracking import RunIdentity, Tracker
+from study.tracking.tracker import RunIdentity, Tracker
+from tests.helpers.mlflow_server import MlflowServer
 
 METRICS = ("a", "b", "c", "d")
 AROUND_S = 10.0  # seconds of recording before and after

@@ -20,9 +20,9 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 
-from models import losses
-from models.mdgan import Losses, Mdgan
-from models.mdgan_params import MdganParams
+from models.mdgan import losses
+from models.mdgan.model import Losses, Mdgan
+from models.mdgan.params import MdganParams
 
 
 class WrittenOut(Mdgan):

@@ -21,10 +21,11 @@ import ray
 import torch
 
 from data_io.snippets import FramePool
-from models.mdgan_params import MdganParams
-from models.reference import fit_reference
-from study.cluster import connected
-from study.trial import TrialData, new_model, train_on
+from models.mdgan.params import MdganParams
+from models.metrics.reference import fit_reference
+from study.cluster.connection import connected
+from study.training.data import TrialData
+from study.training.train import new_model, train_on
 
 PARAMS = MdganParams(n_snippets=12_800, n_reports=2)
 N_FREQ, N_FRAMES, N_VALID = 129, 16, 2000

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from data_io.files import digest
 from data_io.wav_header import BadWavError, read_wav_header
 
 Status = Literal["ok", "flagged", "skipped"]
@@ -265,3 +266,16 @@ def _split_key(recording: Recording, seed: int) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+BirdAge = tuple[str, str]
+
+
+def data_hash(recordings: list[Recording]) -> str:
+    """Hash of what the study is made of: names, contents, use and split of all recordings."""
+    return digest([[r.path, r.sha256, r.status, r.split, r.n_frames] for r in recordings])
+
+
+def birds_and_ages(recordings: list[Recording]) -> list[BirdAge]:
+    """Every bird and age with a usable recording, in order."""
+    return list(dict.fromkeys((r.bird, r.age) for r in recordings if r.is_used))

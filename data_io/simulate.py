@@ -18,7 +18,7 @@ import soundfile as sf
 from numpy.random import Generator, default_rng
 from scipy.signal import lfilter
 
-from data_io.atomic import atomic_file
+from data_io.files import atomic_file
 
 FloatArray = npt.NDArray[np.float64]
 

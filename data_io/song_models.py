@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.atomic import atomic_file, write_json
+from data_io.files import atomic_file, write_json
 
 FORMAT_VERSION = 1
 Array = NDArray[np.float64]

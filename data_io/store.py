@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_io.atomic import atomic_file
+from data_io.files import atomic_file
 from data_io.recordings import Recording
 from data_io.spectrogram import Spectrogram
 

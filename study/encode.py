@@ -1,5 +1,6 @@
 """Stage 3: every recording becomes a sequence of latents, one Ray task per bird and age."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,25 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data_io.atomic import atomic_dir, write_json
-from data_io.recordings import Recording
-from data_io.store import read_spectrograms, write_latents
-from models.checkpoints import load_decoder
-from models.encoding import encode_spectrogram
-from study.cluster import run_tasks
-from study.config import StudyConfig
-from study.console import Console, Progress
-from study.decoders import decoder_of, whitening_file, without_decoder
-from study.gpus import device
-from study.ingest import BirdAge, birds_and_ages
-from study.paths import RunPaths
+from data_io.files import atomic_dir, write_json
+from data_io.recordings import BirdAge, Recording, birds_and_ages
+from data_io.store import (
+    partition,
+    read_latents,
+    read_spectrograms,
+    read_table,
+    write_latents,
+)
+from models.mdgan.checkpoints import load_decoder
+from models.mdgan.encoding import encode_spectrogram
+from study.base.console import Console, Progress
+from study.base.paths import RunPaths
+from study.cluster.gpus import device
+from study.cluster.tasks import run_tasks
+from study.config.tree import DecoderScope, StudyConfig
+from study.decoders.scope import decoder_of, whitening_file, without_decoder
 
+Array = NDArray[np.float64]
 # Sum, sum of squares and number of training latents, from which the whitening follows.
 Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
 
@@ -125,3 +132,27 @@ def _encode_bird_age(
         {"encoder_sha256": encoder_sha256, "n_frames": shape["n_frames"]},
     )  # fmt: skip
     return n, (total, squares, n_train)
+
+
+def read_whitening(
+    paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all"
+) -> tuple[Array, Array]:
+    """Mean and standard deviation [latent_dim] that latents of a bird and age are whitened by."""
+    facts = json.loads(whitening_file(paths.latents, scope, *piece).read_text("utf-8"))
+    return np.array(facts["mean"]), np.array(facts["std"])
+
+
+def whitened(paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all") -> list[Array]:
+    """Whitened latents [n_snippets, latent_dim] of every recording of a bird and age, float64."""
+    mean, std = read_whitening(paths, piece, scope)
+    latents = read_latents(paths.latents, *piece)
+    return [(z.astype(np.float64) - mean) / std for z in latents.values()]
+
+
+def recording_lengths(paths: RunPaths, piece: BirdAge) -> dict[str, int]:
+    """Number of snippets of every recording of a bird and age, in stored order."""
+    table = read_table(partition(paths.latents, *piece), columns=["recording"])
+    lengths: dict[str, int] = {}
+    for pair in table["recording"].value_counts().to_pylist():
+        lengths[pair["values"]] = pair["counts"]
+    return lengths

@@ -13,11 +13,13 @@ if __name__ == "__main__":
     # Started as a script, Python looks for modules in study/; our packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from data_io.atomic import atomic_dir  # noqa: E402
-from models.checkpoints import load_decoder  # noqa: E402
-from models.tensor_files import file_sha256, read_json  # noqa: E402
-from study.console import Console  # noqa: E402
-from study.model_registry import (  # noqa: E402
+from data_io.files import atomic_dir  # noqa: E402
+from models.mdgan.checkpoints import load_decoder  # noqa: E402
+from models.mdgan.tensor_files import file_sha256, read_json  # noqa: E402
+from study.base.console import Console  # noqa: E402
+from study.base.paths import absolute_uri, default_tracking_uri  # noqa: E402
+from study.tracking.errors import TrackingError  # noqa: E402
+from study.tracking.model_registry import (  # noqa: E402
     MODEL_JSON,
     MODEL_SUFFIXES,
     MODEL_TAG,
@@ -26,8 +28,6 @@ from study.model_registry import (  # noqa: E402
     find_model,
     model_hash,
 )
-from study.paths import absolute_uri, default_tracking_uri  # noqa: E402
-from study.tracking_errors import TrackingError  # noqa: E402
 
 EXIT_REFUSED = 2  # nothing was written
 
@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> int:
         return EXIT_REFUSED
     console.line(f"{model.name} version {model.version}, of MLflow's run {model.run_id}: {out}")
     console.line("Every file has the hash that the study registered. To use it:")
-    console.line("    from models.library import Decoder")
+    console.line("    from models.decoder import Decoder")
     console.line(f"    decoder = Decoder.load({str(out)!r})")
-    console.line("    z = decoder.encode(spectrogram)  # more in models/library.py")
+    console.line("    z = decoder.encode(spectrogram)  # more in models/decoder.py")
     return 0
 
 
@@ -69,7 +69,7 @@ def fetch(uri: str, name: str, version: int | None, out: Path) -> RegisteredMode
         ModelRefusedError: a file is not of a kind that is safe to open, or not the one registered.
         OSError: ``out`` is there, or cannot be written.
     """
-    from study.tracking import answering_client  # takes seconds
+    from study.tracking.tracker import answering_client  # takes seconds
 
     if out.exists():
         raise FileExistsError(f"{out} is there already: give another folder with --out.")

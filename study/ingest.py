@@ -6,17 +6,21 @@ from pathlib import Path
 
 import ray
 
-from data_io.atomic import atomic_dir
-from data_io.recordings import Recording, assign_split, read, skip_duplicates
+from data_io.files import atomic_dir, digest
+from data_io.recordings import (
+    BirdAge,
+    Recording,
+    assign_split,
+    read,
+    skip_duplicates,
+)
 from data_io.simulate import bird_names, simulate_bird_age, write_truth
 from data_io.spectrogram import Spectrogram, SpectrogramParams, log_spectrogram
 from data_io.store import write_recordings, write_spectrograms
-from study.cluster import run_tasks
-from study.config import StudyConfig, digest
-from study.console import Console, Progress
-from study.paths import RunPaths
-
-BirdAge = tuple[str, str]
+from study.base.console import Console, Progress
+from study.base.paths import RunPaths
+from study.cluster.tasks import run_tasks
+from study.config.tree import StudyConfig
 
 
 def simulate(config: StudyConfig, paths: RunPaths, console: Console) -> str:
@@ -133,11 +137,13 @@ def _ingest_bird_age(
     return checked
 
 
-def data_hash(recordings: list[Recording]) -> str:
-    """Hash of what the study is made of: names, contents, use and split of all recordings."""
-    return digest([[r.path, r.sha256, r.status, r.split, r.n_frames] for r in recordings])
-
-
-def birds_and_ages(recordings: list[Recording]) -> list[BirdAge]:
-    """Every bird and age with a usable recording, in order."""
-    return list(dict.fromkeys((r.bird, r.age) for r in recordings if r.is_used))
+def count_recordings(recordings: list[Recording]) -> str:
+    """How many recordings there are, are used and are not, in one line."""
+    n_used = sum(r.is_used for r in recordings)
+    n_flagged = sum(r.status == "flagged" for r in recordings)
+    n_valid = sum(r.split == "valid" for r in recordings)
+    minutes = sum(r.seconds for r in recordings if r.is_used) / 60
+    return (
+        f"{len(recordings)} recordings found: {n_used} used ({minutes:.1f} min, {n_flagged} of "
+        f"them flagged), {len(recordings) - n_used} skipped; {n_valid} held out."
+    )

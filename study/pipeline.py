@@ -10,27 +10,36 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data_io.recordings import Recording, scan
+from data_io.files import digest
+from data_io.recordings import Recording, data_hash, scan
 from data_io.store import read_recordings, read_table
-from study import encode, hmm_grid, ingest, songs, tuning
-from study.cluster import connected, unused_gpus
-from study.config import StudyConfig, digest
-from study.console import WIDTH, Console
-from study.decoder_fan_out import train_decoders
-from study.decoders import in_words
-from study.gpus import gpus_per_trial
-from study.hmm_journal import remove_journal
-from study.paths import RunPaths, Where
-from study.preflight import preflight
-from study.provenance import code_hash, git_commit
-from study.report import count_recordings, write_report
-from study.stages import Ledger, StageResult, locked
-from study.study_record import study_run, write_study_json
-from study.summary import show_result
-from study.tracked_runs import allowed_params, hmm_run, track_decoder, track_hmms
-from study.tracking import RunIdentity, Tracker
-from study.trial_data import load_trial_data
-from study.trial_figures import draw_trials
+from study import encode, ingest, songs
+from study.base.console import WIDTH, Console
+from study.base.ledger import Ledger, StageResult, locked
+from study.base.paths import RunPaths, Where
+from study.base.provenance import code_hash, git_commit
+from study.cluster.connection import connected, unused_gpus
+from study.cluster.gpus import gpus_per_trial
+from study.config.tree import StudyConfig, in_words
+from study.decoders.fan_out import train_decoders
+from study.hmms import stage as hmm_grid
+from study.hmms.journal import remove_journal
+from study.ingest import count_recordings
+from study.preflight.run import preflight
+from study.report.page import write_report
+from study.report.summary import show_result
+from study.report.trial_figures import draw_trials
+from study.search import search as tuning
+from study.tracked import (
+    allowed_params,
+    hmm_run,
+    study_run,
+    track_decoder,
+    track_hmms,
+    write_study_json,
+)
+from study.tracking.tracker import RunIdentity, Tracker
+from study.training.data import load_trial_data
 
 NOTE_WIDTH = WIDTH - 6  # a note is indented
 END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
@@ -139,7 +148,7 @@ def _recordings_stage(study: Study) -> None:
                 f"None of {len(recordings)} recordings can be used ({reasons}, ...). "
                 f"{paths.recordings} says why for each."
             )
-        return StageResult([paths.recordings, paths.spectrograms], ingest.data_hash(recordings))
+        return StageResult([paths.recordings, paths.spectrograms], data_hash(recordings))
 
     found = scan(study.data_dir)
     depends_on = study.depends_on(

@@ -15,10 +15,10 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from data_io.recordings import NoRecordingsError
 from data_io.store import BrokenFileError
-from study.config import StudyConfig
-from study.config_file import PRESETS, ConfigError, load_config
-from study.console import Console
-from study.paths import ROOT, Where, absolute_uri, default_tracking_uri
+from study.base.console import Console
+from study.base.paths import ROOT, Where, absolute_uri, default_tracking_uri
+from study.config.reader import PRESETS, ConfigError, load_config
+from study.config.tree import StudyConfig
 
 EXIT_REFUSED = 2  # nothing was started
 EXIT_FAILED = 1
@@ -47,28 +47,28 @@ def _run(
     config: StudyConfig, out: Path, address: str | None, uri: str, is_dry: bool, console: Console
 ) -> int:
     if not is_dry:
-        from study.capacity import check_before_start
-        from study.cluster import ResourceError
+        from study.cluster.connection import ResourceError
+        from study.preflight.capacity import check_before_start
 
         try:
             check_before_start(config, address)  # ahead of all that takes seconds to import
         except ResourceError as error:
             return _refuse(error)
-    from study.summary import show_config, show_plan
+    from study.plan import show_config, show_plan
 
     show_plan(config, out, address, uri, console)
     if is_dry:
         show_config(config, console)
         return 0
     # Ray, Tune and MLflow take seconds to import: only now that there is something to do.
-    from study.cluster import TaskError
+    from data_io.files import STORAGE_FULL
+    from study.base.ledger import FolderInUseError
+    from study.cluster.tasks import TaskError
     from study.pipeline import run_study
-    from study.stages import FolderInUseError
-    from study.tracking import TrackingError
-    from study.trial import STORAGE_FULL
-    from study.trial_records import BrokenRecordError
-    from study.trial_watcher import StorageFullError
-    from study.tuning import InterruptedSearchError, NoTrialError
+    from study.search.search import InterruptedSearchError, NoTrialError
+    from study.search.trial_folder import BrokenRecordError
+    from study.search.watcher import StorageFullError
+    from study.tracking.tracker import TrackingError
 
     try:
         run_study(config, Where(out, address, uri), console)
@@ -93,10 +93,10 @@ def _run(
 
 def _doctor(config: StudyConfig, out: Path, address: str | None, uri: str, console: Console) -> int:
     """Look at all that the study needs, and run nothing of it."""
-    from study.checks import show_checks
-    from study.cluster import ResourceError, connected
-    from study.preflight import run_checks
-    from study.summary import show_plan
+    from study.cluster.connection import ResourceError, connected
+    from study.plan import show_plan
+    from study.preflight.check import show_checks
+    from study.preflight.run import run_checks
 
     show_plan(config, out, address, uri, console)
     try:

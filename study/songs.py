@@ -3,26 +3,50 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 import ray
 import soundfile
 from numpy.typing import NDArray
 
-from data_io.atomic import atomic_dir, write_json
-from data_io.recordings import Recording, read
+from data_io.files import atomic_dir, write_json
+from data_io.recordings import BirdAge, Recording, birds_and_ages, read
 from data_io.song_models import SongModel, load_song_model
-from data_io.spectrogram import Spectrogram, invert_spectrogram, log_spectrogram, resample
-from models.checkpoints import load_decoder
-from models.encoding import decode_latents, encode_spectrogram
+from data_io.spectrogram import (  # noqa: E402
+    Spectrogram,
+    SpectrogramParams,
+    invert_spectrogram,
+    log_spectrogram,
+    resample,
+)
 from models.hmm import restored, sample_latents
-from study.cluster import run_tasks
-from study.config import StudyConfig
-from study.console import Console, Progress
-from study.decoders import decoder_of, without_decoder
-from study.figures import save_spectrogram
-from study.hmm_work import piece_seed
-from study.ingest import BirdAge, birds_and_ages
-from study.paths import RunPaths
+from models.mdgan.checkpoints import load_decoder
+from models.mdgan.encoding import decode_latents, encode_spectrogram
+from study.base.console import Console, Progress
+from study.base.paths import RunPaths
+from study.base.seeds import piece_seed
+from study.cluster.tasks import run_tasks
+from study.config.tree import StudyConfig
+from study.decoders.scope import decoder_of, without_decoder
+
+
+def save_spectrogram(
+    path: Path, spectrogram: Spectrogram, params: SpectrogramParams, title: str, top: float
+) -> None:
+    """Draw log(1 + magnitude) [n_freq, n_frames], seconds over kHz, white 0, black ``top``."""
+    seconds = spectrogram.shape[1] * params.frame_s
+    fig, ax = plt.subplots(figsize=(1.2 + 1.4 * min(seconds, 8.0), 2.4), dpi=100)
+    khz = params.sample_rate_hz / 2000
+    ax.imshow(
+        spectrogram, origin="lower", aspect="auto", cmap="gray_r", vmin=0, vmax=top,
+        extent=(0, seconds, 0, khz), interpolation="nearest",
+    )  # fmt: skip
+    ax.set(xlabel="s", ylabel="kHz", title=title)
+    ax.title.set_fontsize(10)
+    fig.tight_layout()
+    fig.savefig(path)
+    plt.close(fig)
+
 
 PEAK = 0.8  # of full scale, that the real song is brought to; the others get the same gain
 KINDS = ("real", "reconstruction", "sampled")

@@ -4,12 +4,13 @@ Sources: Rabiner 1989 for EM; Schwarz 1978 for BIC. The models are hmmlearn's, t
 gaussian.py. A state is not a syllable: it is a kind of snippet.
 """
 
+from models.hmm.arrays import covariances, restored, sample_latents
 from models.hmm.criteria import n_free_params
 from models.hmm.gaussian import GaussianHMM
-from models.hmm.parameters import covariances, restored, sample_latents
+from models.hmm.grid import fit_hmm
 from models.hmm.params import CovarianceType, HmmParams, too_few
 from models.hmm.records import HmmFit, Selection, select_by_bic
-from models.hmm.search import StateSearch, conclude, fit_hmm, search_states, select_n_states
+from models.hmm.search import StateSearch, conclude, search_states, select_n_states
 
 __all__ = [
     "CovarianceType",

@@ -12,19 +12,18 @@ from threadpoolctl import threadpool_limits
 
 from models.hmm import criteria
 from models.hmm.em import Songs
-from models.hmm.fitting import most_states, restart_fit, restart_seed
+from models.hmm.fitting import most_states, restart_seed
 from models.hmm.gaussian import GaussianHMM
-from models.hmm.held_out import held_out_songs, shared_held_out, with_held_out
-from models.hmm.merge_search import COARSE_RATIO, MergeSearch
+from models.hmm.grid import first_numbers, fit_hmm, more_numbers
+from models.hmm.held_out import shared_held_out, with_held_out
+from models.hmm.merge_search import MergeSearch
 from models.hmm.params import CovarianceType, HmmParams, SearchKind, too_few
 from models.hmm.records import (
     HmmFit,
-    Origin,
     Selection,
     choices,
     select_by_bic,
     with_fits,
-    without_model,
 )
 
 Array = NDArray[np.float64]
@@ -195,80 +194,6 @@ def refusal(sequences: Sequence[Array], params: HmmParams) -> StateSearch | None
     if not np.ptp(X, axis=0).any():
         return StateSearch("failed", f"all {len(X)} snippets are equal")
     return None
-
-
-def first_numbers(n_snippets: int, params: HmmParams) -> list[int]:
-    """Numbers of states of the grid that leave enough snippets to each state."""
-    limit = most_states(n_snippets, params)
-    return [k for k in params.n_states if k <= limit] or ([limit] if limit else [])
-
-
-def more_numbers(fits: Sequence[HmmFit], params: HmmParams) -> list[int]:
-    """Further numbers of states for a grid whose lowest BIC is at or beyond its end; [] elsewhere.
-
-    First in steps of COARSE_RATIO, until BIC rises again, then in between.
-    """
-    selection = select_by_bic(fits)
-    if selection is None:
-        return []
-    k = selection.best.n_states
-    tried = {fit.n_states for fit in fits}
-    limit = most_states(selection.best.n_observations, params)
-    if selection.edge == "lowest":
-        further = [max(1, math.floor(k / COARSE_RATIO))]
-    elif selection.edge == "highest" and k < limit:
-        further = [min(limit, math.ceil(k * COARSE_RATIO))]
-    else:
-        below = max((one for one in tried if one < k), default=k)
-        above = min((one for one in tried if one > k), default=k)
-        further = [
-            (a + b) // 2
-            for a, b in ((below, k), (k, above))
-            if b - a > 1 and (a < params.n_states[0] or b > params.n_states[-1])
-        ]
-    # One that was tried without success is no reason to try again.
-    return sorted(set(further) - tried)
-
-
-def fit_hmm(
-    sequences: Sequence[Array],
-    n_states: int,
-    restart: int,
-    seed: int,
-    params: HmmParams,
-    songs: Songs | None = None,
-) -> HmmFit:
-    """Fit one Gaussian HMM of a grid.
-
-    Args:
-        sequences: whitened latents [n_snippets, latent_dim], one array per recording.
-        n_states: number of states.
-        restart: index of the restart; the first one is also fitted without the held-out recordings.
-        seed: of the start; restarts must have different ones.
-        params: of the fit.
-        songs: the sequences, where they are packed already.
-
-    Returns:
-        The fit; a fit that goes wrong has a status and a reason, it raises nothing.
-    """
-    songs = songs or Songs(sequences, params.covariance_type, params.engine)
-    if n_states > most_states(songs.n_snippets, params):
-        return without_model(
-            n_states, Origin("grid", "", restart), songs, params, "skipped",
-            f"{songs.n_snippets} snippets leave fewer than {params.min_snippets_per_state} a state",
-            0.0,
-        )  # fmt: skip
-    fit, _ = restart_fit(songs, n_states, restart, seed, "grid", params)
-    if restart or not fit.has_model:
-        return fit
-    fitted, held_out = held_out_songs(sequences, params)
-    if held_out is None or n_states > fitted.n_snippets:
-        return fit
-    _, em = restart_fit(fitted, n_states, restart, seed, "grid", params)
-    if em is None:
-        return fit
-    per_snippet = criteria.held_out_log_likelihood(held_out, fitted, em)
-    return dataclasses.replace(fit, held_out_log_likelihood=per_snippet)
 
 
 def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSearch:

@@ -1,0 +1,239 @@
+"""The decoder alone, on arrays: no Ray, no files but those you ask for.
+
+From recordings to latents and back, and to snippets that no bird has sung, in ten lines:
+
+```python
+from pathlib import Path
+import soundfile
+from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from models.decoder import Decoder, MdganParams
+
+paths = sorted(Path("recordings").rglob("*.wav"))
+waves = [soundfile.read(path, dtype="float32") for path in paths]
+songs = [log_spectrogram(*wave, SpectrogramParams()) for wave in waves]  # [129, n_frames_total]
+decoder = Decoder(MdganParams(latent_dim=16))
+metrics = decoder.fit(songs[1:], held_out=songs[:1], seed=0, on_progress=print)
+z = decoder.encode(songs[0])  # latents [n_snippets, 16], in order
+song = decoder.decode(z)  # spectrogram [129, n_snippets * 16]
+snippets = decoder.sample(100, seed=1)  # [100, 129, 16], from the prior
+decoder.save("decoder")
+same = Decoder.load("decoder")
+```
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.mdgan.checkpoints import decoder_nets, load_decoder, save_decoder_nets
+from models.mdgan.encoding import BATCH, decode_latents, encode_spectrogram
+from models.mdgan.losses import sample_prior
+from models.mdgan.model import Mdgan, MdganParams
+from models.mdgan.networks import Encoder, Generator
+from models.mdgan.shape import N_FREQ
+from models.mdgan.training import Progress, train
+from models.metrics.evaluation import evaluate
+from models.metrics.reference import MAX_PCA_DIM, fit_reference
+
+__all__ = ["Decoder", "MdganParams", "Progress"]
+
+Array = NDArray[np.float32]
+
+N_REFERENCE_SNIPPETS = 8000  # training snippets that held-out metrics are compared with a PCA of
+N_EVAL_SNIPPETS = 2000  # held-out snippets that metrics are computed on
+
+
+class Decoder:
+    """A decoder of snippets of song, with its encoder.
+
+    A spectrogram is [129, n_frames_total], log(1 + |STFT|), as `data_io.spectrogram` makes it.
+
+    Args:
+        params: of the training.
+        n_frames: frames in a snippet.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, params: MdganParams, n_frames: int = 16, device: str = "cpu"):
+        self.params = params
+        self.n_frames = n_frames
+        self.device = device
+        self.shape = params.shape(n_frames)
+        self._nets: tuple[Encoder, Generator] | None = None
+
+    def fit(
+        self,
+        spectrograms: Sequence[Array],
+        held_out: Sequence[Array],
+        seed: int,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> dict[str, float]:
+        """Train from new weights, on random snippets of ``spectrograms``.
+
+        Args:
+            spectrograms: of the recordings to learn from.
+            held_out: of other recordings, for the metrics.
+            seed: of everything random.
+            on_progress: called at each of ``params.n_reports`` reports; may raise to give up, and
+                the decoder is then as it was before.
+
+        Returns:
+            The metrics of the last report, see `models.metrics.evaluation.evaluate`.
+
+        Raises:
+            ValueError: a spectrogram that cannot be used, or none.
+            TrainingFailedError: the training diverged.
+        """
+        crops = _Crops(spectrograms, self.n_frames, "spectrograms")
+        held_out_crops = _Crops(held_out, self.n_frames, "held_out")
+        rng = torch.Generator().manual_seed(seed)
+        valid = held_out_crops(N_EVAL_SNIPPETS, rng)
+        for_reference = crops(N_REFERENCE_SNIPPETS, rng)
+        n_components = max(MAX_PCA_DIM, self.params.n_components)
+        reference = fit_reference(for_reference, valid, seed, n_components)
+        model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
+        last: dict[str, float] = {}
+
+        def report(progress: Progress) -> None:
+            last.update(progress.metrics)
+            if on_progress is not None:
+                on_progress(progress)
+
+        train(model, crops, lambda trained: evaluate(trained, reference, valid, seed), report)
+        nets = decoder_nets(model)
+        for net in nets:
+            net.eval().requires_grad_(False).zero_grad()
+        self._nets = nets
+        return last
+
+    def encode(self, spectrogram: Array) -> Array:
+        """Latents [n_snippets, latent_dim] of a spectrogram [129, n_frames_total], in order.
+
+        The last snippet is filled up with the last frame.
+        """
+        encoder, _ = self._fitted()
+        checked = _checked(spectrogram, 1, "spectrogram")
+        return encode_spectrogram(encoder, checked, self.n_frames, self.device)
+
+    def decode(self, latents: Array) -> Array:
+        """Spectrogram [129, n_snippets * n_frames] of latents [n_snippets, latent_dim]."""
+        _, generator = self._fitted()
+        z = np.asarray(latents, np.float32)
+        if z.ndim != 2 or len(z) == 0 or z.shape[1] != self.params.latent_dim:
+            raise ValueError(
+                f"latents has the shape {list(z.shape)}: this decoder takes [n_snippets, "
+                f"{self.params.latent_dim}], at least one. Give what encode returns."
+            )
+        _check_finite(z, "latents")
+        return decode_latents(generator, z, device=self.device)
+
+    def sample(self, n: int, seed: int) -> Array:
+        """``n`` snippets [n, 129, n_frames], decoded from latents drawn from the prior."""
+        _, generator = self._fitted()
+        if n < 1:
+            raise ValueError(f"n is {n}: there is no snippet to sample. Give 1 or more.")
+        p = self.params
+        rng = torch.Generator().manual_seed(seed)
+        z = sample_prior(n, p.latent_dim, p.prior, p.prior_scale, rng)
+        with torch.no_grad():
+            # Told where latents come from: batch norm keeps statistics of its own for the prior.
+            parts = [generator(batch.to(self.device), "prior").cpu() for batch in z.split(BATCH)]
+        snippets: Array = torch.cat(parts)[:, 0].numpy()
+        return snippets
+
+    def save(self, folder: str | Path) -> None:
+        """Write encoder, generator and model.json to ``folder``, which is made where missing."""
+        folder = Path(folder)
+        nets = self._fitted()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_decoder_nets(*nets, self.shape, folder, {"params": asdict(self.params)})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> "Decoder":
+        """Read what `save` wrote, or the folder best/ of a study.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: the files are not whole, or of another version.
+        """
+        encoder, generator, content = load_decoder(Path(folder))
+        params = content.get("params", {})
+        known = {field.name for field in fields(MdganParams)}
+        if params.keys() != known:
+            raise ValueError(
+                f"{Path(folder) / 'model.json'}: its params differ from those of this version by "
+                f"{', '.join(sorted(params.keys() ^ known))}: it was written by another version. "
+                "Use that version, or train again."
+            )
+        decoder = cls(MdganParams(**params), content["shape"]["n_frames"], device)
+        decoder._nets = (encoder.to(device), generator.to(device))
+        return decoder
+
+    def _fitted(self) -> tuple[Encoder, Generator]:
+        if self._nets is None:
+            raise RuntimeError("This decoder has not been trained: call fit first, or use load.")
+        return self._nets
+
+
+class _Crops:
+    """Random snippets of spectrograms: a `models.mdgan.training.SampleBatch`."""
+
+    def __init__(self, spectrograms: Sequence[Array], n_frames: int, name: str):
+        if len(spectrograms) == 0:
+            raise ValueError(f"{name} is empty: give at least one spectrogram.")
+        checked = [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]
+        self.n_frames = n_frames
+        self.frames = torch.from_numpy(np.concatenate(checked, axis=1).T.copy())
+        # No snippet reaches over the end of its recording.
+        ends = np.cumsum([s.shape[1] for s in checked])
+        self.starts = torch.from_numpy(
+            np.concatenate(
+                [
+                    np.arange(end - s.shape[1], end - n_frames + 1)
+                    for s, end in zip(checked, ends, strict=True)
+                ]
+            )
+        )
+
+    def __call__(self, n: int, rng: torch.Generator) -> Tensor:
+        """Snippets [n, 1, n_freq, n_frames]."""
+        starts = self.starts[torch.randint(len(self.starts), (n,), generator=rng)]
+        rows = starts[:, None] + torch.arange(self.n_frames)
+        return self.frames[rows].swapaxes(1, 2)[:, None].contiguous()
+
+
+def _checked(spectrogram: Array, least_frames: int, name: str) -> Array:
+    """The spectrogram as float32, if it is one of at least ``least_frames``."""
+    s = np.asarray(spectrogram, np.float32)
+    if s.ndim != 2 or s.shape[0] != N_FREQ:
+        raise ValueError(
+            f"{name} has the shape {list(s.shape)}: a spectrogram is [{N_FREQ}, n_frames_total], "
+            f"{N_FREQ} frequencies by an STFT of {2 * (N_FREQ - 1)} points. Compute it so, or "
+            "transpose it."
+        )
+    if s.shape[1] < least_frames:
+        raise ValueError(
+            f"{name} has {s.shape[1]} frames: at least {least_frames} are needed. Leave it out, or "
+            "give a longer recording."
+        )
+    _check_finite(s, name)
+    if s.min() < 0:
+        raise ValueError(
+            f"{name} holds {s.min():.4g}: log(1 + magnitude) is never negative. Give "
+            "np.log1p(np.abs(stft)), not dB."
+        )
+    return s
+
+
+def _check_finite(array: Array, name: str) -> None:
+    n_bad = int((~np.isfinite(array)).sum())
+    if n_bad:
+        raise ValueError(
+            f"{name} holds {n_bad} numbers that are not finite: look for gaps or faults in what it "
+            "was computed from, and leave it out."
+        )

@@ -1,0 +1,1 @@
+"""The item decoder: MDGAN networks, losses, training, checkpoints, encoding."""

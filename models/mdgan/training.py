@@ -1,0 +1,106 @@
+"""The training loop: batches, reports, and what ends it; it knows neither data nor launcher."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.mdgan.collapse import COLLAPSED_BELOW, is_collapsed
+from models.mdgan.model import Losses, Mdgan
+from models.mdgan.params import MdganParams
+
+SampleBatch = Callable[[int, torch.Generator], Tensor]
+
+CHECK_EVERY = 50  # steps; a check waits for the device, so not after each
+
+
+class TrainingFailedError(RuntimeError):
+    """Training cannot go on; the message says why.
+
+    Attributes:
+        status: of the trial, or decoder, whose training this was.
+    """
+
+    status = "failed"
+
+
+class CollapsedError(TrainingFailedError):
+    """The decoder gives the same snippet whatever the latent."""
+
+    status = "collapsed"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training reports: index of the report from 1, snippets seen, metrics by name."""
+
+    report: int
+    snippets_seen: int
+    metrics: dict[str, float]
+
+
+def train(
+    model: Mdgan,
+    sample_batch: SampleBatch,
+    evaluate: Callable[[Mdgan], dict[str, float]],
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Train ``model`` to the end of its budget, from wherever it stands.
+
+    Args:
+        model: new, or with a state taken over.
+        sample_batch: (n, rng) gives n real snippets [n, 1, n_freq, n_frames].
+        evaluate: held-out metrics of the model as it is.
+        on_progress: called after every evaluation; may raise to end the training.
+
+    Raises:
+        CollapsedError: decoded snippets do not vary, after ``collapse_after`` steps or later.
+        TrainingFailedError: a loss is not a finite number.
+    """
+    p = model.params
+    sums: Losses = {}
+    counts: dict[str, int] = {}
+    report = min(model.snippets_seen // p.report_every, p.n_reports - 1)  # the last is at the end
+    while model.snippets_seen < p.n_snippets:
+        x = sample_batch(p.batch_size, model.rng)
+        for name, value in model.train_step(x).items():
+            sums[name] = sums[name] + value if name in sums else value
+            counts[name] = counts.get(name, 0) + 1
+        step = model.snippets_seen // p.batch_size
+        is_report = model.snippets_seen >= _report_at(p, report + 1)
+        if step % CHECK_EVERY == 0 or is_report:
+            _check_finite(sums, model.snippets_seen)
+        if p.collapse_after and step >= p.collapse_after and step % CHECK_EVERY == 0:
+            _check_collapse(model, x, step)
+        if is_report:
+            report += 1
+            # A phase that came in since the last report has a mean over its own steps.
+            means = {name: float(value) / counts[name] for name, value in sums.items()}
+            metrics = {**means, **evaluate(model)}
+            on_progress(Progress(report, model.snippets_seen, metrics))
+            sums, counts = {}, {}
+
+
+def _report_at(params: MdganParams, report: int) -> int:
+    return params.n_snippets if report == params.n_reports else report * params.report_every
+
+
+def _check_finite(sums: Losses, snippets_seen: int) -> None:
+    # A number that is not finite stays in its sum.
+    for name, value in sums.items():
+        if not math.isfinite(float(value)):
+            raise TrainingFailedError(
+                f"{name} is {float(value)} after {snippets_seen} snippets: training has diverged. "
+                "Lower lr or lambda_recon, or set max_grad_norm."
+            )
+
+
+def _check_collapse(model: Mdgan, x: Tensor, step: int) -> None:
+    if is_collapsed(model, x):
+        raise CollapsedError(
+            f"After {step} steps decoded snippets vary less than {COLLAPSED_BELOW} times as much "
+            "as real ones: the decoder has collapsed. Lower lr or raise lambda_recon; a slow "
+            "training may need a higher collapse_after."
+        )

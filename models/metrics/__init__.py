@@ -1,0 +1,1 @@
+"""What a decoder is measured by on held-out snippets."""

@@ -1,0 +1,167 @@
+"""What all trials of a study are measured by: a PCA and features that never change.
+
+A Frechet distance is comparable over trials where its features are fixed (Heusel et al. 2017, arXiv
+1706.08500, with features of our own). They are 32 PCA scores and a random convolution, fitted
+before the search on snippets of training recordings.
+
+Why these two (``benchmarks/frechet_sensitivity.py``, 2,000 snippets, simulated and real song): the
+PCA sees pitch and hardly sees blur; the convolution sees noise and blur, and gives a shift in pitch
+of real song 0.08 where the PCA gives 0.56. What shows least, a bird left out, has 1.7 and 2.1 times
+the floor in their mean, 1.8 and 1.7 in the PCA alone, 1.5 and 2.5 in the convolution alone. With
+128 scores, or with the hidden units of a bird classifier, the floor is 2 to 4 times as high, what
+shows least has 1.2 to 1.9 times of it; and a study of one bird has no birds to tell apart.
+"""
+
+import hashlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from models.mdgan.pca import Pca, fit_pca
+from models.mdgan.shape import N_FREQ
+
+Array = NDArray[np.float64]
+
+N_PCA_FEATURES = 32
+N_CONV_CHANNELS = 16
+N_BANDS = 4  # of frequency, that the convolution is averaged over
+MAX_PCA_DIM = 128
+FEATURE_PARTS = (slice(0, N_PCA_FEATURES), slice(N_PCA_FEATURES, None))  # PCA, convolution
+
+
+# Compared and hashed by identity, so that what follows from a reference can be kept beside it.
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What every trial of a study is measured by.
+
+    Attributes:
+        pca_mean: [n_freq * n_frames] mean training snippet.
+        pca_components: [n_components, n_freq * n_frames] principal components of training snippets.
+        pca_std: [n_components] standard deviation of the training snippets along each.
+        conv_kernels_1: [N_CONV_CHANNELS, 1, 5, 3] fixed random kernels.
+        conv_kernels_2: [N_CONV_CHANNELS, N_CONV_CHANNELS, 5, 3].
+        held_out_sha256: [32] hash of the held-out snippets that trials are measured on, as bytes.
+    """
+
+    pca_mean: Array
+    pca_components: Array
+    pca_std: Array
+    conv_kernels_1: Array
+    conv_kernels_2: Array
+    held_out_sha256: NDArray[np.uint8]
+
+    @property
+    def pca(self) -> Pca:
+        """The principal components of training snippets."""
+        return Pca(self.pca_mean, self.pca_components, self.pca_std)
+
+    @property
+    def sha256(self) -> str:
+        """Hash over all arrays: where it is equal, metrics of trials can be compared."""
+        digest = hashlib.sha256()
+        for field in fields(self):
+            digest.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to an .npz file."""
+        np.savez(path, allow_pickle=False, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Reference":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is another file, or was changed; nothing in it was run.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        except FileNotFoundError:
+            raise
+        # What is no archive of plain arrays ends in any of these, none of which names the file.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise ValueError(
+                f"{path} is not the file that a study wrote ({error}). Delete it and run the same "
+                "command again."
+            ) from error
+
+    def features(self, snippets: Tensor) -> Array:
+        """Fixed features [n, n_features] of snippets [n, 1, n_freq, n_frames].
+
+        First N_PCA_FEATURES scores, then the N_CONV_CHANNELS * N_BANDS features of the convolution.
+        """
+        scores = self.pca_scores(snippets, N_PCA_FEATURES)
+        return np.concatenate([scores, self.convolve(snippets)], axis=1)
+
+    def pca_scores(self, snippets: Tensor, dim: int) -> Array:
+        """Scores [n, dim] of snippets [n, 1, n_freq, n_frames] in the first components."""
+        flat = snippets.flatten(1).numpy().astype(np.float64) - self.pca_mean
+        scores: Array = flat @ self.pca_components[:dim].T
+        return scores
+
+    def pca_decode(self, scores: Array) -> Tensor:
+        """Snippets [n, 1, n_freq, n_frames] of scores [n, dim] in the first components.
+
+        Clipped at 0: a log magnitude is never negative, so this is the best that PCA can do.
+        """
+        flat = scores @ self.pca_components[: scores.shape[1]] + self.pca_mean
+        snippets = torch.from_numpy(flat.clip(min=0).astype(np.float32))
+        return snippets.reshape(len(scores), 1, N_FREQ, -1)
+
+    def pca_sample(self, n: int, dim: int, seed: int) -> Tensor:
+        """Snippets [n, 1, n_freq, n_frames] of a Gaussian in the first ``dim`` components.
+
+        With the standard deviations of the training snippets: sampled without any network.
+        """
+        std = self.pca_std[:dim]
+        return self.pca_decode(np.random.default_rng(seed).standard_normal((n, len(std))) * std)
+
+    def convolve(self, snippets: Tensor) -> Array:
+        """The fixed random convolution [n, N_CONV_CHANNELS * N_BANDS], of snippets."""
+        kernels_1 = torch.tensor(self.conv_kernels_1).float()
+        kernels_2 = torch.tensor(self.conv_kernels_2).float()
+        maps = functional.relu(functional.conv2d(snippets, kernels_1, stride=2))
+        maps = functional.relu(functional.conv2d(maps, kernels_2, stride=2))
+        bands = functional.adaptive_avg_pool2d(maps, (N_BANDS, 1)).flatten(1)
+        features: Array = bands.double().numpy()
+        return features
+
+
+def fit_reference(
+    train: Tensor, valid: Tensor, seed: int, max_components: int = MAX_PCA_DIM
+) -> Reference:
+    """Fit the reference of a study.
+
+    Args:
+        train: snippets [n, 1, n_freq, n_frames] of training recordings.
+        valid: snippets of held-out recordings that trials will be measured on.
+        seed: of the random kernels and of the PCA's solver.
+        max_components: principal components; fewer where there are not more training snippets.
+
+    Raises:
+        ValueError: too few training snippets, or all of them are equal.
+    """
+    n_components = min(max_components, len(train) - 1)
+    if n_components < N_PCA_FEATURES:
+        raise ValueError(
+            f"{len(train)} training snippets are too few for a reference with "
+            f"{N_PCA_FEATURES} principal components. Give more recordings."
+        )
+    pca = fit_pca(train, n_components, seed)
+    rng = np.random.default_rng(seed)
+    conv_1 = rng.standard_normal((N_CONV_CHANNELS, 1, 5, 3)) / np.sqrt(15)
+    conv_2 = rng.standard_normal((N_CONV_CHANNELS, N_CONV_CHANNELS, 5, 3))
+    conv_2 /= np.sqrt(15 * N_CONV_CHANNELS)
+
+    held_out = hashlib.sha256(valid.numpy().tobytes()).digest()
+    return Reference(
+        pca.mean, pca.components, pca.std, conv_1, conv_2, np.frombuffer(held_out, np.uint8)
+    )

@@ -1,0 +1,128 @@
+"""What of a study is done, and whether it is still valid.
+
+A stage is done when the record of its last run holds the same key (a hash of everything that it
+depends on) and every file that it wrote is still there with its size.
+"""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_io.files import digest, read_json, remove_leftovers, write_json
+from study import __version__
+from study.base.console import Console
+
+
+class FolderInUseError(RuntimeError):
+    """Another study is writing to the run folder."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage leaves behind.
+
+    Attributes:
+        outputs: files and folders that it wrote.
+        digest: hash of what the next stages depend on.
+        facts: kept in the record, and in study.json.
+    """
+
+    outputs: list[Path]
+    digest: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """The record of a stage that is done."""
+
+    digest: str
+    facts: dict[str, Any]
+    seconds: float
+    was_skipped: bool
+
+
+class Ledger:
+    """The records of all stages of a run folder."""
+
+    def __init__(self, run_dir: Path, records: Path, console: Console, n_stages: int):
+        self._run_dir = run_dir
+        self._records = records
+        self._console = console
+        self._n_stages = n_stages
+        self.done: dict[str, StageRecord] = {}
+
+    def run(
+        self, name: str, depends_on: dict[str, Any], work: Callable[[], StageResult]
+    ) -> StageRecord:
+        """Run a stage, or skip it where its input has not changed.
+
+        Args:
+            name: of the stage.
+            depends_on: plain content; a change of any part makes the stage run again.
+            work: does it.
+        """
+        self._console.stage(len(self.done) + 1, self._n_stages, name)
+        key = digest({"stage": name, "version": __version__, **depends_on})
+        path = self._records / f"{name}.json"
+        record = read_json(path)
+        if record is not None and record["key"] == key and self._files_are_there(record["files"]):
+            self._console.note("done before, its input has not changed: skipped")
+            done = StageRecord(record["digest"], record["facts"], record["seconds"], True)
+        else:
+            path.unlink(missing_ok=True)
+            remove_leftovers(self._run_dir)
+            started = time.monotonic()
+            result = work()
+            seconds = round(time.monotonic() - started, 3)
+            files = self._sizes(result.outputs)
+            content = {"key": key, "digest": result.digest, "files": files}
+            write_json(path, {**content, "facts": result.facts, "seconds": seconds})
+            done = StageRecord(result.digest, result.facts, seconds, False)
+        self.done[name] = done
+        return done
+
+    def _sizes(self, outputs: list[Path]) -> dict[str, int]:
+        files: dict[str, int] = {}
+        for output in outputs:
+            for path in sorted(output.rglob("*")) if output.is_dir() else [output]:
+                if path.is_file():
+                    files[path.relative_to(self._run_dir).as_posix()] = path.stat().st_size
+        return files
+
+    def _files_are_there(self, files: dict[str, int]) -> bool:
+        for name, size in files.items():
+            path = self._run_dir / name
+            if not path.is_file() or path.stat().st_size != size:
+                self._console.note(f"{name} is missing or was changed: the stage runs again")
+                return False
+        return True
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other studies out of the run folder.
+
+    Raises:
+        FolderInUseError: another process has it.
+    """
+    path = run_dir / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise FolderInUseError(
+                f"{run_dir} is in use by {file.read().strip() or 'another process'}. Wait for it, "
+                "or give another folder with --out."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

@@ -1,0 +1,188 @@
+"""Every file name of a study, in one place."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WHITENING = "_whitening.json"
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a study runs and writes; none of it changes a number.
+
+    Attributes:
+        out: run folder.
+        address: of a Ray cluster; None starts Ray here.
+        tracking_uri: of MLflow.
+    """
+
+    out: Path
+    address: str | None
+    tracking_uri: str
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The run folder of one study."""
+
+    root: Path
+
+    @property
+    def simulated_birds(self) -> Path:
+        """Recordings of simulated birds, in the input layout."""
+        return self.root / "simulated_birds"
+
+    @property
+    def recordings(self) -> Path:
+        """One row per file found."""
+        return self.root / "recordings.parquet"
+
+    @property
+    def spectrograms(self) -> Path:
+        """One Parquet file per bird and age."""
+        return self.root / "spectrograms"
+
+    @property
+    def reference(self) -> Path:
+        """What all trials are measured by."""
+        return self.root / "reference.npz"
+
+    @property
+    def search(self) -> Path:
+        """One folder per trial: what a killed search goes on from, and the decoders."""
+        return self.root / "search"
+
+    @property
+    def repeats_folder(self) -> Path:
+        """The same for trials that were trained again with other seeds."""
+        return self.search / "repeats"
+
+    @property
+    def trials(self) -> Path:
+        """One row per trial."""
+        return self.root / "trials.parquet"
+
+    @property
+    def trial_reports(self) -> Path:
+        """One row per report of a trial."""
+        return self.root / "trial_reports.parquet"
+
+    @property
+    def repeats(self) -> Path:
+        """One row per candidate for the best trial, and seed."""
+        return self.root / "repeats.parquet"
+
+    @property
+    def selection(self) -> Path:
+        """How the best trial was chosen."""
+        return self.root / "selection.json"
+
+    @property
+    def best(self) -> Path:
+        """Encoder and generator of the best trial."""
+        return self.root / "best"
+
+    @property
+    def decoders(self) -> Path:
+        """Encoders and generators of birds, or birds and ages, where they have their own."""
+        return self.root / "decoders"
+
+    @property
+    def decoder_table(self) -> Path:
+        """One row per decoder below ``decoders``, those that could not be trained among them."""
+        return self.root / "decoders.parquet"
+
+    @property
+    def trial_figures(self) -> Path:
+        """One picture per trial that left a decoder."""
+        return self.root / "trials"
+
+    def trial_figure(self, trial_id: str) -> Path:
+        """The picture of one trial."""
+        return self.trial_figures / f"{trial_id}.png"
+
+    @property
+    def latents(self) -> Path:
+        """One Parquet file per bird and age."""
+        return self.root / "latents"
+
+    @property
+    def whitening(self) -> Path:
+        """Mean and spread of the latents; the underscore hides it from readers of the folder.
+
+        Where there are several decoders, each has a file of this name: study/decoders/scope.py.
+        """
+        return self.latents / WHITENING
+
+    @property
+    def hmm_grid(self) -> Path:
+        """One row per HMM fit."""
+        return self.root / "hmm_grid.parquet"
+
+    @property
+    def hmm_selected(self) -> Path:
+        """One row per bird and age."""
+        return self.root / "hmm_selected.parquet"
+
+    @property
+    def hmm(self) -> Path:
+        """The selected models."""
+        return self.root / "hmm"
+
+    @property
+    def songs(self) -> Path:
+        """Real, reconstructed and sampled songs."""
+        return self.root / "songs"
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.root / "report.html"
+
+    @property
+    def study(self) -> Path:
+        """What made all this."""
+        return self.root / "study.json"
+
+    @property
+    def outbox(self) -> Path:
+        """What MLflow was told, and what it is still to be told."""
+        return self.root / ".tracking"
+
+    @property
+    def stages(self) -> Path:
+        """What is done, and from what input."""
+        return self.root / ".stages"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The SQLite file that a tracking URI names; None where it names a server."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def absolute_uri(uri: str) -> str:
+    """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
+    path = sqlite_file(uri)
+    return uri if path is None else f"{_SQLITE}{path.absolute()}"
+
+
+def default_tracking_uri() -> str:
+    """SQLite inside the project."""
+    return f"{_SQLITE}{ROOT / 'mlflow' / 'mlflow.db'}"
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Folder of an experiment's artefacts: artifacts/ beside the SQLite file.
+
+    None for a server, which knows where they go; beside a file they would go to the current folder.
+    """
+    path = sqlite_file(uri)
+    return None if path is None else (path.parent / "artifacts" / experiment).as_uri()
+
+
+def without_password(text: str) -> str:
+    """A URI, or a text with some in it, as it may be shown and stored."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)

@@ -1,0 +1,13 @@
+"""Seeds of parts of a study, which follow from its own."""
+
+import zlib
+
+import numpy as np
+
+from data_io.recordings import BirdAge
+
+
+def piece_seed(seed: int, piece: BirdAge) -> int:
+    """Seed of a bird and age, whatever task works on it and in whatever order."""
+    name = zlib.crc32("\0".join(piece).encode())
+    return int(np.random.SeedSequence([seed, name]).generate_state(1)[0])

@@ -1,0 +1,1 @@
+"""Ray: the connection, tasks, nodes, GPUs."""

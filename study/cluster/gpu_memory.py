@@ -1,0 +1,80 @@
+"""GPU memory of a training, measured on the largest network of a search."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
+from models.mdgan.shape import N_FREQ
+from study.config.space import SpaceEntry
+from study.config.tree import StudyConfig
+
+N_EVALUATED_AT_ONCE = 256  # snippets, in models/metrics/evaluation.py
+N_STEPS = 3  # of the measured training; memory no longer grows after the first
+# Where the choice is between words, the one that takes most memory first: bytes kept at a time for
+# the backward passes of one step, measured on the convolutions.
+HUNGRIEST_FIRST = {
+    "normalisation": (
+        "instance", "batch", "batch_no_affine", "layer", "spectral", "selu", "none",
+    ),
+    "order": ("joint", "alternating"),
+}  # fmt: skip
+# Not the largest but the smallest brings in more: adversarial terms that begin at once.
+LEAST_IS_HUNGRIEST = ("adversarial_from",)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Memory of one trial on one GPU.
+
+    Attributes:
+        gpu: its name.
+        total_bytes: its memory.
+        trial_bytes: what a trial holds of it at most, with the libraries' own part.
+    """
+
+    gpu: str
+    total_bytes: int
+    trial_bytes: int
+
+
+def measure_training(config: StudyConfig, where: str) -> Measured:
+    """Train the largest network for a few steps on this process's GPU, which is its alone."""
+    params = largest_params(config.mdgan, config.search.space)
+    train_briefly(params, config.snippets.n_frames, where)
+    torch.cuda.synchronize()
+    free, total = torch.cuda.mem_get_info()
+    # What is neither free nor ours to reserve: the context and the libraries, of each process.
+    context = max(0, total - free - torch.cuda.memory_reserved())
+    name = torch.cuda.get_device_name()
+    return Measured(name, total, torch.cuda.max_memory_reserved() + context)
+
+
+def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:
+    """The last steps of a training, in which all terms take part, on random snippets."""
+    model = Mdgan(params, n_frames, 0, where)
+    rng = torch.Generator().manual_seed(0)
+    model.snippets_seen = max(0, params.n_snippets - N_STEPS * params.batch_size)
+    for _ in range(N_STEPS):
+        x = torch.rand(params.batch_size, 1, N_FREQ, n_frames, generator=rng)
+        model.train_step(x)
+    x = torch.rand(N_EVALUATED_AT_ONCE, 1, N_FREQ, n_frames, generator=rng)
+    model.decode(model.encode(x.to(model.device)))
+    return model
+
+
+def largest_params(base: MdganParams, space: dict[str, SpaceEntry]) -> MdganParams:
+    """Of every searched parameter the value that takes most memory."""
+    chosen: dict[str, Any] = {}
+    for name, entry in space.items():
+        values = entry.choice or entry.bounds
+        if name in HUNGRIEST_FIRST:
+            chosen[name] = min(values, key=HUNGRIEST_FIRST[name].index)
+        elif name in LEAST_IS_HUNGRIEST:
+            chosen[name] = min(values)
+        elif all(isinstance(value, bool | int | float) for value in values):
+            chosen[name] = max(values)
+    return dataclasses.replace(base, **chosen)

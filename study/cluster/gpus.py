@@ -1,0 +1,230 @@
+"""GPUs: who computes on one, how much of one a trial needs, and waiting for its memory.
+
+Ray's fractions are bookkeeping, not a limit of memory: what shares a GPU must fit together.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from models.mdgan.training import TrainingFailedError
+from study.cluster.connection import ResourceError
+from study.cluster.gpu_memory import Measured, measure_training
+from study.cluster.nodes import possible_nodes
+from study.config.tree import StudyConfig
+
+USED = 0.9  # of a GPU's memory that is shared out; the rest is for what the measurement did not see
+GRANULARITY = 10_000  # Ray counts GPUs in ten-thousandths
+WAIT_S = 120.0  # for memory of a process that ended; a driver gives it back within seconds
+# Share of a trial's part that must be free before it begins: a screen may hold some of the memory.
+FREE_AT_START = 0.75
+BUSY_TIMEOUT_S = 600.0  # for a GPU that other work holds
+NEW_NODE_TIMEOUT_S = 1800.0  # for a node that has yet to be started
+
+
+class UnusableGpuError(TrainingFailedError):
+    """A GPU that was given cannot be used; the training itself is not to blame."""
+
+
+def device(use_gpu: bool, setting: str = "gpus_per_trial") -> str:
+    """Where to compute: "cuda" or "cpu".
+
+    Args:
+        use_gpu: whether Ray gave (part of) a GPU.
+        setting: of ``resources``, by which the GPU was asked for.
+
+    Raises:
+        UnusableGpuError: torch finds no GPU.
+    """
+    if use_gpu and not torch.cuda.is_available():
+        raise UnusableGpuError(
+            f"Ray gave a GPU, but torch {torch.__version__} finds none: install a build of torch "
+            f"for GPUs, or set resources.{setting}=0."
+        )
+    return "cuda" if use_gpu else "cpu"
+
+
+def _free_and_total() -> tuple[int, int]:
+    return torch.cuda.mem_get_info()
+
+
+def wait_for_memory(
+    gpus: float,
+    timeout_s: float = WAIT_S,
+    free_and_total: Callable[[], tuple[int, int]] = _free_and_total,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until the GPU has room for a trial's part of it: a dead process may still hold it.
+
+    Args:
+        gpus: that the trial was given; 0 returns at once.
+        timeout_s: to wait at most.
+        free_and_total: bytes of the GPU's memory.
+        sleep: for so many seconds.
+
+    Raises:
+        UnusableGpuError: torch finds no GPU, or its memory did not become free.
+    """
+    if not gpus:
+        return
+    if free_and_total is _free_and_total:
+        device(True)
+    share = min(gpus, 1.0)
+    waited, pause = 0.0, 0.5
+    while True:
+        free, total = free_and_total()
+        if free >= FREE_AT_START * share * total:
+            return
+        if waited >= timeout_s:
+            raise UnusableGpuError(
+                f"After {waited:.0f} s only {free / 1e9:.1f} of {total / 1e9:.1f} GB of the GPU "
+                f"are free; a trial's share (resources.gpus_per_trial={gpus:g}) is "
+                f"{share * total / 1e9:.1f} GB. Another process holds the memory: end it "
+                "(nvidia-smi lists them), or set a smaller share."
+            )
+        sleep(pause)
+        waited += pause
+        pause = min(2 * pause, 5.0)
+
+
+@dataclass(frozen=True)
+class GpuKind:
+    """GPU nodes that are alike.
+
+    Attributes:
+        accelerator: Ray's name of the GPU, "" where Ray does not know it.
+        node_id: one of these nodes; "" where none has been started yet.
+        cpus_per_gpu: the fewest among them.
+    """
+
+    accelerator: str
+    node_id: str
+    cpus_per_gpu: float
+
+
+@dataclass(frozen=True)
+class GpuShare:
+    """GPUs of a trial, and a sentence for the console; empty where there is nothing to say."""
+
+    gpus: float
+    sentence: str = ""
+
+
+Measure = Callable[[StudyConfig, GpuKind], Measured]
+
+
+def gpus_per_trial(config: StudyConfig, measure: Measure | None = None) -> GpuShare:
+    """GPUs of a trial: those asked for or, where they are "auto", as few as a trial needs.
+
+    Called once connected. For "auto" the largest network of the search is trained for a few steps
+    on one GPU of each kind; it must fit on all of them.
+
+    Raises:
+        ResourceError: a trial does not fit on a GPU, or none became free to measure on.
+    """
+    asked = config.resources.gpus_per_trial
+    if asked != "auto":
+        return GpuShare(float(asked))
+    kinds = gpu_kinds()
+    if not kinds:
+        return GpuShare(0.0, "resources.gpus_per_trial is auto; no GPU: trials run on CPUs")
+    cpus = config.resources.cpus_per_trial
+    fewest, sentence = 0, ""
+    for kind in kinds:
+        measured = (measure or measure_on_cluster)(config, kind)
+        n, limit = trials_per_gpu(measured, kind.cpus_per_gpu, cpus)
+        if not fewest or n < fewest:
+            fewest = n
+            sentence = (
+                f"A trial takes up to {measured.trial_bytes / 1e9:.1f} of "
+                f"{measured.total_bytes / 1e9:.1f} GB of a GPU ({measured.gpu}), measured: "
+                f"{n} at once on each{limit}"
+            )
+    return GpuShare(math.floor(GRANULARITY / fewest) / GRANULARITY, sentence)
+
+
+def trials_per_gpu(measured: Measured, cpus_per_gpu: float, cpus_per_trial: int) -> tuple[int, str]:
+    """Trials that share a GPU, and what limits them where it is not its memory.
+
+    Raises:
+        ResourceError: not even one fits.
+    """
+    total, need = measured.total_bytes, measured.trial_bytes
+    if need > total:
+        raise _does_not_fit(measured.gpu, f"it needs {need / 1e9:.1f} of {total / 1e9:.1f} GB")
+    by_memory = max(1, math.floor(USED * total / need))
+    by_cpus = max(1, math.floor(cpus_per_gpu / cpus_per_trial))
+    if by_cpus < by_memory:
+        return by_cpus, (
+            f", as there are CPUs for (resources.cpus_per_trial={cpus_per_trial}, "
+            f"{cpus_per_gpu:g} for each GPU); its memory would hold {by_memory}"
+        )
+    return by_memory, ""
+
+
+def _does_not_fit(gpu: str, why: str) -> ResourceError:
+    return ResourceError(
+        f"The largest network of the search does not fit on a GPU ({gpu}): {why}. Lower "
+        "mdgan.batch_size or the widths, in search.space too, or set resources.gpus_per_trial=0 "
+        "to train on CPUs."
+    )
+
+
+def gpu_kinds() -> list[GpuKind]:
+    """The kinds of GPU nodes of the connected cluster, or else those that it may yet start."""
+    kinds: dict[str, GpuKind] = {}
+    for node in ray.nodes():
+        have = node["Resources"] if node["Alive"] else {}
+        if not have.get("GPU"):
+            continue
+        name = next((key for key in sorted(have) if key.startswith("accelerator_type:")), "")
+        kind = GpuKind(name, node["NodeID"], have.get("CPU", 0.0) / have["GPU"])
+        known = kinds.setdefault(name, kind)
+        if kind.cpus_per_gpu < known.cpus_per_gpu:
+            kinds[name] = kind
+    if kinds:
+        return list(kinds.values())
+    later = [node.cpus / node.gpus for node in possible_nodes() if node.gpus]
+    return [GpuKind("", "", min(later))] if later else []
+
+
+def measure_on_cluster(config: StudyConfig, kind: GpuKind) -> Measured:
+    """Measure in a Ray task that has a whole GPU of that kind to itself.
+
+    Raises:
+        ResourceError: no GPU became free, or the measurement failed.
+    """
+    options: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1, "max_retries": 1}
+    timeout_s = NEW_NODE_TIMEOUT_S
+    if kind.node_id:
+        timeout_s = BUSY_TIMEOUT_S
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(kind.node_id, soft=False)
+    ref = ray.remote(_measure).options(**options).remote(config)
+    try:
+        measured: Measured = ray.get(ref, timeout=timeout_s)
+        return measured
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(ref, force=True)
+        raise ResourceError(
+            f"No GPU became free within {timeout_s / 60:.0f} minutes to measure how much of one a "
+            "trial needs. End what holds the GPUs (ray status shows it), or set "
+            "resources.gpus_per_trial yourself, for instance to 1."
+        ) from error
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, torch.cuda.OutOfMemoryError):
+            raise _does_not_fit(kind.accelerator or "its kind is not known", str(cause)) from error
+        raise ResourceError(
+            "How much of a GPU a trial needs (resources.gpus_per_trial=auto) could not be "
+            f"measured: {type(cause).__name__}: {cause}"
+        ) from error
+
+
+def _measure(config: StudyConfig) -> Measured:
+    return measure_training(config, device(True))

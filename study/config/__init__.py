@@ -1,0 +1,1 @@
+"""The configuration: a typed tree, the search space, its reader."""

@@ -1,0 +1,124 @@
+"""The search over trials as configured: what is searched, by which sampler, and who wins."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from models.metrics.evaluation import OBJECTIVES
+from study.config.space import DEFAULT_SPACE, SpaceEntry, check_first, check_grid, check_space
+
+SamplerName = Literal["tpe", "quasi_random", "nsga2", "grid"]
+Rule = Literal["one_standard_error", "lowest"]
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """The rule that picks the best trial; it is fixed before the search begins.
+
+    Candidates are the best completed trial of each latent size, best first, then the next best
+    trials. Each is trained again with other seeds, and means over seeds are compared.
+
+    Attributes:
+        rule: one_standard_error (the smallest latent size whose mean is within one standard error
+            of the lowest mean) or lowest (the lowest mean).
+        metric: held-out metric that is compared, lower is better; null for search.objective.
+        n_candidates: candidates, at most.
+        n_seeds: seeds of each, that of the search among them; 1 trains none again.
+    """
+
+    rule: Rule = "one_standard_error"
+    metric: str | None = None
+    n_candidates: int = 3
+    n_seeds: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("n_candidates", "n_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+        if self.rule == "one_standard_error" and self.n_seeds < 2:
+            raise ValueError(
+                "rule is one_standard_error and n_seeds is 1: one seed has no standard error. Set "
+                "n_seeds to 2 or more, or rule=lowest."
+            )
+        if self.metric is not None:
+            _check_objective("metric", self.metric)
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The search over trials.
+
+    Attributes:
+        n_trials: trials to run; a larger number later adds the difference.
+        space: what is searched, by name of an mdgan parameter.
+        sampler: who proposes trials. tpe learns from results; quasi_random spreads them evenly
+            (Sobol); nsga2 is a genetic search; grid takes every combination of the scientific
+            choices in turn and lets tpe set the rest.
+        first: points of the space to try first; what a point leaves out is sampled.
+        objective: held-out metric that ranks trials, lower is better; never a training loss.
+        objectives: several metrics that the sampler lowers at once; empty for ``objective`` alone.
+            With several, no trial is stopped early.
+        selection: the rule that picks the best trial.
+        n_startup_trials: trials drawn at random before the sampler learns from results.
+        grace_reports: reports before a trial may be stopped early.
+        reduction_factor: at each rung the best 1/reduction_factor goes on.
+        n_eval_snippets: held-out snippets behind every metric; a Frechet distance is biased where
+            they are few, so the number is the same for all trials.
+        max_retries: times that a trial goes on from its checkpoint after its process died.
+    """
+
+    n_trials: int = 8
+    space: dict[str, SpaceEntry] = field(default_factory=lambda: dict(DEFAULT_SPACE))
+    sampler: SamplerName = "tpe"
+    first: tuple[dict[str, Any], ...] = ()
+    objective: str = "valid/objective"
+    objectives: tuple[str, ...] = ()
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    n_startup_trials: int = 10
+    grace_reports: int = 2
+    reduction_factor: int = 3
+    n_eval_snippets: int = 2000
+    max_retries: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("n_trials", "grace_reports", "n_startup_trials"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries is {self.max_retries}: it must be 0 or more.")
+        if self.reduction_factor < 2:
+            raise ValueError(f"reduction_factor is {self.reduction_factor}: it must be 2 or more.")
+        if self.n_eval_snippets < 100:
+            raise ValueError(
+                f"n_eval_snippets is {self.n_eval_snippets}: below 100 a Frechet distance says "
+                "nothing; 2000 is a good number."
+            )
+        _check_objective("objective", self.objective)
+        for objective in self.objectives:
+            _check_objective("objectives", objective)
+        check_space(self.space)
+        check_first(self.space, self.first)
+        if self.sampler == "grid":
+            check_grid(self.space)
+
+    @property
+    def lowered(self) -> tuple[str, ...]:
+        """The metrics that the sampler lowers."""
+        return self.objectives or (self.objective,)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether weak trials are stopped: only where one number says which are weak."""
+        return len(self.lowered) == 1
+
+    @property
+    def compared(self) -> str:
+        """The metric that picks the best trial."""
+        return self.selection.metric or self.objective
+
+
+def _check_objective(name: str, metric: str) -> None:
+    if metric not in OBJECTIVES:
+        raise ValueError(
+            f"{name} is {metric!r}: trials are ranked by an unweighted held-out metric, one of "
+            f"{', '.join(OBJECTIVES)}. A training loss holds the very weights that are searched."
+        )

@@ -1,0 +1,163 @@
+"""The search space as data, and as what Optuna is asked for."""
+
+import dataclasses
+import itertools
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+
+from models.mdgan.params import MdganParams
+
+Role = Literal["scientific", "nuisance"]
+# What a training may be searched over; the others are the budget, or compare unlike with unlike.
+NOT_SEARCHED = (
+    "n_snippets", "n_reports", "monitor", "n_components", "collapse_after", "precision",
+    "channels_last", "compilation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpaceEntry:
+    """What one parameter may be; exactly one of the three is given.
+
+    Attributes:
+        choice: these values.
+        uniform: [low, high], evenly.
+        log_uniform: [low, high], evenly in the logarithm.
+        role: scientific (the study asks about it) or nuisance (it must be set well to be fair).
+    """
+
+    choice: tuple[Any, ...] | None = None
+    uniform: tuple[float, ...] | None = None
+    log_uniform: tuple[float, ...] | None = None
+    role: Role = "nuisance"
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("choice", "uniform", "log_uniform") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{len(given)} of choice, uniform and log_uniform are given: give exactly one."
+            )
+        if self.choice is not None:
+            object.__setattr__(self, "choice", tuple(self.choice))
+            if not self.choice:
+                raise ValueError("choice is empty: give at least one value.")
+            return
+        bounds = self.bounds
+        if len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise ValueError(f"{given[0]} is {list(bounds)}: give [low, high] with low < high.")
+        if self.log_uniform is not None and bounds[0] <= 0:
+            raise ValueError(f"log_uniform is {list(bounds)}: low must be above 0.")
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """[low, high] of a range; empty for a choice."""
+        return self.uniform or self.log_uniform or ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what is given, as written in a configuration file."""
+        kinds = ("choice", "uniform", "log_uniform")
+        given = {n: list(getattr(self, n)) for n in kinds if getattr(self, n) is not None}
+        return {**given, "role": self.role}
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """The same for Optuna."""
+        if self.choice is not None:
+            return optuna.distributions.CategoricalDistribution(self.choice)
+        low, high = self.bounds
+        return optuna.distributions.FloatDistribution(low, high, log=self.log_uniform is not None)
+
+    def describe(self) -> str:
+        """One line for the plan."""
+        if self.choice is not None:
+            return "one of " + ", ".join(map(str, self.choice))
+        low, high = self.bounds
+        return f"{low:g} to {high:g}" + (" (log)" if self.log_uniform is not None else "")
+
+
+DEFAULT_SPACE = {
+    "latent_dim": SpaceEntry(choice=(8, 16, 32), role="scientific"),
+    "lambda_recon": SpaceEntry(log_uniform=(100.0, 600.0), role="scientific"),
+    "lambda_prior": SpaceEntry(log_uniform=(3.0, 30.0), role="scientific"),
+    "lambda_latent": SpaceEntry(log_uniform=(0.1, 10.0), role="scientific"),
+    "lr": SpaceEntry(log_uniform=(3e-4, 2e-3)),
+}
+
+
+def check_space(space: dict[str, SpaceEntry]) -> None:
+    """Every entry is a parameter of MDGAN, and each of its values one that it can take.
+
+    Raises:
+        ValueError: names the entry.
+    """
+    known = {f.name for f in dataclasses.fields(MdganParams)} - set(NOT_SEARCHED)
+    integers = {n for n, hint in typing.get_type_hints(MdganParams).items() if hint is int}
+    for name, entry in space.items():
+        if name not in known:
+            raise ValueError(
+                f"space.{name} cannot be searched; known are {', '.join(sorted(known))}."
+            )
+        if name in integers and entry.choice is None:
+            raise ValueError(f"space.{name} is a whole number: give its values as choice.")
+        for value in entry.choice or entry.bounds:
+            if name in integers and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ValueError(f"space.{name} holds {value!r}: a whole number is wanted.")
+            try:
+                changed: dict[str, Any] = {name: value}
+                MdganParams(**changed)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"space.{name} holds {value!r}: {error}") from error
+
+
+def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...]) -> None:
+    """Every point to try first lies in the space; parameters that are not searched may be named.
+
+    Raises:
+        ValueError: names point and parameter.
+    """
+    known = {f.name for f in dataclasses.fields(MdganParams)}
+    for i, point in enumerate(first):
+        for name, value in point.items():
+            if name not in known:
+                raise ValueError(f"first[{i}] holds {name}, which is no mdgan parameter.")
+            entry = space.get(name)
+            if entry is None:
+                continue  # fixed by the study: its value holds
+            inside = (
+                value in entry.choice
+                if entry.choice is not None
+                else isinstance(value, int | float) and entry.bounds[0] <= value <= entry.bounds[1]
+            )
+            if not inside:
+                raise ValueError(
+                    f"first[{i}] holds {name}={value!r}, which lies outside the space "
+                    f"({entry.describe()}): widen search.space.{name}, or set search.first=[]."
+                )
+
+
+def check_grid(space: dict[str, SpaceEntry]) -> None:
+    """A grid can be made of the scientific entries.
+
+    Raises:
+        ValueError: names the entry that has no values to combine.
+    """
+    scientific = {n: entry for n, entry in space.items() if entry.role == "scientific"}
+    if not scientific:
+        raise ValueError("sampler is grid, but no entry of space has the role scientific.")
+    for name, entry in scientific.items():
+        if entry.choice is None:
+            raise ValueError(
+                f"sampler is grid, but space.{name} is a range: give its values as choice, or "
+                "its role as nuisance."
+            )
+
+
+def grid_points(space: dict[str, SpaceEntry]) -> list[dict[str, Any]]:
+    """Every combination of the scientific choices."""
+    scientific = {n: e.choice or () for n, e in space.items() if e.role == "scientific"}
+    return [
+        dict(zip(scientific, values, strict=True))
+        for values in itertools.product(*scientific.values())
+    ]

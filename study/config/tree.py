@@ -1,0 +1,192 @@
+"""The configuration of a study: one typed tree.
+
+Defaults, units and checks of a leaf stand beside the code that it steers; reader.py reads it.
+"""
+
+import dataclasses
+import json
+import re
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from data_io.files import digest
+from data_io.simulate import SimulationParams
+from data_io.snippets import SnippetParams
+from data_io.spectrogram import SpectrogramParams
+from models.hmm import HmmParams
+from models.mdgan.params import MdganParams
+from study.config.search import SearchConfig
+from study.config.space import SpaceEntry
+
+DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where recordings come from.
+
+    Attributes:
+        dir: folder of recordings; null simulates birds.
+        simulation: the simulated birds.
+    """
+
+    dir: str | None = None
+    simulation: SimulationParams = field(default_factory=SimulationParams)
+
+
+@dataclass(frozen=True)
+class DecodersConfig:
+    """Whom a decoder serves.
+
+    Attributes:
+        scope: "all" (the best trial's decoder serves every bird and age), "bird" (one per bird),
+            "bird_and_age" (one per bird and age) or "chained" (the same, ages in order, each
+            started from the weights of the age before). The last three are trained after the search
+            with the best trial's parameters.
+        n_snippets: snippets seen in the training of each; null for mdgan.n_snippets.
+    """
+
+    scope: DecoderScope = "all"
+    n_snippets: int | None = None
+
+    @property
+    def is_by_age(self) -> bool:
+        """Whether every age has a decoder, and so a latent space, of its own."""
+        return self.scope in ("bird_and_age", "chained")
+
+
+@dataclass(frozen=True)
+class ResourcesConfig:
+    """What one piece of work takes of the cluster.
+
+    Attributes:
+        cpus_per_trial: cores, and threads, of a trial.
+        gpus_per_trial: GPUs of a trial; a fraction (1/2, 1/3, ...) lets trials share one; auto
+            measures how much memory a trial takes and shares accordingly.
+        max_concurrent_trials: null for as many as fit.
+        gpus_per_encode: GPUs of an encoding task.
+        max_tasks: tasks of the other stages (reading, decoders, encoding, HMMs, songs, figures)
+            that run at once, in the whole cluster; null for as many as there are cores. Lower it
+            where memory runs out.
+    """
+
+    cpus_per_trial: int = 1
+    gpus_per_trial: float | Literal["auto"] = 0.0
+    max_concurrent_trials: int | None = None
+    gpus_per_encode: float = 0.0
+    max_tasks: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_trial < 1:
+            raise ValueError(f"cpus_per_trial is {self.cpus_per_trial}: it must be 1 or more.")
+        for name in ("max_concurrent_trials", "max_tasks"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is {limit}: it must be 1 or more, or null for no limit.")
+        for name in ("gpus_per_trial", "gpus_per_encode"):
+            gpus = getattr(self, name)
+            if gpus == "auto":
+                continue
+            if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+                raise ValueError(
+                    f"{name} is {gpus}: give 0, a fraction up to 1, or a whole number of GPUs."
+                )
+
+
+@dataclass(frozen=True)
+class SongsConfig:
+    """The songs to look at and listen to.
+
+    Attributes:
+        seconds: length of each, at most.
+        griffin_lim_iterations: more give cleaner sound.
+        n_in_report: birds and ages whose songs stand inside report.html; the others are linked.
+    """
+
+    seconds: float = 4.0
+    griffin_lim_iterations: int = 50
+    n_in_report: int = 12
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that decides the numbers of a study.
+
+    Attributes:
+        name: of the study, its run folder and its MLflow experiment.
+        seed: all random numbers follow from it.
+    """
+
+    name: str = "demo"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    spectrogram: SpectrogramParams = field(default_factory=SpectrogramParams)
+    snippets: SnippetParams = field(default_factory=SnippetParams)
+    mdgan: MdganParams = field(default_factory=MdganParams)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    decoders: DecodersConfig = field(default_factory=DecodersConfig)
+    hmm: HmmParams = field(default_factory=HmmParams)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    songs: SongsConfig = field(default_factory=SongsConfig)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"name is {self.name!r}: it names a folder; use letters, digits, '.', '_' and '-'."
+            )
+        m = self.mdgan
+        try:
+            m.shape(self.snippets.n_frames)
+        except ValueError as error:
+            raise ValueError(f"mdgan and snippets do not give networks: {error}") from error
+        if self.decoders.n_snippets is not None:
+            try:
+                dataclasses.replace(m, n_snippets=self.decoders.n_snippets)
+            except ValueError as error:
+                raise ValueError(f"decoders.{error}") from error
+        if self.decoders.is_by_age and self.hmm.is_chained:
+            raise ValueError(
+                f"decoders.scope is {self.decoders.scope} and hmm.is_chained is true: every age "
+                "has latents of its own then, in which the model of the age before means nothing. "
+                "Set hmm.is_chained=false, or decoders.scope to all or bird."
+            )
+
+    def max_frames(self, split: str) -> int:
+        """Frames that are loaded of one side of the split, train or valid, at most."""
+        frames = int(60 * self.snippets.max_minutes / self.spectrogram.frame_s)
+        return frames if split == "train" else frames // 4
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, numbers and text."""
+        return typing.cast(dict[str, Any], json.loads(json.dumps(_plain(self))))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the resolved configuration."""
+        return digest(self.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SpaceEntry):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+_IN_WORDS: dict[DecoderScope, str] = {
+    "all": "one for all birds and ages",
+    "bird": "one for each bird",
+    "bird_and_age": "one for each bird and age",
+    "chained": "one for each bird and age, started from that of the age before",
+}
+
+
+def in_words(scope: DecoderScope) -> str:
+    """Whom a decoder serves, for a person."""
+    return _IN_WORDS[scope]

@@ -1,0 +1,1 @@
+"""One decoder for all birds and ages, or several."""

@@ -1,0 +1,182 @@
+"""Stage 2b: decoders of single birds, or birds and ages, with the best trial's parameters.
+
+Each is trained in a Ray task; a chain of ages is one task.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+import torch
+
+from data_io.files import atomic_dir
+from data_io.recordings import BirdAge, Recording
+from data_io.store import write_rows
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
+from models.metrics.reference import Reference
+from study.base.console import Console, Progress
+from study.base.paths import RunPaths
+from study.base.seeds import piece_seed
+from study.cluster.gpus import device, wait_for_memory
+from study.cluster.tasks import MAX_RETRIES, run_tasks
+from study.config.tree import StudyConfig
+from study.decoders.part import (
+    Part,
+    Trained,
+    decoder_row,
+    load_part,
+    save_part,
+    start_from,
+    train_part,
+)
+from study.decoders.scope import plan, recordings_of
+from study.training.train import new_model
+
+_COLUMNS = pa.schema(
+    [
+        ("bird", pa.string()),
+        ("age", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("started_from", pa.string()),
+        ("n_recordings", pa.int32()),
+        ("n_snippets", pa.int64()),
+        ("snippets_seen", pa.int64()),
+        ("seconds", pa.float64()),
+        ("encoder_sha256", pa.string()),
+        ("generator_sha256", pa.string()),
+    ]
+)
+
+
+def train_decoders(
+    config: StudyConfig,
+    recordings: list[Recording],
+    paths: RunPaths,
+    console: Console,
+    *,
+    gpus: float,
+) -> list[Trained]:
+    """Train the decoders of ``config.decoders.scope``; write decoders/ and decoders.parquet.
+
+    One that cannot be trained gets a row that says why. In a chain it is passed over: the next age
+    starts from the last one that has a decoder.
+
+    Args:
+        config: of the study.
+        recordings: of the study.
+        paths: of the run folder, in which best/ and reference.npz are there.
+        console: shows progress.
+        gpus: of a training, as of a trial.
+
+    Returns:
+        One for each decoder, in order of bird and age.
+
+    Raises:
+        TaskError: a training could not be done; the message names the bird and age.
+    """
+    params = decoder_params(config, paths)
+    n_frames = config.snippets.n_frames
+    parts = [[_part(of, recordings, n_frames) for of in chain]
+             for chain in plan(config.decoders.scope, recordings)]  # fmt: skip
+    done: dict[BirdAge, Trained] = {}
+    for part in (part for chain in parts for part in chain):
+        status, reason = _refusal(part, params.batch_size)
+        if status:
+            done[part.of] = Trained(decoder_row(part, status, reason))
+    left = [[part for part in chain if part.of not in done] for chain in parts]
+    work = sorted(filter(None, left), key=len, reverse=True)
+    progress = Progress(console, sum(map(len, work)), "decoders")
+    task = _train_chain.options(num_cpus=config.resources.cpus_per_trial, num_gpus=gpus)
+    with atomic_dir(paths.decoders) as folder:
+
+        def keep(chain: list[Part], results: list[Trained]) -> None:
+            done.update({part.of: one for part, one in zip(chain, results, strict=True)})
+            progress.advance(len(results))
+
+        run_tasks(
+            lambda chain: task.remote(config, params, paths, folder, chain, gpus),
+            work,
+            keep,
+            lambda chain: f"Training decoders of {', '.join(part.words for part in chain)}",
+            config.resources.max_tasks,
+        )
+    results = [done[part.of] for chain in parts for part in chain]
+    _write_table(paths, results)
+    return results
+
+
+def decoder_params(config: StudyConfig, paths: RunPaths) -> MdganParams:
+    """The best trial's parameters, with the number of snippets that a decoder is to see."""
+    facts = json.loads((paths.best / "model.json").read_text("utf-8"))
+    params = MdganParams(**facts["params"])
+    n_snippets = config.decoders.n_snippets
+    return params if n_snippets is None else dataclasses.replace(params, n_snippets=n_snippets)
+
+
+def _part(of: BirdAge, recordings: list[Recording], n_frames: int) -> Part:
+    mine = recordings_of(of, recordings)
+    return Part(of, mine, sum(r.n_frames // n_frames for r in mine if r.split == "train"))
+
+
+def _refusal(part: Part, batch_size: int) -> tuple[str, str]:
+    """Status and reason of a decoder that cannot be trained; empty where it can."""
+    if not any(r.split == "valid" for r in part.recordings):
+        reason = "no recording is held out to measure it by; 2 usable ones of an age are needed"
+        return "no_held_out", reason
+    if part.n_snippets < batch_size:
+        reason = f"{part.n_snippets} snippets to train on, {batch_size} needed (mdgan.batch_size)"
+        return "too_few_snippets", reason
+    return "", ""
+
+
+def _write_table(paths: RunPaths, results: list[Trained]) -> None:
+    names = dict.fromkeys(name for one in results for name in one.row)
+    metrics = [pa.field(name, pa.float64()) for name in names if name not in _COLUMNS.names]
+    write_rows(paths.decoder_table, [one.row for one in results], pa.schema([*_COLUMNS, *metrics]))
+
+
+@ray.remote(max_retries=MAX_RETRIES)
+def _train_chain(
+    config: StudyConfig,
+    params: MdganParams,
+    paths: RunPaths,
+    folder: Path,
+    chain: list[Part],
+    gpus: float,
+) -> list[Trained]:
+    """Train one decoder after the other, each from the last sound one, and write them."""
+    results: list[Trained] = []
+    before: tuple[str, Mdgan] | None = None
+    reference = Reference.load(paths.reference)
+    wait_for_memory(gpus)
+    where = device(gpus > 0)
+    with _threads(config.resources.cpus_per_trial):
+        for part in chain:
+            seed = piece_seed(config.seed, part.of)
+            data = load_part(config, part, paths, reference)
+            model = new_model(params, data, seed, where)
+            if before is not None:
+                start_from(model, before[1])
+            trained = train_part(model, data, part, seed, before[0] if before else "")
+            if trained.is_sound:
+                before = part.of[1], model
+                save_part(model, trained, folder, config.decoders.scope)
+            results.append(trained)
+    return results
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """So many threads for torch in the block; the process goes on to other tasks after it."""
+    others = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(others)

@@ -1,0 +1,1 @@
+"""The fan-out of HMM fits over birds and ages."""

@@ -1,0 +1,80 @@
+"""The plan before a study, as text."""
+
+import textwrap
+from pathlib import Path
+
+import yaml
+
+from data_io.recordings import scan
+from models.hmm import HmmParams
+from study.base.console import WIDTH, Console
+from study.base.paths import without_password
+from study.config.search import SearchConfig
+from study.config.tree import StudyConfig, in_words
+
+
+def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: Console) -> None:
+    """Say what will be done and where results go."""
+    simulation, search, hmm = config.data.simulation, config.search, config.hmm
+    if config.data.dir is None:
+        n = simulation.n_birds * len(simulation.ages_dph)
+        source = f"{simulation.n_birds} simulated birds at {len(simulation.ages_dph)} ages"
+    else:
+        found = scan(Path(config.data.dir))
+        n = len({(r.bird, r.age) for r in found if r.is_used})
+        source = f"{len(found)} recordings of {n} birds and ages in {config.data.dir}"
+    c.line(f"Study     {config.name}, seed {config.seed}")
+    c.line(f"Data      {source}")
+    c.line(f"Trials    {search.n_trials} of {config.mdgan.n_snippets:,} snippets each, over")
+    if not search.space:
+        c.line("            nothing: every parameter is fixed")
+    for name, entry in search.space.items():
+        c.line(f"            {name}: {entry.describe()} ({entry.role})")
+    c.line(f"          proposed by {_sampler_in_words(search)}")
+    c.line(f"          ranked by {search.objective} on held-out recordings")
+    stopping = _stopping_in_words(config)
+    c.line(textwrap.fill(stopping, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12))
+    c.line(f"Best      {_rule_in_words(search)}")
+    if config.decoders.scope != "all":
+        c.line(f"Decoders  {in_words(config.decoders.scope)}")
+    c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
+    c.line(f"Ray       {address or 'on this machine'}")
+    c.line(f"MLflow    {without_password(uri)}")
+    c.line(f"Results   {out}")
+    c.line()
+
+
+def _sampler_in_words(search: SearchConfig) -> str:
+    if not search.first:
+        return search.sampler
+    return f"{search.sampler}, after {len(search.first)} given to try first"
+
+
+def _stopping_in_words(config: StudyConfig) -> str:
+    search, n_reports = config.search, config.mdgan.n_reports
+    if not search.stops_early:
+        return f"lowers {', '.join(search.lowered)} at once: no trial is stopped early"
+    if search.grace_reports >= n_reports:
+        return "no trial is stopped early"
+    return f"weak ones are stopped early, from report {search.grace_reports} of {n_reports} on"
+
+
+def _rule_in_words(search: SearchConfig) -> str:
+    selection = search.selection
+    n_candidates = min(selection.n_candidates, search.n_trials)
+    words = f"{selection.rule} on {search.compared}"
+    if selection.n_seeds == 1:
+        return f"{words}: no trial is trained again"
+    return f"{words}: {n_candidates} candidates x {selection.n_seeds} seeds"
+
+
+def _search_in_words(hmm: HmmParams) -> str:
+    limit = f"up to {hmm.n_states_limit} where BIC is still falling there"
+    if hmm.search == "merge":
+        return f"{hmm.n_states[0]} to {hmm.n_states[-1]} states by merging, {limit}"
+    return f"{len(hmm.n_states)} numbers of states x {hmm.n_restarts} restarts, {limit}"
+
+
+def show_config(config: StudyConfig, c: Console) -> None:
+    """The resolved configuration as YAML, which --config would take."""
+    c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())

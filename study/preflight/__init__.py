@@ -1,0 +1,1 @@
+"""What a study needs, looked at before it begins."""

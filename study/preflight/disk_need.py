@@ -1,0 +1,101 @@
+"""Roughly how much disk a study takes."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from data_io.recordings import Recording
+from models.mdgan.convolutions import Discriminator
+from models.mdgan.networks import Encoder, Generator
+from models.mdgan.shape import N_FREQ
+from study.base.paths import RunPaths
+from study.cluster.gpu_memory import largest_params
+from study.config.tree import StudyConfig
+
+FLOAT_BYTES = 4
+WAV_BYTES_PER_S = 88_200  # one channel of 16 bits at 44.1 kHz
+# Latents, models, pictures, songs: little beside spectrograms and networks.
+MARGIN = 1.2
+SMALL_FILES_BYTES = 100_000_000
+CHECKPOINTS_KEPT = 3  # of a running trial: the last two, and the one being written
+
+
+def run_folder_need(config: StudyConfig, data_bytes: int, n_at_once: int) -> int:
+    """Bytes that a whole study takes in its run folder.
+
+    Args:
+        config: of the study.
+        data_bytes: size of the recordings; 0 where birds are simulated.
+        n_at_once: trials that run at a time.
+    """
+    simulation, search = config.data.simulation, config.search
+    seconds = data_bytes / WAV_BYTES_PER_S
+    if config.data.dir is None:
+        n_recordings = simulation.n_birds * len(simulation.ages_dph) * simulation.n_recordings
+        seconds = n_recordings * simulation.seconds
+    made = seconds * WAV_BYTES_PER_S if config.data.dir is None else 0.0
+    spectrograms = seconds / config.spectrogram.frame_s * N_FREQ * FLOAT_BYTES
+    training, decoder = checkpoint_bytes(config)
+    selection = search.selection
+    n_repeats = selection.n_candidates * (selection.n_seeds - 1)
+    n_trainings = search.n_trials + n_repeats
+    networks = CHECKPOINTS_KEPT * min(n_at_once, n_trainings) * training + n_trainings * decoder
+    return round(MARGIN * (made + spectrograms + networks)) + SMALL_FILES_BYTES
+
+
+def checkpoint_bytes(config: StudyConfig) -> tuple[int, int]:
+    """Bytes of a checkpoint of the largest training of the search, and of its decoder alone."""
+    params = largest_params(config.mdgan, config.search.space)
+    shape = params.shape(config.snippets.n_frames)
+    with torch.device("meta"):  # shapes alone: nothing is allocated
+        coders = [Encoder(shape), Generator(shape)]
+        discriminators = [Discriminator(shape) for _ in range(3)]
+    decoder = FLOAT_BYTES * sum(_n_weights(net) for net in coders)
+    weights = decoder + FLOAT_BYTES * sum(_n_weights(net) for net in discriminators)
+    averaged = decoder if params.ema_decay else 0
+    # Adam keeps two numbers for each weight; the decoder lies in a checkpoint once more.
+    return 3 * weights + averaged + decoder, decoder
+
+
+def _n_weights(net: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def node_need(config: StudyConfig, object_store_bytes: float) -> int:
+    """Bytes that Ray writes to a node's disk: what of the training frames its memory cannot hold.
+
+    Args:
+        config: of the study.
+        object_store_bytes: memory for shared objects on the node.
+    """
+    n_frames = config.max_frames("train") + config.max_frames("valid")
+    if config.data.dir is None:
+        simulation = config.data.simulation
+        seconds = simulation.n_birds * len(simulation.ages_dph) * simulation.n_recordings
+        n_frames = min(n_frames, round(seconds * simulation.seconds / config.spectrogram.frame_s))
+    frames = n_frames * N_FREQ * FLOAT_BYTES
+    return SMALL_FILES_BYTES + (frames if frames > object_store_bytes else 0)
+
+
+def recordings_bytes(root: Path, found: list[Recording]) -> int:
+    """Size of all recordings; a file that cannot be asked counts as nothing."""
+    total = 0
+    for recording in found:
+        try:
+            total += (root / recording.path).stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def already_written(paths: RunPaths) -> int:
+    """Bytes of an earlier start that count towards what a study takes."""
+    kept = (paths.simulated_birds, paths.spectrograms, paths.search)
+    return sum(f.stat().st_size for folder in kept for f in folder.rglob("*") if f.is_file())
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free where ``folder`` is, or will be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free

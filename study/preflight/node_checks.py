@@ -1,0 +1,210 @@
+"""Checks of what the nodes of a cluster reported: versions, run folder, recordings, disks."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from study.cluster.nodes import Node
+from study.config.tree import StudyConfig
+from study.preflight.check import CLUSTER, Check
+from study.preflight.node_probe import MAX_LISTED, Listing, NodeReport
+
+MAX_NAMED = 3  # nodes in a message
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The connected cluster.
+
+    Attributes:
+        address: as given; None where Ray was started for this study alone.
+        nodes: that run, and kinds of nodes that may be started.
+        reports: of the nodes that answered.
+        silent: the others, each with the reason.
+    """
+
+    address: str | None
+    nodes: Sequence[Node]
+    reports: Sequence[NodeReport]
+    silent: Sequence[str]
+
+    @property
+    def there(self) -> list[Node]:
+        """The nodes that run."""
+        return [node for node in self.nodes if node.is_there]
+
+    @property
+    def in_words(self) -> str:
+        """3 nodes, 12 CPUs, 2 GPUs."""
+        n = len(self.there)
+        cpus, gpus = sum(node.cpus for node in self.there), sum(node.gpus for node in self.there)
+        return f"{n} node{'s' * (n != 1)}, {cpus:g} CPUs, {gpus:g} GPUs"
+
+
+def check_nodes(cluster: Cluster) -> Check:
+    """Every node answers."""
+    if cluster.silent:
+        n = len(cluster.silent)
+        return Check(
+            CLUSTER,
+            False,
+            f"{n} of {len(cluster.there)} nodes cannot be used: {named(cluster.silent, '; ')}.",
+            "Look at those nodes (ray status, and Ray's logs there), or take them out of the "
+            "cluster.",
+        )
+    text = cluster.in_words
+    later = [f"up to {node.count} {node.name}" for node in cluster.nodes if not node.is_there]
+    if later:
+        text += f"; the autoscaler may start {', '.join(later)}"
+    return Check(CLUSTER, True, text)
+
+
+def check_versions(config: StudyConfig, cluster: Cluster) -> Check:
+    """Ray and Python are the driver's on every node; torch can use the GPUs that are asked for."""
+    mine = f"Ray {ray.__version__}, Python {_minor(platform.python_version())}"
+    others = [
+        f"{one.host} has Ray {one.ray}, Python {_minor(one.python)}"
+        for one in cluster.reports
+        if f"Ray {one.ray}, Python {_minor(one.python)}" != mine
+    ]
+    if others:
+        return Check(
+            "versions",
+            False,
+            f"{mine} here, but {named(others, '; ')}.",
+            "Install requirements.txt with the same Python on every node, and start Ray there "
+            "again.",
+        )
+    resources = config.resources
+    with_gpus = {node.name for node in cluster.there if node.gpus}
+    blind = [f"{one.host} has {one.torch or 'none'}" for one in cluster.reports
+             if one.host in with_gpus and not one.torch_has_gpus]  # fmt: skip
+    if blind and (resources.gpus_per_trial or resources.gpus_per_encode):
+        return Check(
+            "versions",
+            False,
+            f"GPUs are asked for, but torch was built for CPUs on nodes that have them: "
+            f"{named(blind)}.",
+            "Install a build of torch for GPUs there, or set resources.gpus_per_trial=0 and "
+            "resources.gpus_per_encode=0.",
+        )
+    builds = sorted({one.torch for one in cluster.reports})
+    text = f"{mine}, torch {' and '.join(builds)}"
+    hint = "" if len(builds) < 2 else "With another torch the same trial gives other numbers."
+    return Check("versions", True, f"{text}; {cluster.address or 'Ray on this machine'}", hint)
+
+
+def check_folder(out: Path, error: str, cluster: Cluster, unread: Sequence[str]) -> Check:
+    """The run folder is seen and written by the driver and every node.
+
+    Args:
+        out: run folder.
+        error: why the driver cannot write to it; empty where it can.
+        cluster: whose nodes tried.
+        unread: hosts whose file the driver could not read.
+    """
+    if error:
+        return Check("run folder", False, f"{out} cannot be written to: {error}.",
+                     "Give another folder with --out.")  # fmt: skip
+    problems = [f"{one.host} {one.folder_error}" for one in cluster.reports if one.folder_error]
+    problems += [f"what {host} writes to it is not seen here" for host in unread]
+    if problems:
+        return Check(
+            "run folder",
+            False,
+            f"{out} is not shared by all nodes: {named(problems, '; ')}.",
+            "Give a folder that every node mounts at the same path (NFS, EFS, ...): --out "
+            "/shared/runs/NAME.",
+        )
+    return Check("run folder", True, f"{out}, read and written by {_all(cluster)}")
+
+
+def check_recordings(data_dir: Path | None, here: Listing, cluster: Cluster) -> Check:
+    """Every node sees the same recordings as the driver.
+
+    Args:
+        data_dir: of the recordings; None where birds are simulated.
+        here: what the driver sees.
+        cluster: whose nodes looked.
+    """
+    if data_dir is None:
+        return Check("recordings", True, "simulated birds, made in the run folder")
+    problems = []
+    for one in cluster.reports:
+        there = one.listing
+        if there.error:
+            problems.append(f"{one.host}: it {there.error}")
+        elif there.n != here.n:
+            problems.append(f"{one.host}: {there.n:,} sound files, {here.n:,} here")
+        elif there.sha256 != here.sha256:
+            problems.append(f"{one.host}: as many sound files as here, but other names")
+    if problems:
+        return Check(
+            "recordings",
+            False,
+            f"{data_dir} is not the same on all nodes: {named(problems, '; ')}.",
+            "Mount the recordings at the same path on every node; reading is enough.",
+        )
+    n = f"the first {MAX_LISTED:,}" if here.n >= MAX_LISTED else f"{here.n:,}"
+    return Check("recordings", True, f"{n} sound files in {data_dir}, the same for {_all(cluster)}")
+
+
+def check_disks(
+    free: int, needed: int, needed_on_node: Mapping[str, int], cluster: Cluster
+) -> Check:
+    """Room for results in the run folder, and for Ray's own files on every node.
+
+    Args:
+        free: bytes in the run folder.
+        needed: there, about.
+        needed_on_node: for Ray's files, by host.
+        cluster: whose nodes looked.
+    """
+    problems, remedies = [], []
+    if free < needed:
+        problems.append(f"the run folder has {_gb(free)} free, a study needs about {_gb(needed)}.")
+        remedies.append("Make room, or give a folder on another disk with --out.")
+    low = [
+        f"{one.temp_dir} on {one.host} has {_gb(one.temp_free)} free, Ray's files take about "
+        f"{_gb(needed_on_node[one.host])}"
+        for one in cluster.reports
+        if one.temp_free < needed_on_node[one.host]
+    ]
+    if low:
+        problems.append(f"{named(low, '; ')}.")
+        remedies.append("Make room there, start Ray with another --temp-dir, or lower "
+                        "snippets.max_minutes.")  # fmt: skip
+    if problems:
+        return Check("disk", False, " ".join(problems), " ".join(remedies))
+    text = f"run folder {_gb(free)} free, about {_gb(needed)} needed"
+    if cluster.reports:
+        least = min(cluster.reports, key=lambda one: one.temp_free - needed_on_node[one.host])
+        text += (
+            f"; Ray's files ({least.temp_dir} on {least.host}) {_gb(least.temp_free)} free, "
+            f"{_gb(needed_on_node[least.host])} needed"
+        )
+    return Check("disk", True, text)
+
+
+def named(problems: Sequence[str], between: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = len(problems) - MAX_NAMED
+    shown = between.join(problems[:MAX_NAMED])
+    return f"{shown}{between}and {more} more" if more > 0 else shown
+
+
+def _all(cluster: Cluster) -> str:
+    n = len(cluster.reports)
+    return "the one node" if n == 1 else f"all {n} nodes"
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _gb(n_bytes: int) -> str:
+    gb = n_bytes / 1e9
+    return f"{gb:,.0f} GB" if gb >= 10 else f"{gb:.1f} GB"

@@ -1,0 +1,161 @@
+"""Stage 6: report.html, one page that holds all it shows."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from data_io.files import atomic_file
+from data_io.recordings import BirdAge, Recording, birds_and_ages
+from data_io.store import read_table
+from study.base.paths import RunPaths
+from study.config.tree import StudyConfig
+from study.decoders.scope import caution
+from study.hmms.tables import CRITERIA
+from study.ingest import count_recordings
+from study.report.figures import as_svg, bic_figure, states_figure, trials_figure
+from study.report.search_section import search_section
+from study.songs import song_files
+
+Row = dict[str, Any]
+MAX_PROBLEMS = 100
+METRIC_COLUMNS = {
+    "objective": "objective",
+    "valid/recon_l1": "L1",
+    "valid/recon_l1_vs_pca": "L1 / PCA",
+    "valid/recon_l2_vs_pca": "L2 / PCA",
+    "valid/frechet_recon": "Frechet, reconstr.",
+    "valid/frechet_sample": "Frechet, samples",
+    "valid/latent_frechet": "latents to prior",
+    "snippets_seen": "snippets seen",
+}
+
+
+def write_report(
+    config: StudyConfig, recordings: list[Recording], paths: RunPaths, lineage: dict[str, str]
+) -> None:
+    """Write report.html from the tables, models and songs of the run folder."""
+    trials = ranked(read_table(paths.trials).to_pylist())
+    reports = read_table(paths.trial_reports).to_pylist()
+    grid = read_table(paths.hmm_grid).to_pylist()
+    selected = read_table(paths.hmm_selected).to_pylist()
+    best = next(row["trial_id"] for row in trials if row["is_best"])
+    ages: dict[str, list[str]] = {}
+    for bird, age in birds_and_ages(recordings):
+        ages.setdefault(bird, []).append(age)
+    params = list(config.search.space)
+    with_songs = [piece for piece in birds_and_ages(recordings) if song_files(paths, piece)]
+    shown = _songs_inside(with_songs, config.songs.n_in_report)
+    n_left = len(with_songs) - len(shown)
+    problems = [r for r in recordings if r.status != "ok"]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # Names of birds come from folders: no name may become markup.
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    safe = jinja2.filters.do_mark_safe
+    page = environment.get_template("report.html.j2").render(
+        name=config.name,
+        seed=config.seed,
+        commit=lineage["git_commit"][:12],
+        code=lineage["code_hash"][:12],
+        config_hash=lineage["config_hash"],
+        data_hash=lineage["data_hash"],
+        recordings=count_recordings(recordings),
+        snippet_ms=f"{1000 * config.snippets.n_frames * config.spectrogram.frame_s:g}",
+        objective=config.search.objective,
+        decoders_caution=caution(config.decoders.scope),
+        objective_words=_objective_words(config.search.objective),
+        columns=[*params, *METRIC_COLUMNS.values()],
+        trials=[{**row, "values": [_text(row.get(c)) for c in [*params, *METRIC_COLUMNS]],
+                 "figure": _link_to_figure(paths, row["trial_id"])}
+                for row in trials],
+        best=best,
+        best_figure=_figure_of(paths, best),
+        search=search_section(config, paths, trials, best),
+        trials_figure=safe(as_svg(trials_figure(reports, config.search.objective, best))),
+        states_figure=safe(as_svg(states_figure(selected))),
+        bic_figures=[safe(as_svg(bic_figure(grid, selected, bird, ages[bird])))
+                     for bird in ages if any(r["bird"] == bird for r in grid)],
+        selected=[_selected_cells(row) for row in selected],
+        songs=[_inlined(paths, piece) for piece in shown],
+        songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
+        problems=problems[:MAX_PROBLEMS],
+        problems_note=f"and {len(problems) - MAX_PROBLEMS} more in recordings.parquet"
+        if len(problems) > MAX_PROBLEMS else "",
+    )  # fmt: skip
+    with atomic_file(paths.report) as temporary:
+        temporary.write_text(page, "utf-8")
+
+
+def ranked(trials: Sequence[Row]) -> list[Row]:
+    """Completed trials first, by objective; then the others by number."""
+
+    def key(row: Row) -> tuple[bool, float, int]:
+        is_completed = row["status"] == "completed"
+        return (not is_completed, row["objective"] if is_completed else 0.0, row["number"])
+
+    return sorted(trials, key=key)
+
+
+def _objective_words(objective: str) -> str:
+    if objective != "valid/objective":
+        return ""
+    return ": L1 over that of PCA, plus twice the Frechet distance of samples"
+
+
+def _songs_inside(pieces: list[BirdAge], n: int) -> list[BirdAge]:
+    """At most ``n``, spread evenly over all."""
+    if len(pieces) <= n:
+        return pieces
+    return [pieces[round(i * (len(pieces) - 1) / max(n - 1, 1))] for i in range(n)]
+
+
+def _inlined(paths: RunPaths, piece: BirdAge) -> Row:
+    songs = [
+        {"kind": kind, "png": _base64(png), "wav": _base64(wav)}
+        for kind, (png, wav) in song_files(paths, piece).items()
+    ]
+    return {"title": f"{piece[0]}, {piece[1]}", "songs": songs}
+
+
+def _figure_of(paths: RunPaths, trial_id: str) -> str:
+    """The picture of a trial; "" where it left no decoder to draw."""
+    path = paths.trial_figure(trial_id)
+    return _base64(path) if path.exists() else ""
+
+
+def _link_to_figure(paths: RunPaths, trial_id: str) -> str:
+    """The picture of a trial as seen from the report; "" where there is none."""
+    path = paths.trial_figure(trial_id)
+    return path.relative_to(paths.report.parent).as_posix() if path.exists() else ""
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _selected_cells(row: Row) -> Row:
+    has_model = row["n_states"] is not None
+    return {
+        "bird": row["bird"],
+        "age": row["age"],
+        "states": row["n_states"] if has_model else "-",
+        "runner_up": _text(row["runner_up_n_states"]),
+        "distance": _text(row["runner_up_bic_distance"]),
+        "others": [_text(row[column]) for column in CRITERIA.values()],
+        "n": row["n_observations"],
+        "n_effective": "-" if row["n_effective"] is None else f"{row['n_effective']:,.0f}",
+        "restarts": f"{row['n_agreeing']}/{row['n_restarts']}" if has_model else "-",
+        "log_l": f"{row['log_likelihood'] / row['n_observations']:.3f}" if has_model else "-",
+        "remark": row["reason"],
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,195 @@
+"""A picture per trial that left a decoder, whether it completed, was stopped or collapsed."""
+
+import importlib
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from data_io.files import atomic_dir
+from data_io.recordings import BirdAge, Recording, age_order
+from data_io.store import read_table
+from models.mdgan.checkpoints import load_decoder
+from models.mdgan.losses import sample_prior
+from models.mdgan.networks import Encoder, Generator
+from models.metrics.reference import Reference
+from study.base.console import Console, Progress
+from study.base.paths import RunPaths
+from study.cluster.tasks import run_tasks
+from study.config.tree import StudyConfig
+from study.report.decoder_figures import DecoderView, decoder_figure
+from study.search.trial_folder import TrialFolder
+from study.training.data import HeldOutSnippets, load_held_out
+
+Row = dict[str, Any]
+N_SHOWN = 8
+MAX_TITLE_CHARS = 160
+BATCH = 256
+PROGRESS_EVERY_S = 60.0  # drawing is quick: one line, but where a study has very many trials
+
+
+def draw_trials(
+    config: StudyConfig, recordings: list[Recording], paths: RunPaths, console: Console
+) -> list[str]:
+    """Write trials/<trial>.png for every trial that left a checkpoint.
+
+    Returns:
+        The trials that were drawn, by number.
+    """
+    rows = read_table(paths.trials).to_pylist()
+    reports = read_table(paths.trial_reports).to_pylist()
+    checkpoints = {row["trial_id"]: kept_decoder(paths, row["trial_id"]) for row in rows}
+    work = [row for row in rows if checkpoints[row["trial_id"]] is not None]
+    if len(work) < len(rows):
+        n = len(rows) - len(work)
+        console.note(f"{n} of {len(rows)} trials left no decoder in {paths.search}: not drawn")
+    held_out = load_held_out(config, recordings, paths)
+    shown = choose_to_show(held_out, N_SHOWN)
+    shared = ray.put(held_out)
+    progress = Progress(console, len(work), "trials drawn", PROGRESS_EVERY_S)
+    with atomic_dir(paths.trial_figures) as folder:
+        run_tasks(
+            lambda row: _draw_trial.remote(
+                config,
+                row,
+                [report for report in reports if report["trial_id"] == row["trial_id"]],
+                checkpoints[row["trial_id"]],
+                paths.reference,
+                shared,
+                shown,
+                folder / paths.trial_figure(row["trial_id"]).name,
+            ),
+            work,
+            lambda row, result: progress.advance(),
+            lambda row: f"The picture of {row['trial_id']}",
+            config.resources.max_tasks,
+        )
+    return [row["trial_id"] for row in work]
+
+
+def kept_decoder(paths: RunPaths, trial_id: str) -> Path | None:
+    """Folder of the decoder that a trial ended with; None where it left none."""
+    folder = TrialFolder(paths.search / trial_id).decoder
+    return folder if folder.is_dir() else None
+
+
+def choose_to_show(held_out: HeldOutSnippets, n: int) -> NDArray[np.int64]:
+    """Indices [n] of snippets to show, the same for all trials.
+
+    They come evenly from all birds and ages, and from the loudest quarter of each: one drawn
+    blindly is often the silence between two sounds.
+    """
+    members: dict[BirdAge, list[int]] = {}
+    for i, piece in enumerate(held_out.birds_and_ages):
+        members.setdefault(piece, []).append(i)
+    pieces = sorted(members, key=lambda piece: (piece[0], age_order(piece[1])))
+    wanted = [pieces[i * len(pieces) // n] for i in range(n)]
+    loudness = held_out.snippets.mean(axis=(1, 2, 3))
+    shown: list[int] = []
+    for piece in dict.fromkeys(wanted):
+        by_loudness = sorted(members[piece], key=lambda i: (loudness[i], i))
+        shares = 0.75 + 0.25 * (np.arange(wanted.count(piece)) + 0.5) / wanted.count(piece)
+        shown += [by_loudness[int(share * len(by_loudness))] for share in shares]
+    return np.array(shown)
+
+
+@ray.remote(num_cpus=1)
+def _draw_trial(
+    config: StudyConfig,
+    row: Row,
+    reports: list[Row],
+    checkpoint: Path,
+    reference_path: Path,
+    held_out: HeldOutSnippets,
+    shown: NDArray[np.int64],
+    out: Path,
+) -> None:
+    encoder, generator, facts = load_decoder(checkpoint)
+    reference = Reference.load(reference_path)
+    view = view_decoder(encoder, generator, facts, reference, held_out, shown, config.seed)
+    figure = decoder_figure(view, reports, config.spectrogram, _title(row, facts))
+    # Without the version of matplotlib in it, the same picture is the same file.
+    figure.savefig(out, metadata={"Software": None})
+
+
+def _title(row: Row, facts: dict[str, Any]) -> str:
+    shape = facts["shape"]
+    ended = f"{row['trial_id']}, {row['status']}" + (f": {row['reason']}" if row["reason"] else "")
+    return (
+        textwrap.shorten(ended, MAX_TITLE_CHARS, placeholder=" ...") + "\n"
+        f"{shape['latent_dim']} latents, width {shape['width']}, dense width "
+        f"{shape['dense_width']}, norm {shape['normalisation']}; the decoder after "
+        f"{facts['snippets_seen']:,} snippets"
+    )
+
+
+@torch.no_grad()
+def view_decoder(
+    encoder: Encoder,
+    generator: Generator,
+    facts: dict[str, Any],
+    reference: Reference,
+    held_out: HeldOutSnippets,
+    shown: NDArray[np.int64],
+    seed: int,
+) -> DecoderView:
+    """What is shown of a decoder, beside PCA of the same dimension.
+
+    The samples of PCA are drawn from a Gaussian with the standard deviations of the training
+    snippets' scores: what could be sampled without any network.
+
+    Args:
+        encoder: in evaluation mode.
+        generator: in evaluation mode.
+        facts: the content of model.json, see `models.mdgan.checkpoints.load_decoder`.
+        reference: holds the PCA, which has as many dimensions as there are latents, or all it has.
+        held_out: all held-out snippets of the study.
+        shown: indices of those to show.
+        seed: of the samples and of the map.
+    """
+    # A copy: what Ray shares between tasks is read-only.
+    snippets = torch.tensor(held_out.snippets)
+    z = torch.cat([encoder(batch) for batch in snippets.split(BATCH)])
+    n_shown, latent_dim = len(shown), z.shape[1]
+    params = facts["params"]
+    rng = torch.Generator().manual_seed(seed)
+    prior = sample_prior(n_shown, latent_dim, params["prior"], params["prior_scale"], rng)
+    scores = reference.pca_scores(snippets[shown], latent_dim)
+    decoded = {
+        "real": snippets[shown],
+        "reconstructed": generator(z[shown]),
+        f"PCA, {scores.shape[1]} dim.": reference.pca_decode(scores),
+        # Batch norm keeps statistics of its own for samples of the prior.
+        "sampled": generator(prior, "prior"),
+        "sampled, PCA": reference.pca_sample(n_shown, latent_dim, seed),
+    }
+    rows = {kind: some[:, 0].numpy() for kind, some in decoded.items()}
+    latent_map, words = map_latents(z.numpy(), seed)
+    shown_from = [held_out.birds_and_ages[i] for i in shown]
+    return DecoderView(rows, shown_from, latent_map, words, held_out.birds_and_ages)
+
+
+def map_latents(z: NDArray[np.float32], seed: int) -> tuple[NDArray[np.floating], str]:
+    """Latents [n, latent_dim] in a plane [n, 2], and what the plane is.
+
+    By UMAP (McInnes et al. 2018, arXiv 1802.03426) where umap-learn is installed, else by the first
+    two principal components. One or two latents are shown as they are.
+    """
+    n, latent_dim = z.shape
+    if latent_dim == 1:
+        heights = np.random.default_rng(seed).random(n)
+        return np.column_stack([z[:, 0], heights]), "the latent, at random heights"
+    if latent_dim == 2:
+        return z, "the two latents"
+    try:
+        umap = importlib.import_module("umap")
+    except ImportError:
+        centred = z.astype(np.float64) - z.mean(0)
+        u, s, _ = np.linalg.svd(centred, full_matrices=False)
+        return u[:, :2] * s[:2], f"first two principal components of {latent_dim} latents"
+    mapped: NDArray[np.floating] = umap.UMAP(random_state=seed, n_jobs=1).fit_transform(z)
+    return mapped, f"UMAP of {latent_dim} latents"

@@ -1,0 +1,1 @@
+"""The search, from proposal to best trial: Ray Tune and Optuna."""

@@ -1,0 +1,97 @@
+"""Ray Tune: trials as processes on the cluster, started again from their checkpoints."""
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from data_io.files import STORAGE_FULL
+from study.config.tree import StudyConfig
+from study.search.trial import TrialJob, run_trial
+from study.search.trial_folder import TrialSpec
+from study.search.watcher import StopOnFault, TrialWatcher
+from study.training.data import TrialData
+
+# Tune's own loggers would write each report three more times.
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+# Progress is ours to show, and Tune would print at each end of a search.
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+# Tune's record of a search is not used: the folders of the trials are the record.
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000"
+# Tune would catch Ctrl-C and come back as if the search were over.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+
+
+def launch(
+    config: StudyConfig,
+    data: TrialData,
+    job: TrialJob,
+    watcher: TrialWatcher,
+    work: Searcher | list[TrialSpec],
+    n_trials: int,
+    scheduler: TrialScheduler | None = None,
+) -> None:
+    """Run trials until all are over.
+
+    Args:
+        config: of the study.
+        data: what trials train on; one copy per node, which their processes read in place.
+        job: what trials have in common.
+        watcher: told of everything.
+        work: who proposes trials, or the trials themselves.
+        n_trials: at most, where ``work`` proposes.
+        scheduler: who stops weak trials early; None for nobody.
+
+    Raises:
+        StorageFullError: nothing more can be written.
+    """
+    search = config.search
+    trainable = tune.with_parameters(run_trial, data=data, job=job)
+    trainable = tune.with_resources(trainable, {"cpu": job.n_threads, "gpu": job.gpus})
+    # Tune pickles errors of trials and reads them again: not in a folder that others can write to.
+    scratch = Path(tempfile.mkdtemp(prefix="tune-"))
+    is_list = isinstance(work, list)
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"spec": tune.grid_search([vars(s) for s in work])} if is_list else {},
+        tune_config=tune.TuneConfig(
+            num_samples=1 if is_list else n_trials,
+            max_concurrent_trials=config.resources.max_concurrent_trials,
+            search_alg=None if is_list else work,
+            scheduler=scheduler,
+            # Memory of a GPU is given back for sure only when a process ends.
+            reuse_actors=job.gpus == 0,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(scratch),
+            stop=StopOnFault(watcher),
+            callbacks=[watcher],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=search.max_retries),
+        ),
+    )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        tuner.fit()
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+            watcher.stop_for(str(error))
+        if watcher.fault is None:
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if watcher.fault is not None:
+        raise watcher.fault
+
+
+def _name(trial: Trial) -> str:
+    return str(trial.config["spec"]["name"])

@@ -1,0 +1,211 @@
+"""Who proposes trials: Optuna, through Ray Tune's searcher, from what is on disk.
+
+The folders of the trials say what there is. Optuna's own record, optuna.log, is written from them
+at every start of a search, so that it never says anything else; `optuna-dashboard` can show it.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+from ray.tune.search.optuna import OptunaSearch
+from scipy.stats import qmc
+
+from models.mdgan.collapse import COLLAPSED_BELOW
+from study.config.space import SpaceEntry, grid_points
+from study.config.tree import StudyConfig
+from study.search.state import Outcome, SearchState, TrialState
+from study.search.trial import RANKED_BY
+from study.search.trial_folder import TrialFolder, TrialSpec, trial_name
+from study.search.tune_adapters import Unpickled
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
+
+
+class StudySearch(Unpickled, OptunaSearch):
+    """OptunaSearch over trials on disk: those that are not over come first, then new ones.
+
+    What a trial is given depends on the seed, its number and the results known by then, not on how
+    often the study was killed: every number has a sampler with a seed of its own.
+
+    Args:
+        config: of the study.
+        state: all trials; filled from ``folder``, and with new ones as they are proposed.
+        folder: of the search; holds the folders of the trials and optuna.log.
+    """
+
+    def __init__(self, config: StudyConfig, state: SearchState, folder: Path):
+        self._config = config
+        self._state = state
+        self._folder = folder
+        self._grid = grid_points(config.search.space) if config.search.sampler == "grid" else []
+        for name in ("optuna.log", "optuna.log.lock"):
+            (folder / name).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
+        space = distributions(config)
+        lowered = config.search.lowered
+        n = len(lowered)
+        metric, mode = (list(lowered), ["min"] * n) if n > 1 else (RANKED_BY, "min")
+        super().__init__(space, metric, mode, study_name=config.name, storage=storage)
+        for number in range(max(state.trials, default=-1) + 1):
+            if number in state.trials:
+                self._ot_study.add_trial(self._frozen(state.trials[number]))
+            else:  # its folder was removed, so that it is trained anew
+                self._ask(number, "")
+        self.pending = [number for number in sorted(state.trials) if not state.is_over(number)]
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        """The study as Optuna sees it."""
+        study: optuna.Study = self._ot_study
+        return study
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial that is not over, or a new one."""
+        if self.pending:
+            number = self.pending.pop(0)
+            frozen = self._ot_study.get_trials(deepcopy=False)[number]
+            self._ot_trials[trial_id] = optuna.trial.Trial(self._ot_study, frozen._trial_id)
+            return {"spec": vars(self._state.trials[number].spec)}
+        number = len(self._ot_study.get_trials(deepcopy=False))
+        if number >= self._config.search.n_trials:
+            return None
+        return {"spec": vars(self._ask(number, trial_id))}
+
+    def _ask(self, number: int, trial_id: str) -> TrialSpec:
+        study = self._ot_study
+        study.sampler = _sampler(self._config, number)
+        point = self._fixed_point(number)
+        if point:
+            study.enqueue_trial(point)
+        params = super().suggest(trial_id)
+        assert params is not None and self._ot_trials[trial_id].number == number
+        noted = study.get_trials(deepcopy=False)[number].system_attrs
+        searched = {name: params[name] for name in self._config.search.space}
+        spec = TrialSpec(trial_name(number), number, self._config.seed, searched, dict(noted))
+        TrialFolder(self._folder / spec.name).begin(spec)
+        self._state.add(TrialState(spec))
+        return spec
+
+    def _fixed_point(self, number: int) -> dict[str, Any]:
+        """What of trial ``number`` is not left to Optuna's sampler."""
+        search = self._config.search
+        if number < len(search.first):
+            point = {n: v for n, v in search.first[number].items() if n in search.space}
+        elif self._grid:
+            point = self._grid[(number - len(search.first)) % len(self._grid)]
+        elif search.sampler == "quasi_random" and search.space:
+            sobol = qmc.Sobol(len(search.space), scramble=True, rng=self._config.seed)
+            position = number - len(search.first)
+            row = sobol.fast_forward(position).random(1)[0] if position else sobol.random(1)[0]
+            point = {
+                name: _at(entry, share)
+                for (name, entry), share in zip(search.space.items(), row, strict=True)
+            }
+        else:
+            point = {}
+        return {n: v if search.space[n].choice else float(v) for n, v in point.items()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Reports are told at the end: whether one counts is known only then."""
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell Optuna how a trial ended, by the reports that count."""
+        trial = self._ot_trials[trial_id]
+        if trial_id in self._completed_trials:
+            return
+        outcome = self._state.outcome(trial.number)
+        state, values = self._verdict(outcome, error)
+        trial.set_user_attr("status", outcome.status)
+        trial.set_user_attr("reason", outcome.reason)
+        if values is not None:
+            for key, value in _constraints(outcome).items():
+                trial.set_constraint(key, value)
+        self._ot_study.tell(trial.number, values, state=state)
+        self._completed_trials.add(trial_id)
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the folders of the trials are the record."""
+
+    def _verdict(
+        self, outcome: Outcome, error: bool = False
+    ) -> tuple[OptunaState, list[float] | None]:
+        lowered = self._config.search.lowered
+        names = (RANKED_BY,) if len(lowered) == 1 else lowered
+        values = [outcome.last.get(name) for name in names]
+        is_measured = all(value is not None and np.isfinite(value) for value in values)
+        if error or outcome.last.get("reason") or not is_measured:
+            return OptunaState.FAIL, None
+        return OptunaState.COMPLETE, [float(value) for value in values if value is not None]
+
+    def _frozen(self, state: TrialState) -> FrozenTrial:
+        """A trial from disk, for Optuna's record."""
+        outcome = self._state.outcome(state.spec.number)
+        known: dict[str, Any] = {
+            "params": state.spec.params or {"latent_dim": self._config.mdgan.latent_dim},
+            "distributions": distributions(self._config),
+            "system_attrs": dict(state.spec.system_attrs),  # Optuna adds to what it is given
+        }
+        if not self._state.is_over(state.spec.number):
+            return optuna.trial.create_trial(state=OptunaState.RUNNING, **known)
+        verdict, values = self._verdict(outcome, outcome.status == "failed")
+        known["user_attrs"] = {"status": outcome.status, "reason": outcome.reason}
+        if values is not None:
+            known["constraints"] = _constraints(outcome)
+        return optuna.trial.create_trial(state=verdict, values=values, **known)
+
+
+class OrderedNSGAII(optuna.samplers.NSGAIISampler):
+    """Its parents are drawn from a list whose order is another once Optuna has stored it."""
+
+    def get_parent_population(
+        self, study: optuna.Study, generation: int
+    ) -> list[optuna.trial.FrozenTrial]:
+        """The parents, by number."""
+        return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+
+
+def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
+    """The search space as Optuna wants it."""
+    space = {name: entry.distribution() for name, entry in config.search.space.items()}
+    if space:
+        return space
+    # Ray takes an empty space for one that is still to come.
+    return {"latent_dim": CategoricalDistribution((config.mdgan.latent_dim,))}
+
+
+def _sampler(config: StudyConfig, number: int) -> optuna.samplers.BaseSampler:
+    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+    n_startup = config.search.n_startup_trials
+    if config.search.sampler == "nsga2":
+        return OrderedNSGAII(seed=seed, population_size=max(2, n_startup))
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup, constant_liar=True)
+
+
+def _at(entry: SpaceEntry, share: float) -> Any:
+    """The value of an entry at ``share`` (0 to 1) of its range or choices."""
+    if entry.choice is not None:
+        return entry.choice[min(int(share * len(entry.choice)), len(entry.choice) - 1)]
+    low, high = entry.bounds
+    if entry.log_uniform is not None:
+        value = float(np.exp(np.log(low) + share * (np.log(high) - np.log(low))))
+    else:
+        value = low + share * (high - low)
+    return min(max(value, low), high)
+
+
+def _constraints(outcome: Outcome) -> dict[str, float]:
+    """Above 0 where a decoder has collapsed: Optuna then takes the trial for infeasible."""
+    spread = outcome.last.get("valid/spread", float("inf"))
+    return {"collapsed": COLLAPSED_BELOW - min(float(spread), 1e6)}

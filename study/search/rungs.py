@@ -1,0 +1,110 @@
+"""Asynchronous successive halving whose decisions do not depend on timing.
+
+Source: Li et al. 2018, arXiv 1810.05934 (ASHA), as in Ray Tune: at each rung a trial goes on only
+if it is among the best 1/reduction_factor of those seen there. Ray's scheduler compares a trial
+with whichever trials arrived before it, so that the same seed can stop other trials the next time.
+Here a trial is compared with the trials of lower number: while one of these is still on its way to
+the rung, the trial trains on, and what it reported beyond the rung does not count if it turns out
+to be stopped there.
+"""
+
+import bisect
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Rung:
+    """One comparison of trials.
+
+    Attributes:
+        report: at which trials are compared.
+        n_settled: trials of lower number than this need not be waited for.
+        rivals: what those of them that came here reported, ascending.
+    """
+
+    report: int
+    n_settled: int = 0
+    rivals: list[float] = field(default_factory=list)
+
+
+class Rungs:
+    """What trials reported, and who is stopped for it.
+
+    A decision, once it can be made, stays: it rests on trials of lower number alone, and what these
+    reported is kept. So each is made once, in order of the trials' numbers, and remembered; a
+    report costs time in the logarithm of the number of trials.
+
+    Args:
+        rungs: reports at which trials are compared, ascending.
+        reduction_factor: the best 1/reduction_factor goes on.
+    """
+
+    def __init__(self, rungs: list[int], reduction_factor: int):
+        self._rungs = [_Rung(report) for report in rungs]
+        self._share = 1 / reduction_factor
+        self._values: dict[int, dict[int, float]] = {}
+        self._ended: set[int] = set()
+        self._stopped: dict[int, int] = {}
+
+    def add(self, number: int, report: int, value: float) -> None:
+        """Take in the objective (lower is better) of a report; the first one told of it counts."""
+        # What is no number is the worst of all.
+        value = math.inf if math.isnan(value) else value
+        self._values.setdefault(number, {}).setdefault(report, value)
+        self._decide()
+
+    def end(self, number: int) -> None:
+        """Trial ``number`` will report no more: it holds up no other."""
+        self._ended.add(number)
+        self._decide()
+
+    def counts_up_to(self, number: int) -> tuple[int | None, bool]:
+        """Last report that surely counts (None: all), and whether the trial is stopped there."""
+        if number in self._stopped:
+            return self._stopped[number], True
+        reported = self._values.get(number, {})
+        for rung in self._rungs:
+            if rung.report not in reported:
+                return None, False
+            if rung.n_settled <= number:
+                return rung.report, False  # not decided yet
+        return None, False
+
+    def _decide(self) -> None:
+        """Make every decision that can be made now."""
+        n_before: float = math.inf  # trials that are settled at the rung before
+        for rung in self._rungs:
+            while rung.n_settled < n_before and self._settle(rung, rung.n_settled):
+                rung.n_settled += 1
+            n_before = rung.n_settled
+
+    def _settle(self, rung: _Rung, number: int) -> bool:
+        """Decide on the trial that comes next at a rung; False where it has yet to come there."""
+        if number in self._stopped:
+            return True
+        value = self._values.get(number, {}).get(rung.report)
+        if value is None:
+            return number in self._ended
+        if rung.rivals and value > quantile(rung.rivals, self._share):
+            self._stopped[number] = rung.report
+        bisect.insort(rung.rivals, value)
+        return True
+
+
+def quantile(ascending: list[float], share: float) -> float:
+    """The value below which ``share`` of the numbers lie, by linear interpolation."""
+    place = share * (len(ascending) - 1)
+    i = min(int(place), len(ascending) - 1)
+    low, high = ascending[i], ascending[min(i + 1, len(ascending) - 1)]
+    return low if low == high else low + (high - low) * (place - i)
+
+
+def rung_reports(grace_reports: int, reduction_factor: int, n_reports: int) -> list[int]:
+    """Reports at which trials are compared: grace, grace * factor, ... before the last report."""
+    rungs = []
+    report = grace_reports
+    while report < n_reports:
+        rungs.append(report)
+        report *= reduction_factor
+    return rungs

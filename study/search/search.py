@@ -1,0 +1,282 @@
+"""The search: trials on Ray Tune by Optuna's proposals, the best ones again with other seeds."""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from data_io.files import digest, read_json, write_json
+from study import __version__
+from study.base.console import Console
+from study.base.paths import RunPaths
+from study.config.tree import StudyConfig
+from study.search.launch import launch
+from study.search.proposals import StudySearch
+from study.search.rungs import Rungs, rung_reports
+from study.search.selection import Selection, candidates, choose
+from study.search.state import SearchState, TrialState
+from study.search.tables import Row, keep_best, repeat_rows, trial_rows, write_tables
+from study.search.trial import RANKED_BY, TrialJob
+from study.search.trial_folder import TrialFolder, TrialSpec
+from study.search.tune_adapters import OrderedASHA
+from study.search.watcher import TrialWatcher
+from study.tracking.tracker import RunIdentity, Tracker
+from study.training.data import TrialData
+
+FLUSH_S = 5.0  # to learn the ids of MLflow's runs for the tables; a server that is away gives none
+
+
+class NoTrialError(RuntimeError):
+    """No trial ended with a decoder that can be used."""
+
+
+class InterruptedSearchError(RuntimeError):
+    """Trials are missing: nothing may be concluded from the others."""
+
+
+class Search:
+    """One search under way, in a run folder.
+
+    Args:
+        config: of the study.
+        data: what trials train on.
+        gpus: of a trial.
+        paths: of the run folder.
+        tracker: of the study.
+        console: shows progress.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        data: TrialData,
+        gpus: float,
+        paths: RunPaths,
+        tracker: Tracker,
+        console: Console,
+    ):
+        self._config = config
+        self._data = data
+        self._paths = paths
+        self._tracker = tracker
+        self._console = console
+        self._gpus = gpus
+
+    def run(self) -> Selection:
+        """Run what is missing of trials and repeats; write the tables, selection.json, best/.
+
+        Returns:
+            How the best trial was chosen.
+
+        Raises:
+            NoTrialError: no trial completed.
+            InterruptedSearchError: Tune was stopped before all trials were over.
+            StorageFullError, BrokenRecordError: the message says what to do.
+        """
+        search, paths = self._config.search, self._paths
+        prepare_folder(self._config, self._data.sha256, paths, self._console)
+        trials = self._trials()
+        self._tracker.flush(FLUSH_S)
+        rows = trial_rows(self._config, trials, self._tracker, trial_identity)
+        chosen_from = candidates(rows, search.selection, search.compared)
+        if not chosen_from:
+            write_tables(paths, rows, [], trials)
+            raise NoTrialError(
+                f"None of {len(rows)} trials gave a decoder that can be used: "
+                + "; ".join(f"{row['trial_id']} {row['status']}" for row in rows[:5])
+                + ". Lower mdgan.lr, or raise mdgan.n_snippets."
+            )
+        repeated = self._repeats(chosen_from)
+        self._tracker.flush(FLUSH_S)
+        repeats = repeat_rows(self._config, chosen_from, repeated, self._tracker, repeat_identity)
+        selection = choose(repeats, search.selection, search.compared)
+        best = next(row for row in rows if row["trial_id"] == selection.chosen)
+        best["is_best"] = True
+        for row in rows:
+            identity = RunIdentity("trial", trial_id=row["trial_id"])
+            if self._tracker.knows(identity):
+                self._tracker.set_tags(identity, {"is_best": str(row["is_best"])})
+        write_tables(paths, rows, repeats, trials)
+        write_json(paths.selection, selection.to_dict())
+        keep_best(best, selection, paths)
+        return selection
+
+    def _trials(self) -> SearchState:
+        """Run the search to its end."""
+        config, search = self._config, self._config.search
+        rungs = []
+        if search.stops_early:
+            n_reports = config.mdgan.n_reports
+            rungs = rung_reports(search.grace_reports, search.reduction_factor, n_reports)
+        state = SearchState(Rungs(rungs, search.reduction_factor), config.mdgan.n_reports)
+        n_beyond = load_trials(state, self._paths.search, search.n_trials, self._console)
+        if n_beyond:
+            self._console.note(f"{n_beyond} trials beyond search.n_trials are kept, not counted")
+        n_known = len(state.trials)
+        searcher = StudySearch(config, state, self._paths.search)
+        watcher = self._watcher(state, self._paths.search, trial_identity, search.n_trials)
+        self._end_what_is_over(state, watcher)
+        n_missing = sum(not state.is_over(n) for n in state.trials) + search.n_trials - n_known
+        if n_known:
+            self._console.note(f"{n_known} trials are there: {n_missing} to run or to go on with")
+        if n_missing:
+            scheduler = OrderedASHA(RANKED_BY, state.rungs, config.mdgan.n_reports)
+            launch(config, self._data, self._job(self._paths.search), watcher, searcher,
+                   n_missing, scheduler)  # fmt: skip
+        _require_whole(state, search.n_trials)
+        watcher.close_runs()
+        return state
+
+    def _repeats(self, chosen_from: list[Row]) -> SearchState:
+        """Train the candidates again with other seeds."""
+        config, folder = self._config, self._paths.repeats_folder
+        state = SearchState(Rungs([], 2), config.mdgan.n_reports)
+        specs: list[TrialSpec] = []
+        for row in chosen_from:
+            params = {name: row[name] for name in config.search.space}
+            for i in range(1, config.search.selection.n_seeds):
+                seed = config.seed + i
+                name = f"{row['trial_id']}-seed{seed}"
+                specs.append(TrialSpec(name, len(specs), seed, params))
+        for spec in specs:
+            record = TrialFolder(folder / spec.name)
+            record.begin(spec)
+            state.add(_restored(record, spec, self._console))
+        watcher = self._watcher(state, folder, repeat_identity, len(specs))
+        self._end_what_is_over(state, watcher)
+        missing = [spec for spec in specs if not state.is_over(spec.number)]
+        if missing:
+            self._console.end_progress()
+            self._console.note(
+                f"{len(chosen_from)} candidates again with {config.search.selection.n_seeds - 1} "
+                "other seeds"
+            )
+            launch(config, self._data, self._job(folder), watcher, missing, len(missing))
+        _require_whole(state, len(specs))
+        watcher.close_runs()
+        return state
+
+    def _job(self, folder: Path) -> TrialJob:
+        config = self._config
+        n_threads = config.resources.cpus_per_trial
+        return TrialJob(config.mdgan, config.search.objective, folder, n_threads, self._gpus)
+
+    def _watcher(self, state: SearchState, folder: Path, identity: Any, n: int) -> TrialWatcher:
+        base = self._config.mdgan
+        return TrialWatcher(state, folder, base, self._tracker, identity, self._console, n)
+
+    def _end_what_is_over(self, state: SearchState, watcher: TrialWatcher) -> None:
+        """Trials that were killed after their last report need no process any more."""
+        for number in sorted(state.trials):
+            if state.trials[number].ended is None and state.is_over(number):
+                watcher.open_run(number)
+                watcher.end(number)
+
+
+def _require_whole(state: SearchState, n_trials: int) -> None:
+    """Refuse to go on where trials are missing, as after a signal that Tune took for the end."""
+    n_over = sum(state.is_over(number) for number in state.trials)
+    if n_over < n_trials:
+        raise InterruptedSearchError(f"{n_over} of {n_trials} trials are over")
+
+
+def trial_identity(spec: TrialSpec) -> RunIdentity:
+    """The MLflow run of a trial."""
+    return RunIdentity("trial", trial_id=spec.name)
+
+
+def repeat_identity(spec: TrialSpec) -> RunIdentity:
+    """The MLflow run of a trial with another seed."""
+    return RunIdentity("repeat", trial_id=spec.name.partition("-seed")[0], seed=str(spec.seed))
+
+
+def load_trials(state: SearchState, folder: Path, n_trials: int, console: Console) -> int:
+    """Take in the trials on disk whose number is below ``n_trials``; give how many are beyond.
+
+    Raises:
+        BrokenRecordError: a record cannot be read; nothing was changed.
+    """
+    n_beyond = 0
+    for path in sorted(folder.glob("trial-*")):
+        record = TrialFolder(path)
+        spec = record.spec()
+        if spec.number >= n_trials:
+            n_beyond += 1
+        else:
+            state.add(_restored(record, spec, console))
+    return n_beyond
+
+
+def _restored(record: TrialFolder, spec: TrialSpec, console: Console) -> TrialState:
+    """A trial from disk: ended, or as its newest sound checkpoint left it."""
+    record.tidy()
+    ended = record.ended()
+    if ended is not None and not ended["may_go_on"]:
+        reports = {report["report"]: report for report in ended["reports"]}
+        return TrialState(spec, reports, ended, ended["node"], ended["n_retries"])
+    if ended is not None:
+        console.note(f"{spec.name} is tried again: {ended['reason']}")
+        record.reopen()
+    state = TrialState(spec)
+    state.reports = {r["report"]: r for r in record.sound_reports(console.note)}
+    return state
+
+
+def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
+    """All that a search depends on; with another value of any part its trials are others."""
+    tree = config.to_dict()
+    search = {
+        k: v for k, v in tree["search"].items() if k not in ("n_trials", "max_retries", "selection")
+    }
+    return {
+        "version": __version__,
+        "seed": config.seed,
+        "data": data_sha256,
+        "mdgan": tree["mdgan"],
+        "search": search,
+        "snippets": tree["snippets"],
+        "spectrogram": tree["spectrogram"],
+    }
+
+
+def prepare_folder(
+    config: StudyConfig, data_sha256: str, paths: RunPaths, console: Console
+) -> None:
+    """Keep trials of another search out: they are set aside, and what differs is named."""
+    parts = search_parts(config, data_sha256)
+    path = paths.search / "search.json"
+    known = read_json(path)
+    if known is not None and digest(known) == digest(parts):
+        return
+    if any(paths.search.glob("trial-*")):
+        n = 1
+        while (aside := paths.root / f"search-before-{n}").exists():
+            n += 1
+        paths.search.replace(aside)
+        changed = _differences(known or {}, parts)
+        console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
+    write_json(path, parts)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    names = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            names += [
+                f"{key}.{k}" for k in sorted(before.keys() | after.keys())
+                if before.get(k) != after.get(k)
+            ]  # fmt: skip
+        elif before != after:
+            names.append(key)
+    shown = ", ".join(names[:4]) or "search.json was broken"
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def n_parallel(config: StudyConfig, gpus: float) -> int:
+    """Trials that the connected cluster runs at once."""
+    have = ray.cluster_resources()
+    fits = int(have.get("CPU", 1) // config.resources.cpus_per_trial)
+    if gpus:
+        fits = min(fits, int(have.get("GPU", 0) / gpus + 1e-9))
+    return max(1, min(fits, config.resources.max_concurrent_trials or fits))

@@ -1,0 +1,222 @@
+"""The driver's side of running trials: records on disk, MLflow and the terminal."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import OutOfMemoryError
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+
+from data_io.files import STORAGE_FULL
+from models.mdgan.params import MdganParams
+from study.base.console import Console
+from study.search.state import SearchState, TrialState, counted
+from study.search.trial import RANKED_BY
+from study.search.trial_folder import Report, TrialFolder, TrialSpec
+from study.search.tune_adapters import Unpickled
+from study.tracking.tracker import RunIdentity, Tracker
+from study.training.train import trial_params
+
+
+class StorageFullError(RuntimeError):
+    """Nothing more can be written to the run folder; what is there is kept."""
+
+
+class TrialWatcher(Unpickled, Callback):
+    """Takes in what trials report: each report once, however often it is told.
+
+    Args:
+        state: all trials; those of earlier runs of the study among them.
+        folder: holds the folders of the trials.
+        base: parameters that are not searched.
+        tracker: of the study.
+        identity_of: the MLflow run of a trial.
+        console: shows progress.
+        n_trials: how many there will be.
+    """
+
+    def __init__(
+        self,
+        state: SearchState,
+        folder: Path,
+        base: MdganParams,
+        tracker: Tracker,
+        identity_of: Callable[[TrialSpec], RunIdentity],
+        console: Console,
+        n_trials: int,
+    ):
+        self.fault: StorageFullError | None = None
+        self._state = state
+        self._folder = folder
+        self._base = base
+        self._tracker = tracker
+        self._identity_of = identity_of
+        self._console = console
+        self._n_trials = n_trials
+        self._n_logged: dict[int, int] = {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Begin the trial's MLflow run, or go on with it."""
+        self._guarded(lambda: self.open_run(_number(trial)))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Keep a report; log what surely counts."""
+        if "storage" in result:
+            self.stop_for(result["storage"])
+            return
+        self._guarded(lambda: self._take_in(trial, result))
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Say that a trial's process died; it goes on from its checkpoint."""
+        state = self._state.trials[_number(trial)]
+        state.n_retries += 1
+        self._console.line(f"      {state.spec.name}: its process died; it goes on elsewhere")
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Write down how the trial ended, unless the study ends before it."""
+        if self.fault is None:
+            self._guarded(lambda: self.end(_number(trial)))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Name the trial that could not be finished."""
+        state = self._state.trials[_number(trial)]
+        reason = _why(trial)
+        self._console.line(f"      {state.spec.name}: {reason}")
+        if self.fault is None:
+            self._guarded(lambda: self.end(_number(trial), reason))
+
+    def open_run(self, number: int) -> None:
+        """Begin or go on with a trial's MLflow run."""
+        spec = self._state.trials[number].spec
+        identity = self._identity_of(spec)
+        self._tracker.start_run(identity, spec.name)
+        params = dataclasses.asdict(trial_params(self._base, spec.params))
+        self._tracker.log_params(identity, params)
+
+    def end(self, number: int, error: str = "") -> None:
+        """Write ended.json of a trial whose process is done."""
+        state = self._state.trials[number]
+        last_report = state.reports.get(max(state.reports, default=0), {})
+        state.ended = {
+            "reports": [state.reports[report] for report in sorted(state.reports)],
+            "reason": error,
+            "may_go_on": bool(error) or bool(last_report.get("may_go_on")),
+            "ended_at": time.time(),
+            "node": state.node,
+            "n_retries": state.n_retries,
+            "mlflow_run_id": self._tracker.run_id(self._identity_of(state.spec)),
+        }
+        self._state.rungs.end(number)
+        TrialFolder(self._folder / state.spec.name).end(state.ended)
+
+    def close_runs(self) -> None:
+        """Log every report that counts, and end every run: all is decided now."""
+        for number, state in sorted(self._state.trials.items()):
+            identity = self._identity_of(state.spec)
+            if not self._tracker.knows(identity):
+                continue  # tracked in another run of the study
+            self._log_what_counts(state)
+            outcome = self._state.outcome(number)
+            is_sound = outcome.status in ("completed", "stopped")
+            tags = {"status": outcome.status, "reason": outcome.reason, "node": state.node}
+            ended_at = state.ended["ended_at"] if state.ended else None
+            self._tracker.end_run(identity, is_sound, tags, ended_at)
+
+    def _take_in(self, trial: Trial, result: dict[str, Any]) -> None:
+        number = _number(trial)
+        state = self._state.trials[number]
+        state.node = str(result.get("hostname", ""))
+        if result.get("note"):
+            self._console.line(f"      {result['note']}")
+            self._tracker.set_tags(self._identity_of(state.spec), {"note": result["note"]})
+        self._state.add_report(number, _own_entries(result))
+        for known in self._state.trials.values():
+            self._log_what_counts(known)
+        n_over = sum(state.ended is not None for state in self._state.trials.values())
+        self._console.progress(
+            f"{n_over} of {self._n_trials} done; {state.spec.name} report "
+            f"{result['report']}/{self._state.n_reports}, objective {result[RANKED_BY]:.3f}"
+        )
+
+    def _log_what_counts(self, state: TrialState) -> None:
+        """Write to MLflow the reports that no early stop can take back."""
+        identity = self._identity_of(state.spec)
+        number = state.spec.number
+        if not self._tracker.knows(identity):
+            return
+        last, _ = self._state.rungs.counts_up_to(number)
+        rows = {}
+        for report, result in sorted(state.reports.items()):
+            if report > self._n_logged.get(number, 0) and (last is None or report <= last):
+                row = counted(result)
+                if row.get("valid/collapsed"):
+                    # The penalty stands for no measurement, and would hide all others in a chart.
+                    row.pop("valid/objective")
+                if row:
+                    rows[result["snippets_seen"]] = row
+                self._n_logged[number] = report
+        if rows:
+            self._tracker.log_metrics(identity, rows)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do ``work``; a full disk ends the search, and is named."""
+        try:
+            work()
+        except OSError as error:
+            if error.errno not in STORAGE_FULL:
+                raise
+            self.stop_for(str(error))
+
+    def stop_for(self, why: str) -> None:
+        """End the search: nothing can be written."""
+        self.fault = self.fault or StorageFullError(
+            f"The run folder cannot be written to: {why}. Make room there; the same command goes "
+            "on from the checkpoints."
+        )
+
+
+class StopOnFault(Unpickled, Stopper):
+    """Ends a search whose watcher has met a fault that no trial can mend."""
+
+    def __init__(self, watcher: TrialWatcher):
+        self._watcher = watcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial is ended by it."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether there is a fault."""
+        return self._watcher.fault is not None
+
+
+def _number(trial: Trial) -> int:
+    return int(trial.config["spec"]["number"])
+
+
+def _own_entries(result: dict[str, Any]) -> Report:
+    """A report as the trial made it, without what Tune adds."""
+    names = (RANKED_BY, "report", "snippets_seen", "reason", "ended", "may_go_on")
+    return {**{n: result[n] for n in names if n in result}, **counted(result)}
+
+
+def _why(trial: Trial) -> str:
+    """Why Tune gave a trial up, in a line."""
+    error = trial.get_pickled_error()
+    if isinstance(error, OutOfMemoryError):
+        return "out of memory: its process was killed; let fewer trials run at once"
+    lines = [line for line in str(error).strip().splitlines() if line.strip()] or ["unknown"]
+    return f"its process failed: {lines[-1].strip()[:300]}"

@@ -1,0 +1,97 @@
+"""What trainings are fed with and measured on: frames, and the fixed held-out snippets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_io.files import atomic_file
+from data_io.recordings import BirdAge, Recording, data_hash
+from data_io.snippets import FramePool, load_pool
+from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
+from study.base.paths import RunPaths
+from study.config.tree import StudyConfig
+
+N_REFERENCE_SNIPPETS = 8000  # training snippets that the reference PCA is fitted to
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials share; Ray keeps one copy per node, which workers read without copying.
+
+    Attributes:
+        pool: frames of training recordings.
+        valid: [n, 1, n_freq, n_frames] held-out snippets, the same for all trials.
+        reference: what all trials are measured by.
+        sha256: hash of the recordings and their split.
+    """
+
+    pool: FramePool
+    valid: np.ndarray
+    reference: Reference
+    sha256: str
+
+
+def sample_batch(pool: FramePool, n: int, rng: torch.Generator) -> torch.Tensor:
+    """Random snippets [n, 1, n_freq, n_frames] of training recordings."""
+    choice = torch.randint(len(pool.starts), (n,), generator=rng).numpy()
+    return torch.from_numpy(pool.crops(choice))
+
+
+def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: RunPaths) -> TrialData:
+    """Load frames and fixed held-out snippets; fit and save the reference of the study."""
+    train, held_out = (load_side(config, recordings, paths, split) for split in ("train", "valid"))
+    rng = np.random.default_rng(config.seed)
+    valid = held_out.crops(choose_held_out(config, held_out, rng))
+    seen = train.crops(rng.integers(len(train.starts), size=N_REFERENCE_SNIPPETS))
+    reference = fit_reference(
+        torch.from_numpy(seen),
+        torch.from_numpy(valid),
+        config.seed,
+        max(MAX_PCA_DIM, config.mdgan.n_components),  # the dense paths begin as its PCA
+    )
+    with atomic_file(paths.reference) as temporary:
+        reference.save(temporary)
+    reference = Reference.load(paths.reference)
+    return TrialData(train, valid, reference, data_hash(recordings))
+
+
+@dataclass(frozen=True)
+class HeldOutSnippets:
+    """The held-out snippets that every trial is measured on, and where they are from.
+
+    Attributes:
+        snippets: [n, 1, n_freq, n_frames] log(1 + magnitude).
+        birds_and_ages: [n] bird and age of each.
+    """
+
+    snippets: NDArray[np.float32]
+    birds_and_ages: list[BirdAge]
+
+
+def load_side(
+    config: StudyConfig, recordings: list[Recording], paths: RunPaths, split: str
+) -> FramePool:
+    """Frames of one side of the split, "train" or "valid"."""
+    n_frames, max_frames = config.snippets.n_frames, config.max_frames(split)
+    return load_pool(paths.spectrograms, recordings, split, n_frames, max_frames, config.seed)
+
+
+def choose_held_out(
+    config: StudyConfig, pool: FramePool, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Which of ``pool.starts`` trials are measured on.
+
+    It must be what ``rng`` is used for first: so a study's choice follows from its seed alone.
+    """
+    return rng.integers(len(pool.starts), size=config.search.n_eval_snippets)
+
+
+def load_held_out(
+    config: StudyConfig, recordings: list[Recording], paths: RunPaths
+) -> HeldOutSnippets:
+    """The snippets that the trials were measured on, each with its bird and age."""
+    pool = load_side(config, recordings, paths, "valid")
+    choice = choose_held_out(config, pool, np.random.default_rng(config.seed))
+    return HeldOutSnippets(pool.crops(choice), pool.birds_and_ages(choice))

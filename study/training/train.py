@@ -1,0 +1,41 @@
+"""One training on a study's data, as trials and decoders do it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
+from models.mdgan.training import Progress, train
+from models.metrics.evaluation import evaluate
+from study.training.data import TrialData, sample_batch
+
+
+def trial_params(base: MdganParams, sampled: dict[str, Any]) -> MdganParams:
+    """The parameters of a trial: the study's, with every sampled value in its place."""
+    return dataclasses.replace(base, **sampled)
+
+
+def new_model(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
+    """A model that nothing was learned by yet; its dense path begins as the reference's PCA."""
+    return Mdgan(params, data.pool.n_frames, seed, device, data.reference.pca)
+
+
+def train_on(
+    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[Progress], None]
+) -> None:
+    """Train to the end of the budget, with evaluation on the held-out snippets of ``data``."""
+    valid = torch.tensor(data.valid)  # a copy: Ray's memory is read-only
+    train(
+        model,
+        lambda n, rng: sample_batch(data.pool, n, rng),
+        lambda trained: evaluate(trained, data.reference, valid, seed),
+        on_progress,
+    )
+
+
+def too_like(metrics: dict[str, float]) -> str:
+    """Why a decoder whose last metrics these are has collapsed."""
+    return f"snippets vary {metrics['valid/spread']:.3f} times as much as real ones"

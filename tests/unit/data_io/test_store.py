@@ -1,0 +1,461 @@
+"""What is written is read back or refused; half of a file is never seen."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from data_io import store
+from data_io.files import atomic_dir, atomic_file, write_json
+from data_io.recordings import Recording
+from data_io.song_models import SongModel, load_song_model, save_song_model
+from data_io.store import (
+    BrokenFileError,
+    partition,
+    read_latents,
+    read_recordings,
+    read_spectrograms,
+    read_table,
+    write_latents,
+    write_recordings,
+    write_rows,
+    write_spectrograms,
+)
+
+Named = dict[str, NDArray[np.float32]]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Parquet
+
+
+def spectrograms(*lengths: int) -> Named:
+    rng = np.random.default_rng(0)
+    return {f"b1/43/songs/{n}.wav": rng.random((129, n), np.float32) for n in lengths}
+
+
+def latents(*lengths: int) -> Named:
+    rng = np.random.default_rng(0)
+    return {f"b1/43/songs/{n}.wav": rng.normal(size=(n, 4)).astype("f4") for n in lengths}
+
+
+RECORDINGS = [
+    Recording("b1", "43", 43, None, "b1/43/songs/ä.wav", "ab" * 32, 44_100, 2, 1.25, "flagged",
+              "2 channels: the first is used", 313, "valid"),
+    Recording("b1", "2018-09-19", None, "2018-09-19", "b1/2018-09-19/x.wav", n_frames=17),
+    Recording("b2", "adult", None, None, "b2/adult/x.wav").skipped("silent"),
+]  # fmt: skip
+
+
+def same(first: Named, second: Named) -> bool:
+    return list(first) == list(second) and all(
+        a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        for a, b in zip(first.values(), second.values(), strict=True)
+    )
+
+
+def test_spectrograms_come_back_from_several_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROW_GROUP_BYTES", 40 * 129 * 4)
+    written = spectrograms(16, 30, 100, 1, 7)
+    write_spectrograms(tmp_path, "b1", "43", written.items(), {"hop_length": 64})
+    with pq.ParquetFile(partition(tmp_path, "b1", "43")) as file:
+        rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        facts = json.loads(file.schema_arrow.metadata[b"birdsong"])
+        table = file.read()
+    assert rows == [2, 1, 2]
+    assert facts == {"format_version": "1", "bird": "b1", "age": "43", "hop_length": 64}
+    assert table["n_frames"].to_pylist() == [16, 30, 100, 1, 7]
+    assert same(dict(read_spectrograms(tmp_path, "b1", "43")), written)
+
+
+def test_spectrograms_that_are_no_plain_arrays_keep_their_values(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).random((40, 129)).astype("f4")
+    views = {"transposed": whole.T, "strided": whole.T[:, ::2], "window": whole.T[:, 3:20]}
+    write_spectrograms(tmp_path, "b1", "43", views.items(), {})
+    read = dict(read_spectrograms(tmp_path, "b1", "43"))
+    assert read.keys() == views.keys()
+    for name, view in views.items():
+        np.testing.assert_array_equal(read[name], view)
+
+
+def test_only_the_wanted_spectrograms_are_given(tmp_path: Path) -> None:
+    written = spectrograms(16, 30, 7)
+    write_spectrograms(tmp_path, "b1", "43", written.items(), {})
+    wanted = {"b1/43/songs/30.wav", "elsewhere.wav"}
+    assert [name for name, _ in read_spectrograms(tmp_path, "b1", "43", wanted)] == [
+        "b1/43/songs/30.wav"
+    ]
+    assert list(read_spectrograms(tmp_path, "b1", "43", set())) == []
+
+
+def test_spectrograms_are_taken_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROW_GROUP_BYTES", 40 * 129 * 4)
+    given, batches = [], []
+    real = store._spectrogram_table
+
+    def watched(batch: list[Any], schema: pa.Schema) -> pa.Table:
+        batches.append((len(given), len(batch)))
+        return real(batch, schema)
+
+    def source() -> Any:
+        for i in range(6):
+            given.append(i)
+            yield str(i), np.ones((129, 25), np.float32)
+
+    monkeypatch.setattr(store, "_spectrogram_table", watched)
+    write_spectrograms(tmp_path, "b1", "43", source(), {})
+    assert batches == [(2, 2), (4, 2), (6, 2)]
+
+
+def test_no_spectrogram_is_a_readable_file(tmp_path: Path) -> None:
+    write_spectrograms(tmp_path, "b1", "43", [], {})
+    assert list(read_spectrograms(tmp_path, "b1", "43")) == []
+
+
+def test_failure_between_spectrograms_leaves_no_file(tmp_path: Path) -> None:
+    def source() -> Any:
+        yield from spectrograms(16).items()
+        raise RuntimeError("the third recording broke")
+
+    with pytest.raises(RuntimeError, match="third"):
+        write_spectrograms(tmp_path, "b1", "43", source(), {})
+    assert names_in(tmp_path / "bird=b1" / "age=43") == []
+
+
+def test_latents_of_any_length_come_back(tmp_path: Path) -> None:
+    written = latents(1, 15, 17, 16)
+    assert write_latents(tmp_path, "b1", "43", written.items(), 0.064, 4, {}) == 49
+    assert same(read_latents(tmp_path, "b1", "43"), written)
+
+
+def test_no_latent_is_a_readable_file(tmp_path: Path) -> None:
+    assert write_latents(tmp_path, "b1", "43", [], 0.064, 4, {}) == 0
+    assert read_latents(tmp_path, "b1", "43") == {}
+
+
+def test_folder_of_latents_reads_as_one_table_in_plain_pyarrow(tmp_path: Path) -> None:
+    written = latents(1, 15, 17)
+    for bird, age in (("b1", "43"), ("b1", "adult"), ("b2", "2018-09-19")):
+        write_latents(tmp_path, bird, age, written.items(), 0.064, 4, {"latent_dim": 4})
+    table = pq.read_table(tmp_path)
+    assert table.column_names == ["recording", "index", "time_s", "z", "bird", "age"]
+    assert [table.schema.field(i).type for i in range(4)] == [
+        pa.string(),
+        pa.int32(),
+        pa.float64(),
+        pa.list_(pa.float32(), 4),
+    ]
+    assert table.num_rows == 3 * 33
+    groups = {(str(row["bird"]), str(row["age"])) for row in table.to_pylist()}
+    assert groups == {("b1", "43"), ("b1", "adult"), ("b2", "2018-09-19")}
+    one = pq.read_table(tmp_path, filters=[("bird", "=", "b2")])
+    song = [row for row in one.to_pylist() if row["recording"] == "b1/43/songs/17.wav"]
+    assert [row["index"] for row in song] == list(range(17))
+    np.testing.assert_allclose([row["time_s"] for row in song], 0.064 * np.arange(17))
+    np.testing.assert_array_equal([row["z"] for row in song], written["b1/43/songs/17.wav"])
+
+
+def test_recordings_come_back(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "recordings.parquet", RECORDINGS)
+    assert read_recordings(tmp_path / "recordings.parquet") == RECORDINGS
+    write_recordings(tmp_path / "none.parquet", [])
+    assert read_recordings(tmp_path / "none.parquet") == []
+
+
+def test_rows_and_chosen_columns_come_back(tmp_path: Path) -> None:
+    schema = pa.schema([("k", pa.int32()), ("bic", pa.float64())])
+    write_rows(tmp_path / "bird=b1" / "t.parquet", [{"k": 5, "bic": None}], schema)
+    table = read_table(tmp_path / "bird=b1" / "t.parquet")
+    assert table.column_names == ["k", "bic"]
+    assert table.to_pylist() == [{"k": 5, "bic": None}]
+    chosen = read_table(tmp_path / "bird=b1" / "t.parquet", ["k"])
+    assert chosen.to_pylist() == [{"k": 5}]
+
+
+Kind = tuple[Path, Callable[[], Any], Callable[[Any], bool]]
+
+
+def write_kind(kind: str, folder: Path) -> Kind:
+    """Write a file of a kind; give its path, a reader, and a check of what was read."""
+    path = partition(folder, "b1", "43")
+    if kind == "spectrograms":
+        written = spectrograms(17, 30, 5)
+        write_spectrograms(folder, "b1", "43", written.items(), {})
+        return path, lambda: dict(read_spectrograms(folder, "b1", "43")), lambda r: same(r, written)
+    if kind == "latents":
+        written = latents(1, 15, 17)
+        write_latents(folder, "b1", "43", written.items(), 0.064, 4, {})
+        return path, lambda: read_latents(folder, "b1", "43"), lambda r: same(r, written)
+    path = folder / "recordings.parquet"
+    write_recordings(path, RECORDINGS)
+    return path, lambda: read_recordings(path), lambda r: r == RECORDINGS
+
+
+KINDS = ["spectrograms", "latents", "recordings"]
+
+
+def flips_refused(kind: str, folder: Path, in_footer: bool, n: int) -> int:
+    """Flip one bit at ``n`` places, one after the other; count refusals. Wrong data fail."""
+    path, read, is_right = write_kind(kind, folder)
+    good = path.read_bytes()
+    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    rng = np.random.default_rng(0)
+    refused = 0
+    for at in rng.integers(*((footer, len(good)) if in_footer else (4, footer)), n):
+        altered = bytearray(good)
+        altered[at] ^= 1 << rng.integers(8)
+        path.write_bytes(altered)
+        try:
+            assert is_right(read()), f"the flip at {at} of {len(good)} went unseen"
+        except BrokenFileError as error:
+            assert str(path) in str(error)
+            refused += 1
+    return refused
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bit_flip_in_the_pages_is_refused_or_changes_nothing(kind: str, tmp_path: Path) -> None:
+    assert flips_refused(kind, tmp_path, in_footer=False, n=100) > 50
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bit_flip_in_the_footer_is_refused_or_changes_nothing(kind: str, tmp_path: Path) -> None:
+    assert flips_refused(kind, tmp_path, in_footer=True, n=250) > 50
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_renamed_column_is_refused(kind: str, tmp_path: Path) -> None:
+    path, read, _ = write_kind(kind, tmp_path)
+    with pq.ParquetFile(path) as file:
+        table = file.read()
+    pq.write_table(table.rename_columns([*table.column_names[:-1], "other"]), path)
+    with pytest.raises(BrokenFileError, match="columns are not the expected ones"):
+        read()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.999])
+def test_truncated_file_is_named_with_the_remedy(kind: str, kept: float, tmp_path: Path) -> None:
+    path, read, _ = write_kind(kind, tmp_path)
+    good = path.read_bytes()
+    path.write_bytes(good[: int(kept * len(good))])
+    with pytest.raises(BrokenFileError, match="Delete it and run the same command again") as caught:
+        read()
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_file_is_named(kind: str, tmp_path: Path) -> None:
+    path, read, _ = write_kind(kind, tmp_path)
+    path.unlink()
+    with pytest.raises(BrokenFileError, match="part-0.parquet|recordings.parquet"):
+        read()
+
+
+def test_refusal_survives_the_way_between_processes(tmp_path: Path) -> None:
+    with pytest.raises(BrokenFileError) as caught:
+        read_table(tmp_path / "x.parquet")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(copy, BrokenFileError)
+    assert str(copy) == str(caught.value)
+
+
+# Atomic files and folders
+
+
+def test_atomic_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.txt"
+    for content in ("first", "second"):
+        with atomic_file(path) as temporary:
+            assert (temporary.parent, temporary.suffix) == (path.parent, ".txt")
+            assert temporary.name.startswith(".")
+            temporary.write_text(content)
+            assert path.exists() == (content == "second")
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == content
+        assert names_in(path.parent) == ["x.txt"]
+
+
+def test_atomic_file_leaves_the_old_content_after_an_exception(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["x.txt"]
+
+
+def test_atomic_file_leaves_the_old_content_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"), atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["x.txt"]
+
+
+def test_atomic_file_that_nobody_wrote_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_file(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_two_writers_of_a_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    with atomic_file(path) as first, atomic_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert names_in(tmp_path) == ["x.txt"]
+
+
+def test_atomic_dir_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "d"
+    for name in ("first", "second"):
+        with atomic_dir(path) as temporary:
+            (temporary / name).write_text(name)
+            assert path.exists() == (name == "second")
+            assert not path.exists() or names_in(path) == ["first"]
+        assert names_in(path) == [name]
+        assert names_in(path.parent) == ["d"]
+
+
+@pytest.mark.parametrize("has_old", [True, False])
+def test_atomic_dir_is_as_it_was_after_an_exception(tmp_path: Path, has_old: bool) -> None:
+    path = tmp_path / "d"
+    if has_old:
+        path.mkdir()
+        (path / "old").write_text("old")
+    with pytest.raises(RuntimeError, match="broke"), atomic_dir(path) as temporary:
+        (temporary / "new").write_text("half of the n")
+        raise RuntimeError("broke")
+    assert names_in(tmp_path) == (["d"] if has_old else [])
+    assert not has_old or names_in(path) == ["old"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"deep": [float("-inf")]}])
+def test_json_without_a_number_is_refused_and_the_old_file_stays(
+    tmp_path: Path, value: object
+) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"loss": 1.5, "bird": "Fink ♂"})
+    assert json.loads(path.read_text("utf-8")) == {"loss": 1.5, "bird": "Fink ♂"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"loss": value})
+    assert json.loads(path.read_text("utf-8"))["loss"] == 1.5
+    assert names_in(tmp_path) == ["x.json"]
+
+
+# Song models
+
+
+COVARIANCES = {"spherical": (3,), "diag": (3, 4), "tied": (4, 4), "full": (3, 4, 4)}
+
+
+def song_model(kind: str = "diag", seed: int = 0) -> SongModel:
+    rng = np.random.default_rng(seed)
+    return SongModel(
+        rng.dirichlet(np.ones(3)),
+        rng.dirichlet(np.ones(3), 3),
+        rng.normal(size=(3, 4)),
+        rng.random(COVARIANCES[kind]),
+        kind,
+        rng.normal(size=4),
+        rng.random(4) + 0.1,
+    )
+
+
+@pytest.mark.parametrize("kind", COVARIANCES)
+def test_song_model_comes_back_bit_by_bit(tmp_path: Path, kind: str) -> None:
+    model = song_model(kind)
+    save_song_model(tmp_path, "b1", "43.5", model, {"n_states": 3})
+    assert names_in(tmp_path / "b1") == ["43.5.json", "43.5.npz"]
+    loaded, facts = load_song_model(tmp_path, "b1", "43.5")
+    for name, value in vars(model).items():
+        np.testing.assert_array_equal(getattr(loaded, name), value, err_msg=name)
+    assert (facts["bird"], facts["age"], facts["n_states"]) == ("b1", "43.5", 3)
+
+
+def test_song_model_is_plain_arrays_for_any_reader(tmp_path: Path) -> None:
+    save_song_model(tmp_path, "b1", "43", song_model(), {})
+    with np.load(tmp_path / "b1" / "43.npz", allow_pickle=False) as arrays:
+        dtypes = {name: arrays[name].dtype for name in arrays.files}
+    names = ("start_probs", "transition_matrix", "means", "covariances")
+    assert dtypes == dict.fromkeys(names, np.dtype(np.float64))
+
+
+def test_altered_song_model_is_refused(tmp_path: Path) -> None:
+    save_song_model(tmp_path, "b1", "43", song_model(), {})
+    save_song_model(tmp_path, "b1", "90", song_model(seed=1), {})
+    path = tmp_path / "b1" / "43.npz"
+    good = path.read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    for altered in (
+        bytes(flipped),
+        good[:-1],
+        good + b"\0",
+        b"",
+        path.with_stem("90").read_bytes(),
+    ):
+        path.write_bytes(altered)
+        with pytest.raises(ValueError, match=r"43\.npz is not the file that 43\.json speaks of"):
+            load_song_model(tmp_path, "b1", "43")
+    path.write_bytes(good)
+    load_song_model(tmp_path, "b1", "43")
+
+
+class Hostile:
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_pickle_in_a_song_model_is_refused_and_not_run(tmp_path: Path) -> None:
+    save_song_model(tmp_path, "b1", "43", song_model(), {})
+    path, marker = tmp_path / "b1" / "43.npz", tmp_path / "code has run"
+    content = np.array([Hostile(marker)], dtype=object)
+    np.savez(path, start_probs=content, transition_matrix=1, means=1, covariances=1)
+    facts = json.loads(path.with_suffix(".json").read_text())
+    facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load_song_model(tmp_path, "b1", "43")
+    assert not marker.exists()
+
+
+def test_song_model_that_cannot_be_written_as_plain_arrays_is_refused(tmp_path: Path) -> None:
+    model = song_model()
+    ragged: Any = np.array([object()])
+    bad = SongModel(ragged, *list(vars(model).values())[1:])
+    with pytest.raises(ValueError, match="pickle"):
+        save_song_model(tmp_path, "b1", "43", bad, {})
+    assert names_in(tmp_path / "b1") == []
