@@ -40,9 +40,8 @@ HOUR = 3600.0
 
 def files(folder: Path) -> dict[str, float]:
     """The driver's list of recordings: seconds and bytes of memory for each."""
-    from data_io.recordings import assign_split, data_hash, scan, skip_duplicates
+    from data_io.recordings import assign_split, data_hash, skip_duplicates, survey
     from data_io.store import write_recordings
-    from study.ingest import fingerprint
 
     for bird in range(4):
         for age in range(50, 60):
@@ -51,8 +50,7 @@ def files(folder: Path) -> dict[str, float]:
             for i in range(N_FILES // 40):
                 (songs / f"bird{bird}_{age}_{i:05d}.wav").touch()
     before, started = _peak(), time.perf_counter()
-    found = scan(folder)
-    fingerprint(folder, found)
+    found = survey(folder).recordings
     walk_s = time.perf_counter() - started
     # As they are once their sound was read.
     found = [

@@ -134,6 +134,43 @@ def scan(root: Path) -> list[Recording]:
     return sorted(found, key=lambda r: (r.bird, age_order(r.age), r.path))
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What lies in a folder of recordings; found once, before any file is opened.
+
+    Attributes:
+        root: the folder.
+        recordings: every file found, as `scan` lists them.
+        fingerprint: hash of names, sizes and times of all files: it tells whether they changed.
+        n_bytes: size of all files.
+    """
+
+    root: Path
+    recordings: list[Recording]
+    fingerprint: str
+    n_bytes: int
+
+
+def survey(root: Path) -> Survey:
+    """Look through a folder of recordings, and ask each file its size and time.
+
+    Raises:
+        NoRecordingsError: ``root`` is no folder or holds no WAV file.
+    """
+    recordings = scan(root)
+    facts: list[list[str | int]] = []
+    n_bytes = 0
+    for recording in recordings:
+        try:
+            stat = (root / recording.path).stat()
+        except OSError as error:
+            facts.append([recording.path, str(error.strerror)])
+            continue
+        facts.append([recording.path, stat.st_size, stat.st_mtime_ns])
+        n_bytes += stat.st_size
+    return Survey(root, recordings, digest(facts), n_bytes)
+
+
 def _is_wav(name: str) -> bool:
     return name.lower().endswith(".wav") and not name.startswith(".")
 
@@ -274,6 +311,15 @@ BirdAge = tuple[str, str]
 def data_hash(recordings: list[Recording]) -> str:
     """Hash of what the study is made of: names, contents, use and split of all recordings."""
     return digest([[r.path, r.sha256, r.status, r.split, r.n_frames] for r in recordings])
+
+
+def used_by_bird_age(recordings: list[Recording]) -> dict[BirdAge, list[Recording]]:
+    """The used recordings of every bird and age, in order."""
+    found: dict[BirdAge, list[Recording]] = {}
+    for recording in recordings:
+        if recording.is_used:
+            found.setdefault((recording.bird, recording.age), []).append(recording)
+    return found
 
 
 def birds_and_ages(recordings: list[Recording]) -> list[BirdAge]:

@@ -1,4 +1,4 @@
-"""Stage 3: every recording becomes a sequence of latents, one Ray task per bird and age."""
+"""Every recording becomes a sequence of latents, one Ray task per bird and age."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data_io.files import atomic_dir, write_json
+from data_io.files import atomic_dir, digest, write_json
 from data_io.recordings import BirdAge, Recording, birds_and_ages
 from data_io.store import (
     partition,
@@ -21,11 +21,13 @@ from data_io.store import (
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.encoding import encode_spectrogram
 from study.base.console import Console, Progress
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.cluster.gpus import device
-from study.cluster.tasks import run_tasks
+from study.cluster.tasks import TaskRunner
 from study.config.tree import DecoderScope, StudyConfig
-from study.decoders.scope import decoder_of, whitening_file, without_decoder
+from study.context import Stage, Study
+from study.decoders.scope import decoder_of, decoder_stage, whitening_file, without_decoder
 
 Array = NDArray[np.float64]
 # Sum, sum of squares and number of training latents, from which the whitening follows.
@@ -33,9 +35,13 @@ Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
 
 
 def encode(
-    config: StudyConfig, recordings: list[Recording], paths: RunPaths, console: Console
+    config: StudyConfig,
+    recordings: list[Recording],
+    paths: RunPaths,
+    tasks: TaskRunner,
+    console: Console,
 ) -> int:
-    """Write latents/ of what has a decoder; give the number of snippets."""
+    """Write latents/ of every bird and age that a decoder serves; give the number of snippets."""
     splits: dict[BirdAge, dict[str, str]] = {piece: {} for piece in birds_and_ages(recordings)}
     for recording in recordings:
         if recording.is_used:
@@ -55,7 +61,7 @@ def encode(
             moments[piece] = result[1]
             progress.advance()
 
-        run_tasks(
+        tasks.run(
             lambda piece: task.remote(
                 decoder_of(config, paths, *piece),
                 paths,
@@ -68,7 +74,6 @@ def encode(
             pieces,
             keep,
             lambda piece: f"Encoding {piece[0]} at {piece[1]}",
-            config.resources.max_tasks,
         )
         of_decoder: dict[Path, list[Moments]] = {}
         for piece in pieces:
@@ -156,3 +161,17 @@ def recording_lengths(paths: RunPaths, piece: BirdAge) -> dict[str, int]:
     for pair in table["recording"].value_counts().to_pylist():
         lengths[pair["values"]] = pair["counts"]
     return lengths
+
+
+def _before(study: Study) -> tuple[str, str]:
+    return "recordings", decoder_stage(study.config.decoders.scope)
+
+
+def _run(study: Study) -> StageResult:
+    n_snippets = encode(study.config, study.recordings, study.paths, study.tasks, study.console)
+    study.console.note(f"{n_snippets:,} snippets")
+    made = digest([study.ledger.done[stage].digest for stage in _before(study)])
+    return StageResult([study.paths.latents], made, {"n_snippets": n_snippets})
+
+
+LATENTS = Stage("latents", needs=lambda study: study.depends_on(*_before(study)), run=_run)

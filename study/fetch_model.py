@@ -17,6 +17,7 @@ from data_io.files import atomic_dir  # noqa: E402
 from models.mdgan.checkpoints import load_decoder  # noqa: E402
 from models.mdgan.tensor_files import file_sha256, read_json  # noqa: E402
 from study.base.console import Console  # noqa: E402
+from study.base.errors import REFUSED, StudyError
 from study.base.paths import absolute_uri, default_tracking_uri  # noqa: E402
 from study.tracking.errors import TrackingError  # noqa: E402
 from study.tracking.model_registry import (  # noqa: E402
@@ -32,8 +33,10 @@ from study.tracking.model_registry import (  # noqa: E402
 EXIT_REFUSED = 2  # nothing was written
 
 
-class ModelRefusedError(RuntimeError):
+class ModelRefusedError(StudyError):
     """A registered model is not what it should be; the message says which file, and why."""
+
+    exit_code = REFUSED
 
 
 def main(arguments: list[str]) -> int:

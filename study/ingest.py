@@ -1,8 +1,9 @@
-"""Stage 1: recordings to spectrograms, one Ray task per bird and age."""
+"""Recordings become spectrograms, one Ray task per bird and age."""
 
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -10,20 +11,26 @@ from data_io.files import atomic_dir, digest
 from data_io.recordings import (
     BirdAge,
     Recording,
+    Survey,
     assign_split,
+    data_hash,
     read,
     skip_duplicates,
+    survey,
 )
 from data_io.simulate import bird_names, simulate_bird_age, write_truth
 from data_io.spectrogram import Spectrogram, SpectrogramParams, log_spectrogram
-from data_io.store import write_recordings, write_spectrograms
+from data_io.store import read_recordings, write_recordings, write_spectrograms
 from study.base.console import Console, Progress
+from study.base.errors import StudyError
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
-from study.cluster.tasks import run_tasks
+from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
+from study.context import Stage, Study
 
 
-def simulate(config: StudyConfig, paths: RunPaths, console: Console) -> str:
+def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: Console) -> str:
     """Write simulated birds in the input layout; give a hash of how they were made."""
     params = config.data.simulation
     work = [(bird, dph) for bird in bird_names(params.n_birds) for dph in params.ages_dph]
@@ -36,43 +43,26 @@ def simulate(config: StudyConfig, paths: RunPaths, console: Console) -> str:
             rows[piece] = result
             progress.advance()
 
-        run_tasks(
+        tasks.run(
             lambda piece: task.remote(folder, params, config.seed, *piece),
             work,
             keep,
             lambda piece: f"Simulating {piece[0]} at {piece[1]} dph",
-            config.resources.max_tasks,
         )
         write_truth(folder, [row for piece in work for row in rows[piece]])
     return digest({"params": dataclasses.asdict(params), "seed": config.seed})
 
 
-def fingerprint(root: Path, recordings: list[Recording]) -> str:
-    """Hash of names, sizes and times of all files: whether they changed, without reading them."""
-    stats = []
-    for recording in recordings:
-        try:
-            stat = (root / recording.path).stat()
-            stats.append([recording.path, stat.st_size, stat.st_mtime_ns])
-        except OSError as error:
-            stats.append([recording.path, str(error.strerror)])
-    return digest(stats)
-
-
 def ingest(
-    config: StudyConfig,
-    data_dir: Path,
-    found: list[Recording],
-    paths: RunPaths,
-    console: Console,
+    config: StudyConfig, found: Survey, paths: RunPaths, tasks: TaskRunner, console: Console
 ) -> list[Recording]:
     """Read, check and transform all recordings; write recordings.parquet and spectrograms/.
 
     Args:
         config: of the study.
-        data_dir: folder of the recordings.
-        found: what `scan` listed in it.
+        found: in the folder of recordings.
         paths: of the run folder.
+        tasks: runs one task per bird and age.
         console: shows progress.
 
     Returns:
@@ -80,13 +70,13 @@ def ingest(
     """
     groups: dict[BirdAge, list[Recording]] = {}
     result: list[Recording] = []
-    for recording in found:
+    for recording in found.recordings:
         if recording.is_used:
             groups.setdefault((recording.bird, recording.age), []).append(recording)
         else:
             result.append(recording)
     work = sorted(groups, key=lambda bird_age: (-len(groups[bird_age]), bird_age))
-    progress = Progress(console, len(found), "recordings")
+    progress = Progress(console, len(found.recordings), "recordings")
     progress.advance(len(result))
     min_seconds = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.spectrograms) as folder:
@@ -95,16 +85,15 @@ def ingest(
             result.extend(recordings)
             progress.advance(len(recordings))
 
-        run_tasks(
+        tasks.run(
             lambda piece: _ingest_bird_age.remote(
-                data_dir, folder, groups[piece], config.spectrogram, min_seconds
+                found.root, folder, groups[piece], config.spectrogram, min_seconds
             ),
             work,
             keep,
             lambda piece: f"Reading {piece[0]} at {piece[1]}",
-            config.resources.max_tasks,
         )
-    in_order = {recording.path: i for i, recording in enumerate(found)}
+    in_order = {recording.path: i for i, recording in enumerate(found.recordings)}
     result.sort(key=lambda recording: in_order[recording.path])
     result = assign_split(skip_duplicates(result), config.snippets.valid_fraction, config.seed)
     write_recordings(paths.recordings, result)
@@ -147,3 +136,58 @@ def count_recordings(recordings: list[Recording]) -> str:
         f"{len(recordings)} recordings found: {n_used} used ({minutes:.1f} min, {n_flagged} of "
         f"them flagged), {len(recordings) - n_used} skipped; {n_valid} held out."
     )
+
+
+def _run_simulation(study: Study) -> StageResult:
+    made = simulate(study.config, study.paths, study.tasks, study.console)
+    return StageResult([study.paths.simulated_birds], made)
+
+
+def _survey_simulation(study: Study) -> None:
+    study.survey = survey(study.paths.simulated_birds)
+
+
+SIMULATED_BIRDS = Stage(
+    "simulated birds",
+    needs=lambda study: study.depends_on(simulation=study.config.data.simulation),
+    run=_run_simulation,
+    is_wanted=lambda config: config.data.dir is None,
+    then=_survey_simulation,
+)
+
+
+def _needs_recordings(study: Study) -> dict[str, Any]:
+    config = study.config
+    return study.depends_on(
+        files=_surveyed(study).fingerprint,
+        spectrogram=config.spectrogram,
+        n_frames=config.snippets.n_frames,
+        valid_fraction=config.snippets.valid_fraction,
+    )
+
+
+def _run_recordings(study: Study) -> StageResult:
+    paths = study.paths
+    recordings = ingest(study.config, _surveyed(study), paths, study.tasks, study.console)
+    if not any(r.is_used for r in recordings):
+        reasons = "; ".join(f"{r.path}: {r.reason}" for r in recordings[:3])
+        raise StudyError(
+            f"None of {len(recordings)} recordings can be used ({reasons}, ...). "
+            f"{paths.recordings} says why for each."
+        )
+    return StageResult([paths.recordings, paths.spectrograms], data_hash(recordings))
+
+
+def _read_recordings(study: Study) -> None:
+    study.recordings = read_recordings(study.paths.recordings)
+    study.console.note(count_recordings(study.recordings))
+
+
+def _surveyed(study: Study) -> Survey:
+    assert study.survey is not None  # by the command, or by the stage before
+    return study.survey
+
+
+RECORDINGS = Stage(
+    "recordings", needs=_needs_recordings, run=_run_recordings, then=_read_recordings
+)

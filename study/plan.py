@@ -1,28 +1,33 @@
 """The plan before a study, as text."""
 
 import textwrap
-from pathlib import Path
 
 import yaml
 
-from data_io.recordings import scan
+from data_io.recordings import Survey, birds_and_ages
 from models.hmm import HmmParams
 from study.base.console import WIDTH, Console
-from study.base.paths import without_password
+from study.base.paths import Where, without_password
 from study.config.search import SearchConfig
 from study.config.tree import StudyConfig, in_words
 
 
-def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: Console) -> None:
-    """Say what will be done and where results go."""
+def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
+    """Say what will be done and where results go.
+
+    Args:
+        config: of the study.
+        where: it runs and writes.
+        found: in the folder of recordings; None where birds are simulated.
+        c: prints.
+    """
     simulation, search, hmm = config.data.simulation, config.search, config.hmm
-    if config.data.dir is None:
+    if found is None:
         n = simulation.n_birds * len(simulation.ages_dph)
         source = f"{simulation.n_birds} simulated birds at {len(simulation.ages_dph)} ages"
     else:
-        found = scan(Path(config.data.dir))
-        n = len({(r.bird, r.age) for r in found if r.is_used})
-        source = f"{len(found)} recordings of {n} birds and ages in {config.data.dir}"
+        n = len(birds_and_ages(found.recordings))
+        source = f"{len(found.recordings)} recordings of {n} birds and ages in {found.root}"
     c.line(f"Study     {config.name}, seed {config.seed}")
     c.line(f"Data      {source}")
     c.line(f"Trials    {search.n_trials} of {config.mdgan.n_snippets:,} snippets each, over")
@@ -38,9 +43,9 @@ def show_plan(config: StudyConfig, out: Path, address: str | None, uri: str, c: 
     if config.decoders.scope != "all":
         c.line(f"Decoders  {in_words(config.decoders.scope)}")
     c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
-    c.line(f"Ray       {address or 'on this machine'}")
-    c.line(f"MLflow    {without_password(uri)}")
-    c.line(f"Results   {out}")
+    c.line(f"Ray       {where.address or 'on this machine'}")
+    c.line(f"MLflow    {without_password(where.tracking_uri)}")
+    c.line(f"Results   {where.out}")
     c.line()
 
 

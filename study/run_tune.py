@@ -4,177 +4,97 @@ python study/run_tune.py --preset demo
 python study/run_tune.py --data recordings --out runs/mine mdgan.width=32 search.n_trials=20
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 # Started as a script, Python looks for modules in study/; our packages lie one folder up. Replaced,
-# not inserted: else config.py would be a module under two names, here and on workers.
+# not inserted: else ingest.py would be a module under two names, here and on workers.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from data_io.recordings import NoRecordingsError
+from data_io.files import STORAGE_FULL
+from data_io.recordings import NoRecordingsError, Survey, survey
 from data_io.store import BrokenFileError
 from study.base.console import Console
+from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
 from study.base.paths import ROOT, Where, absolute_uri, default_tracking_uri
-from study.config.reader import PRESETS, ConfigError, load_config
+from study.config.options import Options, parse
+from study.config.reader import load_config
 from study.config.tree import StudyConfig
-
-EXIT_REFUSED = 2  # nothing was started
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130  # as shells say it of Ctrl-C
+from study.plan import show_config, show_plan
 
 
-def main(arguments: list[str]) -> int:
-    """Run a study from command-line words; give the exit code."""
-    options = _parser().parse_args(arguments)
+def main(words: list[str] | None = None) -> int:
+    """Run a study from command-line words, those of the process where none are given.
+
+    Returns:
+        The exit code.
+    """
+    options = parse(sys.argv[1:] if words is None else words)
     console = Console()
     try:
-        config = _resolve(options)
-        out = (options.out or ROOT / "runs" / config.name).absolute()
-        address = options.address or os.environ.get("RAY_ADDRESS") or None
-        uri = absolute_uri(
-            options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
-        )
-        if options.doctor:
-            return _doctor(config, out, address, uri, console)
-        return _run(config, out, address, uri, options.dry_run, console)
-    except (ConfigError, NoRecordingsError) as error:
-        return _refuse(error)
-
-
-def _run(
-    config: StudyConfig, out: Path, address: str | None, uri: str, is_dry: bool, console: Console
-) -> int:
-    if not is_dry:
-        from study.cluster.connection import ResourceError
-        from study.preflight.capacity import check_before_start
-
-        try:
-            check_before_start(config, address)  # ahead of all that takes seconds to import
-        except ResourceError as error:
-            return _refuse(error)
-    from study.plan import show_config, show_plan
-
-    show_plan(config, out, address, uri, console)
-    if is_dry:
-        show_config(config, console)
-        return 0
-    # Ray, Tune and MLflow take seconds to import: only now that there is something to do.
-    from data_io.files import STORAGE_FULL
-    from study.base.ledger import FolderInUseError
-    from study.cluster.tasks import TaskError
-    from study.pipeline import run_study
-    from study.search.search import InterruptedSearchError, NoTrialError
-    from study.search.trial_folder import BrokenRecordError
-    from study.search.watcher import StorageFullError
-    from study.tracking.tracker import TrackingError
-
-    try:
-        run_study(config, Where(out, address, uri), console)
-    except (ResourceError, TrackingError, FolderInUseError) as error:
-        return _refuse(error)
-    except (NoTrialError, TaskError, BrokenFileError, BrokenRecordError, StorageFullError) as error:
-        return _fail(str(error))
+        return _main(options, console)
+    except (StudyError, NoRecordingsError, BrokenFileError) as error:
+        console.end_progress()
+        code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)
+        return _end(str(error) if code == INTERRUPTED else f"error: {error}", code)
     except OSError as error:
         if error.errno not in STORAGE_FULL:
             raise
-        return _fail(
-            f"{error}. Make room on the disk of {out}: what was done before is kept, and the same "
-            "command goes on from there."
+        return _end(
+            f"error: {error}. Make room on the disk of the run folder: what was done before is "
+            "kept, and the same command goes on from there.",
+            FAILED,
         )
-    except (KeyboardInterrupt, InterruptedSearchError) as error:
+    except KeyboardInterrupt:
         console.end_progress()
-        what = f": {error}" if str(error) else ""
-        print(f"Interrupted{what}. The same command goes on from here.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _end("Interrupted. The same command goes on from here.", INTERRUPTED)
+
+
+def _main(options: Options, console: Console) -> int:
+    config = load_config(options.preset, options.config, options.overrides, options.data)
+    where = Where(
+        out=(options.out or ROOT / "runs" / config.name).absolute(),
+        address=options.address or os.environ.get("RAY_ADDRESS") or None,
+        tracking_uri=absolute_uri(
+            options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+        ),
+    )
+    found = survey(Path(config.data.dir)) if config.data.dir is not None else None
+    if options.doctor:
+        return _look(config, where, found, console)
+    if options.dry_run:
+        show_plan(config, where, found, console)
+        show_config(config, console)
+        return 0
+    # Ray takes a second to import, all the rest ten: what can be refused before is.
+    from study.preflight.capacity import check_before_start
+
+    check_before_start(config, where.address)
+    show_plan(config, where, found, console)
+    from study.pipeline import run_study
+
+    run_study(config, where, found, console)
     return 0
 
 
-def _doctor(config: StudyConfig, out: Path, address: str | None, uri: str, console: Console) -> int:
+def _look(config: StudyConfig, where: Where, found: Survey | None, console: Console) -> int:
     """Look at all that the study needs, and run nothing of it."""
-    from study.cluster.connection import ResourceError, connected
-    from study.plan import show_plan
+    from study.cluster.connection import connected
     from study.preflight.check import show_checks
     from study.preflight.run import run_checks
 
-    show_plan(config, out, address, uri, console)
-    try:
-        with connected(address):
-            checks = run_checks(config, Where(out, address, uri))
-    except ResourceError as error:
-        return _refuse(error)
+    show_plan(config, where, found, console)
+    with connected(where.address):
+        checks = run_checks(config, where, found)
     show_checks(checks, console)
-    return 0 if all(check.is_ok for check in checks) else EXIT_REFUSED
+    return 0 if all(check.is_ok for check in checks) else REFUSED
 
 
-def _resolve(options: argparse.Namespace) -> StudyConfig:
-    overrides = list(options.overrides)
-    if options.data is not None:
-        overrides.append(f"data.dir={str(options.data.absolute())!r}")
-    return load_config(options.preset, options.config, overrides)
-
-
-def _fail(text: str) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return EXIT_FAILED
-
-
-def _refuse(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return EXIT_REFUSED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="run_tune.py",
-        description="Learn a generative model of developing song: search for the best MDGAN, then "
-        "fit hidden Markov models per bird and age.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "--preset",
-        choices=PRESETS,
-        default="demo",
-        help="smoke: under 3 minutes on 2 cores; demo (default): under 10; full: for GPUs",
-    )
-    add("--config", type=Path, metavar="FILE", help="YAML with only what differs from the preset")
-    add(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="recordings as <bird>/<age or date>/songs/*.wav; left out: simulated birds",
-    )
-    add("--out", type=Path, metavar="DIR", help="run folder, default runs/<study name>")
-    add(
-        "--address",
-        metavar="ADDR",
-        help="a running Ray cluster, or auto; left out: RAY_ADDRESS, else Ray on this machine",
-    )
-    add(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow; left out: MLFLOW_TRACKING_URI, else SQLite inside the project",
-    )
-    add(
-        "--dry-run",
-        action="store_true",
-        help="print plan and resolved configuration, start nothing",
-    )
-    add(
-        "--doctor",
-        action="store_true",
-        help="look at cluster, folders, disk and MLflow, say what is wrong, start nothing",
-    )
-    add(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="for instance mdgan.latent_dim=16 search.n_trials=8 'hmm.n_states=[5,10,20]'",
-    )
-    return parser  # fmt: skip
+def _end(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Stage 5: a real song, its reconstruction, and a song sampled from the model, to see and hear."""
+"""A real song, its reconstruction, and a song sampled from the model, to see and hear."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import ray
 import soundfile
 from numpy.typing import NDArray
 
-from data_io.files import atomic_dir, write_json
-from data_io.recordings import BirdAge, Recording, birds_and_ages, read
+from data_io.files import atomic_dir, digest, write_json
+from data_io.recordings import BirdAge, Recording, birds_and_ages, read, used_by_bird_age
 from data_io.song_models import SongModel, load_song_model
 from data_io.spectrogram import (  # noqa: E402
     Spectrogram,
@@ -23,11 +23,13 @@ from models.hmm import restored, sample_latents
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.encoding import decode_latents, encode_spectrogram
 from study.base.console import Console, Progress
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.base.seeds import piece_seed
-from study.cluster.tasks import run_tasks
+from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
-from study.decoders.scope import decoder_of, without_decoder
+from study.context import Stage, Study
+from study.decoders.scope import decoder_of, decoder_stage, without_decoder
 
 
 def save_spectrogram(
@@ -57,6 +59,7 @@ def make_songs(
     recordings: list[Recording],
     data_dir: Path,
     paths: RunPaths,
+    tasks: TaskRunner,
     console: Console,
 ) -> None:
     """Write songs/<bird>/<age>/{real,reconstruction,sampled}.{png,wav} and song.json.
@@ -65,24 +68,23 @@ def make_songs(
     """
     missing = without_decoder(config, paths, recordings)
     pieces = [piece for piece in birds_and_ages(recordings) if piece not in missing]
+    of_bird_age = used_by_bird_age(recordings)
     progress = Progress(console, len(pieces), "birds and ages with songs")
     with atomic_dir(paths.songs) as folder:
-        run_tasks(
+        tasks.run(
             lambda piece: _songs_of.remote(
-                config, _to_show(recordings, piece), data_dir, paths, folder
+                config, _to_show(of_bird_age[piece]), data_dir, paths, folder
             ),
             pieces,
             lambda piece, result: progress.advance(),
             lambda piece: f"Songs of {piece[0]} at {piece[1]}",
-            config.resources.max_tasks,
         )
 
 
-def _to_show(recordings: list[Recording], piece: BirdAge) -> Recording:
+def _to_show(recordings: list[Recording]) -> Recording:
     """The longest held-out recording; the longest of all where none is held out."""
-    mine = [r for r in recordings if (r.bird, r.age) == piece and r.is_used]
-    held_out = [r for r in mine if r.split == "valid"]
-    return max(held_out or mine, key=lambda r: (r.n_frames, r.path))
+    held_out = [r for r in recordings if r.split == "valid"]
+    return max(held_out or recordings, key=lambda r: (r.n_frames, r.path))
 
 
 @ray.remote(num_cpus=1)
@@ -164,3 +166,18 @@ def song_files(paths: RunPaths, piece: BirdAge) -> dict[str, Any]:
         for kind in KINDS
         if (folder / f"{kind}.png").exists()
     }
+
+
+def _needs(study: Study) -> dict[str, Any]:
+    decoders = decoder_stage(study.config.decoders.scope)
+    return study.depends_on("recordings", decoders, "hmm", songs=study.config.songs)
+
+
+def _run(study: Study) -> StageResult:
+    make_songs(
+        study.config, study.recordings, study.data_dir, study.paths, study.tasks, study.console
+    )
+    return StageResult([study.paths.songs], digest(study.ledger.done["hmm"].digest))
+
+
+SONGS = Stage("songs", needs=_needs, run=_run)

@@ -5,17 +5,18 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from data_io.files import digest, read_json, write_json
+from data_io.store import read_table
 from models.hmm import HmmFit
 from models.hmm.records import best_fits
 from models.mdgan.params import MdganParams
-from study.base.ledger import Ledger
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths, without_password
 from study.base.provenance import versions
 from study.config.tree import DecoderScope, StudyConfig
+from study.context import Study
 from study.decoders.part import Trained
 from study.hmms.tables import fit_of
 from study.tracking.tracker import RunIdentity, Tracker
@@ -55,17 +56,16 @@ def study_run(
     tracker.end_run(study, True, {"reason": ""})
 
 
-def write_study_json(
-    config: StudyConfig, paths: RunPaths, data_dir: Path, tracker: Tracker, ledger: Ledger
-) -> None:
+def write_study_json(study: Study) -> None:
     """Write study.json: configuration, data, code and what each stage found."""
-    done = ledger.done
+    config, tracker = study.config, study.tracker
+    done = study.ledger.done
     content = {
         "name": config.name,
         "seed": config.seed,
         "config": config.to_dict(),
         "config_hash": config.sha256,
-        "data_dir": str(data_dir.resolve()),
+        "data_dir": str(study.data_dir.resolve()),
         "data_hash": done["recordings"].digest if "recordings" in done else None,
         "git_commit": tracker.lineage["git_commit"],
         "code_hash": tracker.lineage["code_hash"],
@@ -82,7 +82,7 @@ def write_study_json(
             for name, record in done.items()
         },
     }  # fmt: skip
-    write_json(paths.study, content)
+    write_json(study.paths.study, content)
 
 
 DECODER_PARAMS = ("scope", "started_from", "n_recordings", "n_snippets")
@@ -159,3 +159,53 @@ def hmm_run(tracker: Tracker, bird: str, age: str) -> RunIdentity:
     identity = RunIdentity("hmm", tracker.lineage["best_trial_id"], bird, age)
     tracker.start_run(identity, f"hmm-{bird}-{age}")
     return identity
+
+
+def _track_trials(study: Study, result: StageResult) -> None:
+    selection = result.to_track
+    tags = {
+        "sha256": result.digest, "trial_id": selection.chosen, "selection": selection.sentence,
+    }  # fmt: skip
+    name = f"{study.config.name}-decoder"
+    study.tracker.register_model(RunIdentity("study"), study.paths.best, name, tags)
+
+
+def _track_figures(study: Study, result: StageResult) -> None:
+    for trial_id in result.to_track:
+        identity = RunIdentity("trial", trial_id=trial_id)
+        # Not where the trials are runs of another study, or of another MLflow.
+        if study.tracker.knows(identity):
+            study.tracker.log_artifact(identity, study.paths.trial_figure(trial_id))
+
+
+def _track_decoders(study: Study, result: StageResult) -> None:
+    for one in result.to_track:
+        track_decoder(study.tracker, study.config.decoders.scope, one)
+
+
+def _track_hmms(study: Study, result: StageResult) -> None:
+    track_hmms(study.tracker, read_table(study.paths.hmm_grid).to_pylist(), result.to_track)
+
+
+def _track_songs(study: Study, result: StageResult) -> None:
+    for row in read_table(study.paths.hmm_selected).to_pylist():
+        folder = study.paths.songs / row["bird"] / row["age"]
+        if not folder.exists():
+            continue  # it has no decoder
+        identity = hmm_run(study.tracker, row["bird"], row["age"])
+        study.tracker.log_artifacts(identity, folder, "songs")
+        study.tracker.end_run(identity, row["status"] != "failed")
+
+
+def _track_report(study: Study, result: StageResult) -> None:
+    study.tracker.log_artifact(RunIdentity("study"), study.paths.report)
+
+
+TRACK = {
+    "trials": _track_trials,
+    "trial figures": _track_figures,
+    "decoders": _track_decoders,
+    "hmm": _track_hmms,
+    "songs": _track_songs,
+    "report": _track_report,
+}

@@ -17,10 +17,13 @@ from typing import Any
 from data_io.files import digest, read_json, remove_leftovers, write_json
 from study import __version__
 from study.base.console import Console
+from study.base.errors import REFUSED, StudyError
 
 
-class FolderInUseError(RuntimeError):
+class FolderInUseError(StudyError):
     """Another study is writing to the run folder."""
+
+    exit_code = REFUSED
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class StageResult:
         outputs: files and folders that it wrote.
         digest: hash of what the next stages depend on.
         facts: kept in the record, and in study.json.
+        to_track: what MLflow is told of; not kept.
     """
 
     outputs: list[Path]
     digest: str
     facts: dict[str, Any] = field(default_factory=dict)
+    to_track: Any = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from study.base.errors import REFUSED, StudyError
 from study.base.paths import ROOT
 from study.cluster.tasks import MAX_RETRIES
 
@@ -21,8 +22,10 @@ _EXCLUDES = [
 ]  # fmt: skip
 
 
-class ResourceError(RuntimeError):
+class ResourceError(StudyError):
     """The cluster cannot give what the configuration asks for."""
+
+    exit_code = REFUSED
 
 
 @contextmanager

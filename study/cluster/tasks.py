@@ -9,12 +9,14 @@ from typing import Any
 
 import ray
 
+from study.base.errors import StudyError
+
 # Times that a task is started again when its worker dies. It is Ray's own default; only where
 # memory ran out would Ray start it again for ever, if `connected` did not say otherwise.
 MAX_RETRIES = 3
 
 
-class TaskError(RuntimeError):
+class TaskError(StudyError):
     """A task failed; the message says of what, why, and what to do."""
 
 
@@ -23,43 +25,52 @@ def n_cores() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def run_tasks(
-    submit: Callable[[Any], ray.ObjectRef],
-    work: Sequence[Any],
-    on_result: Callable[[Any, Any], Iterable[Any] | None],
-    describe: Callable[[Any], str],
-    max_tasks: int | None = None,
-) -> None:
-    """Run a task for every piece of ``work``, in order, with bounded numbers under way.
+class TaskRunner:
+    """Runs tasks on the connected cluster, a bounded number of them at a time.
 
     Args:
-        submit: starts the task of a piece.
-        work: the pieces; give the longest first.
-        on_result: called in the driver with a piece and its result, in order of completion; gives
-            further pieces, which come before those that wait, or None.
-        describe: a piece in words, for an error.
         max_tasks: that may run at once (``resources.max_tasks``); None for as many as there are
             cores.
-
-    Raises:
-        TaskError: a task failed, or its worker died again at every retry.
     """
-    under_way: dict[ray.ObjectRef, Any] = {}
-    waiting = list(reversed(work))
-    while waiting or under_way:
-        # Two for each core, one that runs and one that waits for it; a cluster may have grown.
-        limit = min(2 * n_cores(), max_tasks or sys.maxsize)
-        while waiting and len(under_way) < limit:
-            piece = waiting.pop()
-            under_way[submit(piece)] = piece
-        ready, _ = ray.wait(list(under_way), num_returns=1)
-        piece = under_way.pop(ready[0])
-        try:
-            result = ray.get(ready[0])
-        except ray.exceptions.RayError as error:
-            _keep_finished(under_way, on_result)
-            raise _task_error(describe(piece), error) from error
-        waiting += reversed(list(on_result(piece, result) or ()))
+
+    def __init__(self, max_tasks: int | None = None):
+        self._max_tasks = max_tasks
+
+    def run(
+        self,
+        submit: Callable[[Any], ray.ObjectRef],
+        work: Sequence[Any],
+        on_result: Callable[[Any, Any], Iterable[Any] | None],
+        describe: Callable[[Any], str],
+    ) -> None:
+        """Run a task for every piece of ``work``, in order.
+
+        Args:
+            submit: starts the task of a piece.
+            work: the pieces; give the longest first.
+            on_result: called in the driver with a piece and its result, in order of completion;
+                gives further pieces, which come before those that wait, or None.
+            describe: a piece in words, for an error.
+
+        Raises:
+            TaskError: a task failed, or its worker died again at every retry.
+        """
+        under_way: dict[ray.ObjectRef, Any] = {}
+        waiting = list(reversed(work))
+        while waiting or under_way:
+            # Two for each core, one that runs and one that waits for it; a cluster may have grown.
+            limit = min(2 * n_cores(), self._max_tasks or sys.maxsize)
+            while waiting and len(under_way) < limit:
+                piece = waiting.pop()
+                under_way[submit(piece)] = piece
+            ready, _ = ray.wait(list(under_way), num_returns=1)
+            piece = under_way.pop(ready[0])
+            try:
+                result = ray.get(ready[0])
+            except ray.exceptions.RayError as error:
+                _keep_finished(under_way, on_result)
+                raise _task_error(describe(piece), error) from error
+            waiting += reversed(list(on_result(piece, result) or ()))
 
 
 def _keep_finished(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from study.base.errors import REFUSED, StudyError
 from study.base.paths import ROOT
 from study.config.space import DEFAULT_SPACE, SpaceEntry
 from study.config.tree import StudyConfig
@@ -20,17 +21,22 @@ PRESETS_DIR = ROOT / "study" / "presets"
 PRESETS = ("smoke", "demo", "full", "paper")
 
 
-class ConfigError(ValueError):
+class ConfigError(StudyError):
     """The configuration cannot be used; the message names key, value, cause and remedy."""
 
+    exit_code = REFUSED
 
-def load_config(preset: str, file: Path | None, overrides: list[str]) -> StudyConfig:
+
+def load_config(
+    preset: str, file: Path | None, overrides: list[str], data: Path | None = None
+) -> StudyConfig:
     """Resolve a configuration.
 
     Args:
         preset: smoke, demo or full.
         file: YAML with only what differs, or None.
         overrides: "key=value", keys with dots, values as in YAML.
+        data: folder of recordings, or None; it goes before what the others say.
 
     Raises:
         ConfigError: unknown key, wrong type, value out of range, file that cannot be read.
@@ -38,6 +44,8 @@ def load_config(preset: str, file: Path | None, overrides: list[str]) -> StudyCo
     tree = _read_yaml(PRESETS_DIR / f"{preset}.yaml")
     layers = [] if file is None else [_read_yaml(file)]
     layers += [_parse_override(override) for override in overrides]
+    if data is not None:
+        layers.append({"data": {"dir": str(data.absolute())}})
     for layer in layers:
         _fix_searched(tree, layer)
         tree = _merged(tree, layer)

@@ -1,12 +1,10 @@
-"""The search space as data, and as what Optuna is asked for."""
+"""The search space as data."""
 
 import dataclasses
 import itertools
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import optuna
 
 from models.mdgan.params import MdganParams
 
@@ -61,13 +59,6 @@ class SpaceEntry:
         kinds = ("choice", "uniform", "log_uniform")
         given = {n: list(getattr(self, n)) for n in kinds if getattr(self, n) is not None}
         return {**given, "role": self.role}
-
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        if self.choice is not None:
-            return optuna.distributions.CategoricalDistribution(self.choice)
-        low, high = self.bounds
-        return optuna.distributions.FloatDistribution(low, high, log=self.log_uniform is not None)
 
     def describe(self) -> str:
         """One line for the plan."""

@@ -1,4 +1,4 @@
-"""Stage 2b: decoders of single birds, or birds and ages, with the best trial's parameters.
+"""Decoders of single birds, or birds and ages, with the best trial's parameters.
 
 Each is trained in a Ray task; a chain of ages is one task.
 """
@@ -8,23 +8,27 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
 
-from data_io.files import atomic_dir
+from data_io.files import atomic_dir, digest
 from data_io.recordings import BirdAge, Recording
 from data_io.store import write_rows
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.metrics.reference import Reference
 from study.base.console import Console, Progress
+from study.base.errors import StudyError
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.base.seeds import piece_seed
 from study.cluster.gpus import device, wait_for_memory
-from study.cluster.tasks import MAX_RETRIES, run_tasks
-from study.config.tree import StudyConfig
+from study.cluster.tasks import MAX_RETRIES, TaskRunner
+from study.config.tree import StudyConfig, in_words
+from study.context import Stage, Study
 from study.decoders.part import (
     Part,
     Trained,
@@ -58,6 +62,7 @@ def train_decoders(
     config: StudyConfig,
     recordings: list[Recording],
     paths: RunPaths,
+    tasks: TaskRunner,
     console: Console,
     *,
     gpus: float,
@@ -71,6 +76,7 @@ def train_decoders(
         config: of the study.
         recordings: of the study.
         paths: of the run folder, in which best/ and reference.npz are there.
+        tasks: runs one task per decoder, or chain of decoders.
         console: shows progress.
         gpus: of a training, as of a trial.
 
@@ -99,12 +105,11 @@ def train_decoders(
             done.update({part.of: one for part, one in zip(chain, results, strict=True)})
             progress.advance(len(results))
 
-        run_tasks(
+        tasks.run(
             lambda chain: task.remote(config, params, paths, folder, chain, gpus),
             work,
             keep,
             lambda chain: f"Training decoders of {', '.join(part.words for part in chain)}",
-            config.resources.max_tasks,
         )
     results = [done[part.of] for chain in parts for part in chain]
     _write_table(paths, results)
@@ -180,3 +185,36 @@ def _threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(others)
+
+
+def _needs(study: Study) -> dict[str, Any]:
+    config = study.config
+    return study.depends_on(
+        "recordings", "trials", decoders=config.decoders, mdgan=config.mdgan,
+        n_eval_snippets=config.search.n_eval_snippets,
+    )  # fmt: skip
+
+
+def _run(study: Study) -> StageResult:
+    config, paths, console = study.config, study.paths, study.console
+    console.note(in_words(config.decoders.scope))
+    trained = train_decoders(config, study.recordings, paths, study.tasks, console, gpus=study.gpus)
+    rows = [one.row for one in trained]
+    refused = [row for row in rows if row["status"] != "ok"]
+    for row in refused:
+        name = f"{row['bird']} {row['age']}".rstrip()
+        console.note(f"{name} has no decoder: {row['reason']}")
+    if len(refused) == len(rows):
+        raise StudyError(
+            f"None of {len(rows)} decoders could be trained; {paths.decoder_table} says why "
+            "for each. Give more recordings, or set decoders.scope to all or bird."
+        )
+    names = ("bird", "age", "status", "reason", "encoder_sha256", "generator_sha256")
+    made = digest([[row.get(name) for name in names] for row in rows])
+    facts = {"n_decoders": len(rows) - len(refused), "n_without_decoder": len(refused)}
+    return StageResult([paths.decoder_table, paths.decoders], made, facts, to_track=trained)
+
+
+DECODERS = Stage(
+    "decoders", needs=_needs, run=_run, is_wanted=lambda config: config.decoders.scope != "all"
+)

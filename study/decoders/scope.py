@@ -27,6 +27,11 @@ def decoder_of(config: StudyConfig, paths: RunPaths, bird: str, age: str) -> Pat
     return paths.decoders.joinpath(*part) if part else paths.best
 
 
+def decoder_stage(scope: DecoderScope) -> str:
+    """The stage that made the decoders which serve birds and ages."""
+    return "trials" if scope == "all" else "decoders"
+
+
 def whitening_file(latents: Path, scope: DecoderScope, bird: str, age: str) -> Path:
     """File with what the latents of a bird and age are whitened by, one for each decoder.
 

@@ -17,7 +17,7 @@ from models.hmm import HmmFit, HmmParams, select_by_bic
 from models.hmm.grid import first_numbers, missing_fits
 from study.base.console import Console, Progress
 from study.base.seeds import piece_seed
-from study.cluster.tasks import n_cores, run_tasks
+from study.cluster.tasks import TaskRunner, n_cores
 from study.hmms.journal import Entry, Journal
 from study.hmms.tables import fit_of
 from study.hmms.tasks import Outcome, conclusion_task, fits_task, search_task
@@ -114,12 +114,8 @@ class FanOut:
         else:
             in_order = sorted(left, key=lambda piece: (-seconds[piece], piece))
             work = [one for piece in in_order for one in self._next(piece)]
-        run_tasks(
-            self._submit,
-            work,
-            self._keep,
-            lambda one: describe(one, self._params),
-            self._max_tasks,
+        TaskRunner(self._max_tasks).run(
+            self._submit, work, self._keep, lambda one: describe(one, self._params)
         )
 
     def _take_up(self) -> int:

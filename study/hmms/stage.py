@@ -10,19 +10,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.files import atomic_dir
+from data_io.files import atomic_dir, digest
 from data_io.recordings import BirdAge, Recording, birds_and_ages
 from data_io.song_models import save_song_model
 from data_io.store import write_rows, write_table
 from models.hmm import HmmFit, select_by_bic
 from study.base.console import Console
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
+from study.context import Stage, Study
 from study.decoders.scope import without_decoder
 from study.encode import read_whitening, recording_lengths, whitened
 from study.hmms.engines import compare_engines
 from study.hmms.fan_out import FanOut, Latents
-from study.hmms.journal import Journal, journal_folder, journal_key
+from study.hmms.journal import Journal, journal_folder, journal_key, remove_journal
 from study.hmms.tables import (
     SELECTED,
     Row,
@@ -120,3 +122,20 @@ def _write_models(
 
 def _facts(fit: HmmFit) -> Row:
     return {name: value for name, value in fit_row(fit).items() if name != "covariance_type"}
+
+
+def _run(study: Study) -> StageResult:
+    paths = study.paths
+    latents = study.ledger.done["latents"].digest
+    selected, facts = run_grid(study.config, study.recordings, paths, study.console, latents)
+    outputs = [paths.hmm_grid, paths.hmm_selected, paths.hmm]
+    return StageResult(outputs, digest(selected), facts, to_track=selected)
+
+
+HMMS = Stage(
+    "hmm",
+    needs=lambda study: study.depends_on("latents", hmm=study.config.hmm),
+    run=_run,
+    # The stage's record is written: nothing in the journal is needed any more.
+    then=lambda study: remove_journal(study.paths),
+)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from data_io.recordings import Recording
 from models.mdgan.convolutions import Discriminator
 from models.mdgan.networks import Encoder, Generator
 from models.mdgan.shape import N_FREQ
@@ -76,17 +75,6 @@ def node_need(config: StudyConfig, object_store_bytes: float) -> int:
         n_frames = min(n_frames, round(seconds * simulation.seconds / config.spectrogram.frame_s))
     frames = n_frames * N_FREQ * FLOAT_BYTES
     return SMALL_FILES_BYTES + (frames if frames > object_store_bytes else 0)
-
-
-def recordings_bytes(root: Path, found: list[Recording]) -> int:
-    """Size of all recordings; a file that cannot be asked counts as nothing."""
-    total = 0
-    for recording in found:
-        try:
-            total += (root / recording.path).stat().st_size
-        except OSError:
-            continue
-    return total
 
 
 def already_written(paths: RunPaths) -> int:

@@ -10,12 +10,11 @@ from typing import Any
 import ray
 
 from data_io.files import digest
-from data_io.recordings import NoRecordingsError, Recording, scan
+from data_io.recordings import Survey, birds_and_ages
 from study.base.console import Console
 from study.base.paths import RunPaths, Where, without_password
 from study.cluster.nodes import Node
 from study.config.tree import StudyConfig
-from study.ingest import fingerprint
 from study.preflight import disk_need
 from study.preflight.capacity import check_shares, check_work, kinds_of_work
 from study.preflight.check import Check, require
@@ -44,27 +43,31 @@ HASH_CHARS = 12
 CheckMlflow = Callable[[str, str], None]
 
 
-def preflight(config: StudyConfig, where: Where, console: Console) -> None:
+def preflight(config: StudyConfig, where: Where, found: Survey | None, console: Console) -> None:
     """Let a study go on where all is well, with one line; called once connected.
 
     Raises:
         PreflightError: it holds every cause with its remedy.
     """
-    require(run_checks(config, where), console)
+    require(run_checks(config, where, found), console)
 
 
 def run_checks(
-    config: StudyConfig, where: Where, check_mlflow: CheckMlflow = check_server
+    config: StudyConfig,
+    where: Where,
+    found: Survey | None,
+    check_mlflow: CheckMlflow = check_server,
 ) -> list[Check]:
     """Look at all that a study needs; called once connected. Nothing is left of it anywhere.
 
     Args:
         config: of the study.
         where: it runs and writes.
+        found: in the folder of recordings; None where birds are simulated.
         check_mlflow: raises an error that says why where MLflow cannot be written to, by URI and
             name of the experiment.
     """
-    data_dir = None if config.data.dir is None else Path(config.data.dir)
+    data_dir = None if found is None else found.root
     with ExitStack() as stack:
         tokens, folder_error, secret = None, "", secrets.token_hex(16)
         try:
@@ -77,7 +80,6 @@ def run_checks(
         refs = ask(question, alive.values())
         # While the nodes look around:
         tracking = _check_tracking(where.tracking_uri, config.name, check_mlflow)
-        data, found = _check_data(config, data_dir)
         here = listing(data_dir) if data_dir else Listing()
         reports, silent, unread = [], [], []
         for node_id, answer in answers(refs).items():
@@ -101,7 +103,7 @@ def run_checks(
         check_recordings(data_dir, here, cluster),
         _check_disks(config, where.out, found, cluster, list(alive.values())),
         tracking,
-        data,
+        _check_data(config, found),
     ]
 
 
@@ -113,16 +115,14 @@ def _node(node: dict[str, Any]) -> Node:
 def _check_disks(
     config: StudyConfig,
     out: Path,
-    found: list[Recording],
+    found: Survey | None,
     cluster: Cluster,
     alive: list[dict[str, Any]],
 ) -> Check:
     trial = kinds_of_work(config)[0]
     at_once = sum(node.n_at_once(trial.cpus, trial.gpus) for node in cluster.there)
     at_once = min(at_once, config.resources.max_concurrent_trials or at_once)
-    data_bytes = 0
-    if config.data.dir is not None:
-        data_bytes = disk_need.recordings_bytes(Path(config.data.dir), found)
+    data_bytes = found.n_bytes if found is not None else 0
     needed = disk_need.run_folder_need(config, data_bytes, max(at_once, 1))
     needed = max(0, needed - disk_need.already_written(RunPaths(out)))
     on_node: dict[str, int] = {}
@@ -140,21 +140,16 @@ def _check_tracking(uri: str, experiment: str, check_mlflow: CheckMlflow) -> Che
     return Check("MLflow", True, f"{without_password(uri)} can be written to")
 
 
-def _check_data(config: StudyConfig, data_dir: Path | None) -> tuple[Check, list[Recording]]:
-    """Hash of what the study begins with, and the recordings found."""
-    if data_dir is None:
+def _check_data(config: StudyConfig, found: Survey | None) -> Check:
+    """Hash of what the study begins with."""
+    if found is None:
         content = {"simulation": dataclasses.asdict(config.data.simulation), "seed": config.seed}
-        text = f"simulation {digest(content)[:HASH_CHARS]}"
-        return Check("data", True, text), []
-    try:
-        found = scan(data_dir)
-    except NoRecordingsError as error:
-        return Check("data", False, str(error)), []
-    pieces = {(one.bird, one.age) for one in found if one.is_used}
-    if not pieces:
-        text = f"none of {len(found):,} sound files lies in <bird>/<age>/songs/ or <bird>/<age>/."
-        return Check("data", False, text, "Move them there."), found
-    n_used = sum(one.is_used for one in found)
-    sha256 = fingerprint(data_dir, found)[:HASH_CHARS]
-    text = f"{n_used:,} recordings of {len(pieces)} birds and ages, hash {sha256}"
-    return Check("data", True, text), found
+        return Check("data", True, f"simulation {digest(content)[:HASH_CHARS]}")
+    n_bird_ages = len(birds_and_ages(found.recordings))
+    n = len(found.recordings)
+    if not n_bird_ages:
+        text = f"none of {n:,} sound files lies in <bird>/<age>/songs/ or <bird>/<age>/."
+        return Check("data", False, text, "Move them there.")
+    n_used = sum(one.is_used for one in found.recordings)
+    text = f"{n_used:,} recordings of {n_bird_ages} birds and ages"
+    return Check("data", True, f"{text}, hash {found.fingerprint[:HASH_CHARS]}")

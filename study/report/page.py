@@ -1,4 +1,4 @@
-"""Stage 6: report.html, one page that holds all it shows."""
+"""report.html: one page that holds all it shows."""
 
 import base64
 from collections.abc import Sequence
@@ -7,11 +7,13 @@ from typing import Any
 
 import jinja2
 
-from data_io.files import atomic_file
+from data_io.files import atomic_file, digest
 from data_io.recordings import BirdAge, Recording, birds_and_ages
 from data_io.store import read_table
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
+from study.context import Stage, Study
 from study.decoders.scope import caution
 from study.hmms.tables import CRITERIA
 from study.ingest import count_recordings
@@ -159,3 +161,16 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _needs(study: Study) -> dict[str, Any]:
+    before = ("recordings", "trials", "trial figures", "hmm", "songs")
+    return study.depends_on(*before, config=study.config.sha256)
+
+
+def _run(study: Study) -> StageResult:
+    write_report(study.config, study.recordings, study.paths, study.tracker.lineage)
+    return StageResult([study.paths.report], digest(study.config.sha256))
+
+
+REPORT = Stage("report", needs=_needs, run=_run)

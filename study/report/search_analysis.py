@@ -16,6 +16,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from study.config.search import SearchConfig
 from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
+from study.search.distributions import distribution
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -95,7 +96,7 @@ def importances(search: SearchConfig, trials: Sequence[Row]) -> Importances:
 
 def _distribution(entry: SpaceEntry) -> BaseDistribution:
     if entry.log_uniform is None:
-        return entry.distribution()
+        return distribution(entry)
     low, high = entry.log_uniform
     return FloatDistribution(math.log(low), math.log(high))
 

@@ -1,6 +1,8 @@
 """A picture per trial that left a decoder, whether it completed, was stopped or collapsed."""
 
+import hashlib
 import importlib
+import importlib.util
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from data_io.files import atomic_dir
+from data_io.files import atomic_dir, digest
 from data_io.recordings import BirdAge, Recording, age_order
 from data_io.store import read_table
 from models.mdgan.checkpoints import load_decoder
@@ -18,9 +20,11 @@ from models.mdgan.losses import sample_prior
 from models.mdgan.networks import Encoder, Generator
 from models.metrics.reference import Reference
 from study.base.console import Console, Progress
+from study.base.ledger import StageResult
 from study.base.paths import RunPaths
-from study.cluster.tasks import run_tasks
+from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
+from study.context import Stage, Study
 from study.report.decoder_figures import DecoderView, decoder_figure
 from study.search.trial_folder import TrialFolder
 from study.training.data import HeldOutSnippets, load_held_out
@@ -33,7 +37,11 @@ PROGRESS_EVERY_S = 60.0  # drawing is quick: one line, but where a study has ver
 
 
 def draw_trials(
-    config: StudyConfig, recordings: list[Recording], paths: RunPaths, console: Console
+    config: StudyConfig,
+    recordings: list[Recording],
+    paths: RunPaths,
+    tasks: TaskRunner,
+    console: Console,
 ) -> list[str]:
     """Write trials/<trial>.png for every trial that left a checkpoint.
 
@@ -41,7 +49,9 @@ def draw_trials(
         The trials that were drawn, by number.
     """
     rows = read_table(paths.trials).to_pylist()
-    reports = read_table(paths.trial_reports).to_pylist()
+    reports_of: dict[str, list[Row]] = {}
+    for report in read_table(paths.trial_reports).to_pylist():
+        reports_of.setdefault(report["trial_id"], []).append(report)
     checkpoints = {row["trial_id"]: kept_decoder(paths, row["trial_id"]) for row in rows}
     work = [row for row in rows if checkpoints[row["trial_id"]] is not None]
     if len(work) < len(rows):
@@ -52,11 +62,11 @@ def draw_trials(
     shared = ray.put(held_out)
     progress = Progress(console, len(work), "trials drawn", PROGRESS_EVERY_S)
     with atomic_dir(paths.trial_figures) as folder:
-        run_tasks(
+        tasks.run(
             lambda row: _draw_trial.remote(
                 config,
                 row,
-                [report for report in reports if report["trial_id"] == row["trial_id"]],
+                reports_of.get(row["trial_id"], []),
                 checkpoints[row["trial_id"]],
                 paths.reference,
                 shared,
@@ -66,7 +76,6 @@ def draw_trials(
             work,
             lambda row, result: progress.advance(),
             lambda row: f"The picture of {row['trial_id']}",
-            config.resources.max_tasks,
         )
     return [row["trial_id"] for row in work]
 
@@ -193,3 +202,21 @@ def map_latents(z: NDArray[np.float32], seed: int) -> tuple[NDArray[np.floating]
         return u[:, :2] * s[:2], f"first two principal components of {latent_dim} latents"
     mapped: NDArray[np.floating] = umap.UMAP(random_state=seed, n_jobs=1).fit_transform(z)
     return mapped, f"UMAP of {latent_dim} latents"
+
+
+def _needs(study: Study) -> dict[str, Any]:
+    # All trials: later stages depend on the best one alone. And UMAP may be installed since.
+    trials = read_table(study.paths.trials).to_pylist()
+    has_umap = importlib.util.find_spec("umap") is not None
+    return study.depends_on("recordings", "trials", all_trials=digest(trials), has_umap=has_umap)
+
+
+def _run(study: Study) -> StageResult:
+    drawn = draw_trials(study.config, study.recordings, study.paths, study.tasks, study.console)
+    pictures = [study.paths.trial_figure(trial_id) for trial_id in drawn]
+    made = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures}
+    facts = {"n_drawn": len(drawn)}
+    return StageResult([study.paths.trial_figures], digest(made), facts, to_track=drawn)
+
+
+TRIAL_FIGURES = Stage("trial figures", needs=_needs, run=_run)

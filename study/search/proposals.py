@@ -21,6 +21,7 @@ from scipy.stats import qmc
 from models.mdgan.collapse import COLLAPSED_BELOW
 from study.config.space import SpaceEntry, grid_points
 from study.config.tree import StudyConfig
+from study.search.distributions import distribution
 from study.search.state import Outcome, SearchState, TrialState
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import TrialFolder, TrialSpec, trial_name
@@ -178,7 +179,7 @@ class OrderedNSGAII(optuna.samplers.NSGAIISampler):
 
 def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
     """The search space as Optuna wants it."""
-    space = {name: entry.distribution() for name, entry in config.search.space.items()}
+    space = {name: distribution(entry) for name, entry in config.search.space.items()}
     if space:
         return space
     # Ray takes an empty space for one that is still to come.

@@ -8,6 +8,7 @@ import ray
 from data_io.files import digest, read_json, write_json
 from study import __version__
 from study.base.console import Console
+from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
 from study.search.launch import launch
@@ -26,12 +27,14 @@ from study.training.data import TrialData
 FLUSH_S = 5.0  # to learn the ids of MLflow's runs for the tables; a server that is away gives none
 
 
-class NoTrialError(RuntimeError):
+class NoTrialError(StudyError):
     """No trial ended with a decoder that can be used."""
 
 
-class InterruptedSearchError(RuntimeError):
+class InterruptedSearchError(StudyError):
     """Trials are missing: nothing may be concluded from the others."""
+
+    exit_code = INTERRUPTED
 
 
 class Search:
@@ -177,7 +180,10 @@ def _require_whole(state: SearchState, n_trials: int) -> None:
     """Refuse to go on where trials are missing, as after a signal that Tune took for the end."""
     n_over = sum(state.is_over(number) for number in state.trials)
     if n_over < n_trials:
-        raise InterruptedSearchError(f"{n_over} of {n_trials} trials are over")
+        raise InterruptedSearchError(
+            f"Interrupted: {n_over} of {n_trials} trials are over. The same command goes on from "
+            "here."
+        )
 
 
 def trial_identity(spec: TrialSpec) -> RunIdentity:

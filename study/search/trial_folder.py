@@ -20,6 +20,7 @@ from typing import Any
 
 from data_io.files import atomic_dir, remove_leftovers, write_json
 from models.mdgan.tensor_files import file_sha256
+from study.base.errors import StudyError
 
 Report = dict[str, Any]
 KEPT_CHECKPOINTS = 2
@@ -35,7 +36,7 @@ _ENDED_ENTRIES = (
 _TRAINING_FILES = ("training.safetensors", "training.json", "reports.json", "checkpoint.json")
 
 
-class BrokenRecordError(RuntimeError):
+class BrokenRecordError(StudyError):
     """A file of a trial cannot be used; the message says which, why, and what to do."""
 
 

@@ -13,16 +13,13 @@ from ray.tune.experiment import Trial
 from data_io.files import STORAGE_FULL
 from models.mdgan.params import MdganParams
 from study.base.console import Console
+from study.base.errors import StorageFullError
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import Report, TrialFolder, TrialSpec
 from study.search.tune_adapters import Unpickled
 from study.tracking.tracker import RunIdentity, Tracker
 from study.training.train import trial_params
-
-
-class StorageFullError(RuntimeError):
-    """Nothing more can be written to the run folder; what is there is kept."""
 
 
 class TrialWatcher(Unpickled, Callback):

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from study.base.errors import REFUSED, StudyError
 from study.base.paths import without_password
 from study.tracking.courier import AwayError, RefusedError
 
@@ -32,8 +33,10 @@ _NO_ANSWER = (
 )  # fmt: skip
 
 
-class TrackingError(RuntimeError):
+class TrackingError(StudyError):
     """MLflow cannot be used; the message says why and what to do."""
+
+    exit_code = REFUSED
 
 
 def deleted_experiment(name: str, experiment_id: str) -> TrackingError:

@@ -73,7 +73,9 @@ class Here:
             monkeypatch.setattr(hmm_fan_out, name, self._stand_in(name, function))
         monkeypatch.setattr(hmm_fan_out, "ray", SimpleNamespace(put=self._put))
         monkeypatch.setattr(hmm_fan_out, "n_cores", lambda: 2)
-        monkeypatch.setattr(hmm_fan_out, "run_tasks", self._run_tasks)
+        monkeypatch.setattr(
+            hmm_fan_out, "TaskRunner", lambda max_tasks: SimpleNamespace(run=self._run)
+        )
 
     def _stand_in(self, name, function):
         def remote(*args):
@@ -90,7 +92,7 @@ class Here:
         self.stored.add(value)
         return value
 
-    def _run_tasks(self, submit, work, on_result, describe, max_tasks):
+    def _run(self, submit, work, on_result, describe):
         waiting = list(work)
         under_way = []
         while waiting or under_way:

@@ -24,10 +24,12 @@ from study.base.ledger import Ledger, StageRecord
 from study.base.paths import RunPaths, Where
 from study.base.seeds import piece_seed
 from study.cluster.connection import connected
+from study.cluster.tasks import TaskRunner
 from study.config.reader import ConfigError, load_config
 from study.config.tree import DecodersConfig, SearchConfig, StudyConfig
+from study.context import Study
 from study.decoders import fan_out as decoder_fan_out
-from study.decoders.fan_out import decoder_params, train_decoders
+from study.decoders.fan_out import DECODERS, decoder_params, train_decoders
 from study.decoders.part import Part, Trained, load_part, start_from, train_part
 from study.decoders.scope import (
     ALL_AGES,
@@ -38,6 +40,8 @@ from study.decoders.scope import (
     whitening_file,
     without_decoder,
 )
+from study.encode import LATENTS
+from study.hmms.stage import HMMS
 from study.tracked import allowed_params
 from study.tracking.tracker import Tracker
 from study.training import train
@@ -286,20 +290,23 @@ def test_held_out_snippets_are_of_the_same_bird_and_age(tmp_path):
 # What cannot be trained
 
 
-def test_what_cannot_be_trained_is_named_and_served_by_no_other(monkeypatch, tmp_path):
+def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
     recordings = [*listed(("a", "45"), ("a", "90")), recording("b", "45", 0)]
     recordings += listed(("b", "90"), n=2)
     recordings[-2] = dataclasses.replace(recordings[-2], n_frames=40)
     paths = write_study(tmp_path, recordings)
 
-    def in_turn(submit, work, on_result, describe, max_tasks):
-        for chain in work:
-            found = [Trained({"bird": p.of[0], "age": p.of[1], "status": "ok"}) for p in chain]
-            on_result(chain, found)
+    class Sound:
+        """Every training is sound."""
 
-    monkeypatch.setattr(decoder_fan_out, "run_tasks", in_turn)
+        def run(self, submit, work, on_result, describe):
+            for chain in work:
+                found = [Trained({"bird": p.of[0], "age": p.of[1], "status": "ok"}) for p in chain]
+                on_result(chain, found)
+
+    tasks = Sound()
     config = config_of("bird_and_age")
-    results = train_decoders(config, recordings, paths, Console(StringIO()), gpus=0)
+    results = train_decoders(config, recordings, paths, tasks, Console(StringIO()), gpus=0)
     statuses = {(r.row["bird"], r.row["age"]): r.row["status"] for r in results}
     assert statuses == {
         ("a", "45"): "ok", ("a", "90"): "ok", ("b", "45"): "no_held_out",
@@ -311,12 +318,12 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(monkeypatch, tmp
     assert "2 snippets to train on, 8 needed (mdgan.batch_size)" in missing["b", "90"]
     # Together the two ages of b have enough.
     whole = config_of("bird")
-    results = train_decoders(whole, recordings, paths, Console(StringIO()), gpus=0)
+    results = train_decoders(whole, recordings, paths, tasks, Console(StringIO()), gpus=0)
     assert [(r.row["bird"], r.row["age"]) for r in results] == [("a", ALL_AGES), ("b", ALL_AGES)]
     assert without_decoder(whole, paths, recordings) == {}
     # Where a bird has no decoder, none of its ages has.
     alone = [*listed(("a", "45")), recording("b", "45", 0), recording("b", "90", 0)]
-    train_decoders(whole, alone, paths, Console(StringIO()), gpus=0)
+    train_decoders(whole, alone, paths, tasks, Console(StringIO()), gpus=0)
     assert list(without_decoder(whole, paths, alone)) == [("b", "45"), ("b", "90")]
     paths.decoder_table.unlink()
     assert without_decoder(config_of("all"), paths, recordings) == {}
@@ -357,13 +364,12 @@ def stages_run(tmp_path, config, recordings):
     where = Where(paths.root, None, tracker.uri)
     for name in ("recordings", "trials"):
         ledger.done[name] = StageRecord(name, {}, 0.0, False)
-    study = pipeline.Study(
-        config, where, paths, tracker, ledger, console, paths.simulated_birds, 0.0, recordings
+    study = Study(
+        config, where, paths, console, TaskRunner(), tracker, ledger, 0.0, None, recordings
     )
     with connected(None):
-        pipeline._decoders_stage(study)
-        pipeline._latents_stage(study)
-        pipeline._hmm_stage(study)
+        for stage in (DECODERS, LATENTS, HMMS):
+            pipeline._tracked(stage).do(study)
     assert tracker.close(60.0) == 0
     return study, text.getvalue()
 

@@ -16,7 +16,7 @@ from data_io.store import read_table
 from models.hmm import HmmParams
 from study.base.console import Console
 from study.base.paths import ROOT
-from study.cluster.tasks import MAX_RETRIES, TaskError, run_tasks
+from study.cluster.tasks import MAX_RETRIES, TaskError, TaskRunner
 from study.config.tree import StudyConfig
 from study.hmms import stage as hmm_grid
 from study.hmms import work as hmm_work
@@ -149,7 +149,7 @@ def test_a_task_that_dies_again_and_again_is_named_and_what_is_done_is_kept(conn
     bad = Work(("sim1", "45"), "fits", 1.0, ((20, 0), (20, 1)))
     kept = []
     with pytest.raises(TaskError) as caught:
-        run_tasks(
+        TaskRunner().run(
             lambda work: dies.remote(tmp_path / "log") if work is bad else number.remote(1),
             [bad, "good", "better"],
             lambda work, result: kept.append(work),
@@ -180,7 +180,7 @@ def test_an_exception_in_a_task_is_named_and_what_ended_beside_it_is_kept(connec
         return refs[-1]
 
     with pytest.raises(TaskError) as caught:
-        run_tasks(
+        TaskRunner().run(
             submit,
             [bad, "good"],
             lambda work, result: kept.append(work),
@@ -208,7 +208,7 @@ def test_results_may_bring_more_work_which_comes_first_and_few_tasks_are_under_w
         came_back[n] = len(order)
         return [n + 100, n + 200] if n < 3 else None
 
-    run_tasks(submit, range(20), on_result, str)
+    TaskRunner().run(submit, range(20), on_result, str)
     assert sorted(order) == [*range(20), 100, 101, 102, 200, 201, 202]
     assert most == 4  # two for each core
     for n in range(3):

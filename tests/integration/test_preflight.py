@@ -18,6 +18,7 @@ import ray
 import torch
 from ray.cluster_utils import Cluster as RayCluster
 
+from data_io.recordings import survey
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
 from study.base.console import WIDTH, Console
@@ -459,7 +460,8 @@ def connection(two_nodes):
 def found(config, two_nodes, out):
     started = time.monotonic()
     where = Where(out, two_nodes.address, f"sqlite:///{two_nodes.shared / 'mlflow.db'}")
-    checks = {check.name: check for check in run_checks(config, where)}
+    looked = survey(Path(config.data.dir)) if config.data.dir else None
+    checks = {check.name: check for check in run_checks(config, where, looked)}
     assert not list(two_nodes.shared.rglob(".preflight*"))
     return checks, time.monotonic() - started
 

