@@ -373,13 +373,13 @@ def test_a_trial_without_a_decoder_has_none_to_draw(tmp_path):
 def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp_path, monkeypatch):
     config, recordings, paths = finished
 
-    def draw(config, recordings, paths, console):
+    def draw(config, recordings, paths, tasks, console):
         paths.trial_figures.mkdir(exist_ok=True)
         for i in range(2):
             paths.trial_figure(f"trial-00{i}").write_bytes(b"a picture")
         return ["trial-000", "trial-001"]
 
-    monkeypatch.setattr(pipeline, "draw_trials", draw)
+    monkeypatch.setattr(trial_figures, "draw_trials", draw)
     logged = []
     tracker = SimpleNamespace(
         knows=lambda identity: True,

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from study.run_tune import _parser
+from study.config.options import parse
 from tests.helpers.cluster_files import AWS, ONPREM, ROOT, start_options
 
 TEXT = (ROOT / "docs" / "clusters.md").read_text()
@@ -39,7 +39,7 @@ def test_six_commands_at_most(file):
 def test_study_command_is_understood_and_writes_to_the_shared_folder(file):
     (line,) = [line for line in commands_of(file) if "run_tune.py" in line]
     words = shlex.split(shlex.split(line)[-1].split("run_tune.py", 1)[1])
-    options = _parser().parse_args(words)
+    options = parse(words)
     assert options.address == "auto"
     assert any(options.out.is_relative_to(mount) for mount in file.mounts)
 

@@ -448,7 +448,11 @@ def test_the_run_folder_holds_no_secret(secrets_around, tmp_path):
         start_study=lambda *_: "2", set_tags=lambda *_: None, end_run=lambda *_: None,
     )  # fmt: skip
     with study_run(config, paths, tracker, "data"):
-        write_study_json(config, paths, tmp_path, tracker, SimpleNamespace(done={}))
+        study = SimpleNamespace(
+            config=config, paths=paths, data_dir=tmp_path, tracker=tracker,
+            ledger=SimpleNamespace(done={}),
+        )  # fmt: skip
+        write_study_json(study)
     text = written(tmp_path)
     assert paths.study.exists()
     assert text.count("mlflow.example.org") >= 2
