@@ -1,11 +1,14 @@
 """The configuration: order of precedence, types, and errors that a person can act on."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 from models.mdgan.model import MdganParams
+from study.base.paths import ROOT
 from study.config.reader import PRESETS, ConfigError, load_config
 from study.config.space import DEFAULT_SPACE, SpaceEntry, check_space
 from study.training.train import trial_params
@@ -124,3 +127,23 @@ def test_every_sampled_value_reaches_the_trial():
                "normalisation": "none"}  # fmt: skip
     params = dataclasses.asdict(trial_params(MdganParams(), sampled))
     assert {k: params[k] for k in sampled} == {k: v for k, v in sampled.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["it's", 'a "b"', """both ' and \"""", "back\\slash", "[5]", "null"]
+)
+def test_a_folder_of_any_name_is_the_one_that_was_given(tmp_path, name):
+    config = load_config("smoke", None, ["seed=3"], tmp_path / name)
+    assert config.data.dir == str(tmp_path / name)
+
+
+def test_the_plan_loads_neither_matplotlib_nor_optuna_nor_ray():
+    code = (
+        "import sys; from study.run_tune import main; "
+        "main(['--preset', 'smoke', '--dry-run']); "
+        "print([m for m in ('matplotlib', 'optuna', 'ray', 'mlflow') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
