@@ -138,7 +138,6 @@ def _in_words(model: RegisteredModel) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fetch_model.py",
         description="Fetch a decoder that a study registered in MLflow, check it, and put it in a "
         "folder. Only safetensors and JSON are fetched, and every file must have the hash that "
         "was registered.",

@@ -17,7 +17,7 @@ from data_io.recordings import NoRecordingsError, Survey, survey
 from data_io.store import BrokenFileError
 from study.base.console import Console
 from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
-from study.base.paths import ROOT, Where, absolute_uri, default_tracking_uri
+from study.base.paths import Where, absolute_uri, default_folder, default_tracking_uri
 from study.config.options import Options, parse
 from study.config.reader import load_config
 from study.config.tree import StudyConfig
@@ -54,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
 def _main(options: Options, console: Console) -> int:
     config = load_config(options.preset, options.config, options.overrides, options.data)
     where = Where(
-        out=(options.out or ROOT / "runs" / config.name).absolute(),
+        out=(options.out or default_folder() / "runs" / config.name).absolute(),
         address=options.address or os.environ.get("RAY_ADDRESS") or None,
         tracking_uri=absolute_uri(
             options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()

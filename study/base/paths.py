@@ -169,9 +169,22 @@ def absolute_uri(uri: str) -> str:
     return uri if path is None else f"{_SQLITE}{path.absolute()}"
 
 
+def is_checkout() -> bool:
+    """Whether the code lies in a checkout or a copy of one, not among installed packages.
+
+    `ray up` copies requirements.txt with the packages; a wheel leaves it out.
+    """
+    return (ROOT / "requirements.txt").is_file()
+
+
+def default_folder() -> Path:
+    """Folder of runs/ and mlflow/ where none is given: the checkout; installed, the current one."""
+    return ROOT if is_checkout() else Path.cwd()
+
+
 def default_tracking_uri() -> str:
-    """SQLite inside the project."""
-    return f"{_SQLITE}{ROOT / 'mlflow' / 'mlflow.db'}"
+    """SQLite inside the project; installed, inside the current folder."""
+    return f"{_SQLITE}{default_folder() / 'mlflow' / 'mlflow.db'}"
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:

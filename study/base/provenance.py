@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 from study import __version__
-from study.base.paths import ROOT
+from study.base.paths import ROOT, is_checkout
 
 PACKAGES = (
     "ray", "optuna", "torch", "mlflow", "hmmlearn", "librosa", "soundfile", "soxr", "numpy",
@@ -16,7 +16,12 @@ PACKAGES = (
 
 
 def git_commit() -> str:
-    """Commit of the project, "-dirty" behind it where files differ; "unknown" outside of git."""
+    """Commit of the project, "-dirty" behind it where files differ; "unknown" outside of git.
+
+    Also where the code is installed: a repository around it would be another project's.
+    """
+    if not is_checkout():
+        return "unknown"
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")

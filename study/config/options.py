@@ -41,7 +41,6 @@ def parse(words: list[str]) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run_tune.py",
         description="Learn a generative model of developing song: search for the best MDGAN, then "
         "fit hidden Markov models per bird and age.",
         allow_abbrev=False,

@@ -6,7 +6,13 @@ from typing import Any
 
 from data_io.store import read_table
 from study.base.console import WIDTH, Console
-from study.base.paths import ROOT, RunPaths, default_tracking_uri, without_password
+from study.base.paths import (
+    ROOT,
+    RunPaths,
+    default_tracking_uri,
+    is_checkout,
+    without_password,
+)
 from study.config.tree import StudyConfig
 from study.decoders.scope import caution
 from study.hmms.tables import CRITERIA
@@ -38,8 +44,8 @@ def show_result(
     if uri.startswith("http"):
         c.line(f"Compare   {without_password(uri)}{page}")
         return
-    serve = ROOT / "mlflow" / "serve.sh"
-    command = serve if uri == default_tracking_uri() else f"mlflow ui --backend-store-uri {uri}"
+    is_ours = is_checkout() and uri == default_tracking_uri()
+    command = ROOT / "mlflow" / "serve.sh" if is_ours else f"mlflow ui --backend-store-uri {uri}"
     c.line(f"Compare   start {command}")
     c.line(f"          then open http://127.0.0.1:5000{page}")
 
