@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev study smoke mlflow test test-cluster test-server audit check lint format type clean
+.PHONY: help setup setup-dev study smoke mlflow test test-cluster test-server audit lock check lint format type clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,15 +19,18 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "No virtual environment could be made. On Debian: apt install python3-venv"; exit 1; }
 
-$(VENV)/.installed: requirements.txt | $(BIN)/python
-	@if [ -n "$(TORCH_INDEX)" ]; then \
-	  $(PIP) install -q "$$(grep '^torch==' requirements.txt)" --index-url "$(TORCH_INDEX)"; fi
-	@echo "installing requirements.txt into $(VENV) (some minutes)"
-	@$(PIP) install -q -r requirements.txt
+# Every file is checked against its hash in the lock file; torch is not, see pyproject.toml.
+LOCKED := install -q --no-deps --require-hashes -r
+TORCH = "$$(grep '^torch==' requirements.txt)" $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
+
+$(VENV)/.installed: requirements.lock | $(BIN)/python
+	@echo "installing requirements.lock and torch into $(VENV) (some minutes)"
+	@$(PIP) $(LOCKED) requirements.lock
+	@$(PIP) install -q $(TORCH)
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	@$(PIP) install -q -r requirements-dev.txt
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@$(PIP) $(LOCKED) requirements-dev.lock
 	@touch $@
 
 # Ray's launcher and its agents, in an environment that sees the packages of the other: with them
@@ -62,7 +65,12 @@ test-server: setup-dev ## the laboratory's MLflow server, without Docker: some m
 	$(BIN)/python -m pytest -m server -rs tests/server $(ARGS)
 
 audit: setup-dev ## known holes in the packages; asks pypi.org
-	$(BIN)/pip-audit --strict --disable-pip --no-deps -r requirements.txt -r mlflow/requirements.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock -r requirements.lock
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r requirements.txt
+
+lock: setup-dev ## after a change of requirements*.txt: the lock files again; asks pypi.org
+	$(BIN)/uv pip compile -q $(ARGS) requirements.txt -o requirements.lock
+	$(BIN)/uv pip compile -q $(ARGS) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
 lint: setup-dev ## ruff: style and format
 	$(BIN)/ruff check .
