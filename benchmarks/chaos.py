@@ -1,7 +1,7 @@
 """Kill a study again and again, and count what is left: nothing lost, nothing there twice.
 
-    python benchmarks/chaos.py                     8 trials, 20 kills of workers, 10 of the driver
-    python benchmarks/chaos.py --workers 2 --drivers 1 --trials 3
+    python -m benchmarks.chaos                     8 trials, 20 kills of workers, 10 of the driver
+    python -m benchmarks.chaos --workers 2 --drivers 1 --trials 3
 
 Kills are SIGKILL, at random times: of one process of a trial, or of the command with its Ray. It
 prints one line per kill (how long until a trial was at work again) and the counts at the end.
@@ -13,9 +13,6 @@ import random
 import sys
 import tempfile
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
 
 from tests.helpers.chaos import Chaos, count
 

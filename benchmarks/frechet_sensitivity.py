@@ -1,6 +1,6 @@
 """What a Frechet distance sees, by the embedding it is taken in.
 
-python benchmarks/frechet_sensitivity.py [--data FOLDER] [--snippets 2000]
+python -m benchmarks.frechet_sensitivity [--data FOLDER] [--snippets 2000]
 
 Each row changes snippets in one way, each column is one embedding; 0 is "the same", 1 about what
 the mean snippet gets. Embeddings are fitted to crops of training recordings, distances are taken
@@ -16,14 +16,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is loaded
 
 import argparse
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch

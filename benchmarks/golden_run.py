@@ -1,7 +1,7 @@
 """Are two runs of the same study equal? Compares tables, weights, models and songs, by hash.
 
-python benchmarks/golden_run.py RUN              prints a hash for each file
-python benchmarks/golden_run.py RUN OTHER_RUN    prints what differs; exit 1 where anything does
+python -m benchmarks.golden_run RUN              prints a hash for each file
+python -m benchmarks.golden_run RUN OTHER_RUN    prints what differs; exit 1 where anything does
 
 Times, hosts, ids of MLflow's runs and names of folders differ between runs of the same code: they
 are left out of tables and JSON before a hash is taken. Files that only say how a study went

@@ -1,7 +1,7 @@
 """What a study of a whole laboratory would take, from what one unit of each part takes here.
 
-    python benchmarks/growth.py
-    python benchmarks/growth.py --birds 20 --days 60 --songs 1500 --seconds 3
+    python -m benchmarks.growth
+    python -m benchmarks.growth --birds 20 --days 60 --songs 1500 --seconds 3
 
 Each part runs alone on a little, on one core: listing files, reading sound, encoding, one search of
 the number of states, telling MLflow. What it took is multiplied. CPU is that of this machine; bytes
@@ -24,9 +24,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
 
 N_FILES = 40_000
 N_SONGS, SONG_S = 30, 4.0
@@ -189,9 +186,8 @@ PARTS = {"files": files, "sound": sound, "a_day": a_day, "states": states, "reco
 
 def measured(part: str) -> dict[str, float]:
     """A part, in a process of its own: its memory is nobody else's."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--part", part], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "benchmarks.growth", "--part", part]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

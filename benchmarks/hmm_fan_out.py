@@ -1,6 +1,6 @@
 """The fan-out of HMM fits by Ray: fits per minute, what the driver takes, scaling to 2 cores.
 
-python benchmarks/hmm_fan_out.py
+python -m benchmarks.hmm_fan_out
 
 The stage itself runs (`study.hmms.stage.run_grid`: journal, tables and models included) on simple
 made-up latents, in a child process for each number of cores, with a small grid before so that
@@ -24,9 +24,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
-
 import numpy as np
 import ray
 
@@ -35,7 +32,7 @@ from data_io.recordings import Recording
 from data_io.store import read_table, write_latents
 from models.hmm import HmmParams
 from study.base.console import Console
-from study.base.paths import RunPaths
+from study.base.paths import ROOT, RunPaths
 from study.config.tree import StudyConfig
 from study.hmms.stage import run_grid
 
@@ -125,7 +122,7 @@ def main() -> None:
     for name, case in CASES.items():
         found = {}
         for n_cores in (1, 2):
-            command = [sys.executable, __file__, name, str(n_cores)]
+            command = [sys.executable, "-m", "benchmarks.hmm_fan_out", name, str(n_cores)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found[n_cores] = one = json.loads(done.stdout.splitlines()[-1])
             share = one["driver_cpu_s"] / (one["driver_cpu_s"] + one["fits_cpu_s"])

@@ -1,7 +1,7 @@
 """One EM iteration of a Gaussian HMM: ours against hmmlearn's two implementations and dynamax.
 
-python benchmarks/hmm_fit.py          20,000 snippets of 16 latents; about 5 minutes
-python benchmarks/hmm_fit.py --all    100,000 snippets and 32 latents too; about 40 minutes
+python -m benchmarks.hmm_fit          20,000 snippets of 16 latents; about 5 minutes
+python -m benchmarks.hmm_fit --all    100,000 snippets and 32 latents too; about 40 minutes
 
 All on the same data, from the same start, in float64 on one core. Times are CPU times, as other
 jobs may run beside. Those of ours and of hmmlearn are of a whole `fit` divided by its iterations,
@@ -24,12 +24,8 @@ if hasattr(os, "sched_setaffinity"):  # for dynamax, that listens to none of the
 import argparse
 import functools
 import importlib.util
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import hmmlearn
 import numpy as np

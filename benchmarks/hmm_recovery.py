@@ -1,6 +1,6 @@
 """Is the number of states that BIC chooses the true one? Simulated HMMs, many seeds.
 
-python benchmarks/hmm_recovery.py [--seeds 50] [--rows NAME ...] [--no-judge]
+python -m benchmarks.hmm_recovery [--seeds 50] [--rows NAME ...] [--no-judge]
 
 Every data set is a Gaussian HMM in 16 dimensions, its means drawn at random and then moved apart
 until the true model itself names the right state of a given share of snippets (Bayes accuracy).
@@ -17,13 +17,10 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import json
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 from hmmlearn import hmm

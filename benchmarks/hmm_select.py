@@ -1,6 +1,6 @@
 """The number of states of one bird and age: the merge search against hmmlearn's grid, in one run.
 
-python benchmarks/hmm_select.py [--states 20] [--accuracy 0.95]
+python -m benchmarks.hmm_select [--states 20] [--accuracy 0.95]
 
 20,000 snippets of 16 latents, numbers of states from 5 to 100, diagonal covariances, one core.
 The other side is the usual way: nine numbers of states, five k-means starts each, the lowest BIC.
@@ -16,16 +16,12 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is loaded
 
 import argparse
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from hmm_recovery import Row, simulate
 from hmmlearn import hmm
 
+from benchmarks.hmm_recovery import Row, simulate
 from models.hmm import select_n_states
 from models.hmm.em import Songs, run_em
 from models.hmm.fitting import fit_from

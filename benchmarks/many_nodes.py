@@ -1,7 +1,7 @@
 """Many nodes on one machine: do the driver and Ray keep up where the cluster grows?
 
-    python benchmarks/many_nodes.py
-    python benchmarks/many_nodes.py --nodes 10 50 --fits 5000
+    python -m benchmarks.many_nodes
+    python -m benchmarks.many_nodes --nodes 10 50 --fits 5000
 
 Ray's test cluster starts a whole node (raylet, object store, agents, a worker) per simulated
 machine, each with one CPU to offer. The HMM stage itself runs on them (`study.hmms.stage.run_grid`:
@@ -26,14 +26,12 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
-
 import psutil
 import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.hmm_fan_out import WARM, Case, run
+from study.base.paths import ROOT
 
 NUMBERS, N_RESTARTS = (2, 3, 4, 5, 6), 2  # ten fits per bird and age
 N_SNIPPETS, LATENT_DIM = 300, 4
@@ -130,7 +128,8 @@ def main() -> None:
         "nodes  up in   fits  seconds  fits/s  driver MB  driver ms/fit  GCS MB  GCS ms/fit  all GB"
     )
     for n_nodes in options.nodes:
-        command = [sys.executable, __file__, "--child", str(n_nodes), "--fits", str(options.fits)]
+        options_of_child = ["--child", str(n_nodes), "--fits", str(options.fits)]
+        command = [sys.executable, "-m", "benchmarks.many_nodes", *options_of_child]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{n_nodes} nodes: {done.stderr[-3000:]}")

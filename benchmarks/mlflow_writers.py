@@ -1,6 +1,6 @@
 """Many studies write to the server of a laboratory, which is killed in between: is anything lost?
 
-python benchmarks/mlflow_writers.py [--clients 8] [--metrics 10000]
+python -m benchmarks.mlflow_writers [--clients 8] [--metrics 10000]
 
 Each client is a process with a tracker of its own, as the driver of a study has. The server is
 MLflow on PostgreSQL behind the proxy (tests/lab_server.py); it gets SIGKILL when a quarter of all
@@ -8,11 +8,7 @@ metrics has come in, and again at three quarters, and is away for some seconds e
 """
 
 import argparse
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
 
 from tests.helpers.lab_server import lab_server, missing
 from tests.helpers.mlflow_writers import run_writers, write

@@ -1,6 +1,6 @@
 """Does the objective find the decoders that one would choose? Sixteen trainings, ranked.
 
-python benchmarks/objective.py [--data DIR] [--snippets 40000]
+python -m benchmarks.objective [--data DIR] [--snippets 40000]
 
 Ten sound trainings, and six that no one would want: autoencoders without adversary and without the
 distance to the prior (they reconstruct well and cannot sample), a weight of the reconstruction so
@@ -14,8 +14,6 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 from scipy import stats

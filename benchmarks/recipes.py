@@ -1,6 +1,6 @@
 """Ways of training the decoder, each given the same CPU time, on the same recordings.
 
-python benchmarks/recipes.py [--data DIR] [--seconds 60] [--latent 16]
+python -m benchmarks.recipes [--data DIR] [--seconds 60] [--latent 16]
 
 Held out by recording. L1, L2 and log-spectral distance over those of PCA (clipped at 0), Frechet
 distance of samples of the prior and of a Gaussian in the space of the PCA. One seed: differences of
@@ -10,11 +10,8 @@ a few per cent prove nothing. Without --data: simulated birds.
 import argparse
 import dataclasses
 import math
-import sys
 import time
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 

@@ -1,7 +1,7 @@
 """How well held-out song is reconstructed: ours against PCA of the same dimension, in one run.
 
-python benchmarks/reconstruction.py --data DIR      real recordings, a table by bird
-python benchmarks/reconstruction.py                 simulated birds, a table by age
+python -m benchmarks.reconstruction --data DIR      real recordings, a table by bird
+python -m benchmarks.reconstruction                 simulated birds, a table by age
 
 Both learn from the same training recordings and are measured on the same held-out ones (whole
 recordings, a fifth of each bird and age; consecutive snippets, all of them). L1 and L2 are in
@@ -13,11 +13,8 @@ the prior, of a Gaussian in the space of the PCA, and of real snippets (the floo
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """How much of a study's time its cores spend on the work itself.
 
-    python benchmarks/study_overhead.py
-    python benchmarks/study_overhead.py --preset smoke search.n_trials=6
+    python -m benchmarks.study_overhead
+    python -m benchmarks.study_overhead --preset smoke search.n_trials=6
 
 It runs a study on simulated birds, asks every half second what its processes have computed since,
 and prints for each stage its seconds and the share of all cores that Ray's workers kept busy: in
@@ -16,11 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from study.base.paths import ROOT
+
 EVERY_S = 0.5
 STAGE = re.compile(r"^\[(\d+)/(\d+)\] (.+)$")
 WORKER = "ray::"

@@ -1,6 +1,6 @@
 """MLflow's server is killed while a study records: how long a call takes, what arrives.
 
-python benchmarks/tracking_outage.py [--away 180] [--trials 8] [--every 0.5]
+python -m benchmarks.tracking_outage [--away 180] [--trials 8] [--every 0.5]
 
 Trials report four metrics at each step, before, while and after the server is away; then it is
 counted what the server has. Nothing may be missing, nothing be there twice, and no call may take
@@ -13,8 +13,6 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from mlflow.tracking import MlflowClient
 

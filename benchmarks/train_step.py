@@ -1,6 +1,6 @@
 """Snippets per second of a training step: ours against every pass written out, in one run.
 
-python benchmarks/train_step.py [--width 32] [--batch 64] [--seconds 20]
+python -m benchmarks.train_step [--width 32] [--batch 64] [--seconds 20]
 
 The first row is the order of passes of earlier code: each phase computes its reconstruction and its
 sample anew, gradients flow into networks that do not move, discriminators are as wide as the
@@ -12,11 +12,7 @@ rows follow one another, so that a busy machine slows them alike; the ratio is t
 import argparse
 import dataclasses
 import statistics
-import sys
 import time
-from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 

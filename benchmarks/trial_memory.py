@@ -1,7 +1,7 @@
 """What one more trial on a node costs in memory: its own, not the data that all trials share.
 
-    python benchmarks/trial_memory.py
-    python benchmarks/trial_memory.py --megabytes 2000 --trials 4
+    python -m benchmarks.trial_memory
+    python -m benchmarks.trial_memory --megabytes 2000 --trials 4
 
 Trials of a few steps run side by side, once on small data and once on large; each says how much
 memory is its process's alone (USS). Were the data copied per trial, the difference would be the
@@ -9,11 +9,6 @@ size of the data.
 """
 
 import argparse
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import psutil

@@ -116,15 +116,11 @@ def run_writers(
     start = time.monotonic()
     n_kills = 0
     with tempfile.TemporaryDirectory(prefix="writers-") as outboxes:
-        command = [
-            sys.executable,
-            str(ROOT / "benchmarks" / "mlflow_writers.py"),
-            f"--metrics={n_metrics}",
-        ]
+        command = [sys.executable, "-m", "benchmarks.mlflow_writers", f"--metrics={n_metrics}"]
         clients = [
             subprocess.Popen(
                 [*command, f"--client={i}", f"--outbox={outboxes}/{i}"],
-                env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True,
+                cwd=ROOT, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True,
             )
             for i in range(n_clients)
         ]  # fmt: skip

@@ -170,3 +170,13 @@ def test_the_changelog_has_an_entry_for_this_version():
     from study import __version__
 
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_only_the_two_scripts_of_the_study_change_the_path_of_modules():
+    changing = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("study", "models", "data_io", "benchmarks")
+        for path in modules(folder)
+        if "sys.path" in path.read_text("utf-8")
+    ]
+    assert changing == ["study/fetch_model.py", "study/run_tune.py"]
