@@ -2,24 +2,19 @@
 
 A change of these numbers is a change of what is trained. Where it is meant, measure them again:
 
-    python tests/make_golden_losses.py
+    python -m tests.helpers.make_golden_losses
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import get_args
 
-TESTS = Path(__file__).resolve().parent
-PATH = TESTS / "golden_losses.json"
-if __name__ == "__main__":
-    sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+import torch
 
-import torch  # noqa: E402
+from models.mdgan.shape import Normalisation
+from tests.helpers.tiny_mdgan import PCA_DATA, build
 
-from models.mdgan.shape import Normalisation  # noqa: E402
-from tests.helpers.tiny_mdgan import PCA_DATA, build  # noqa: E402
-
+PATH = Path(__file__).resolve().parent / "golden_losses.json"
 N_STEPS = 20
 FIRSTS = [7 * step % 48 for step in range(N_STEPS)]  # where in the data each batch begins
 # Small steps: large ones make of a last bit that another CPU rounds otherwise another training.

@@ -172,6 +172,12 @@ def test_the_changelog_has_an_entry_for_this_version():
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_citation_names_this_version():
+    from study import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_only_the_two_scripts_of_the_study_change_the_path_of_modules():
     changing = [
         path.relative_to(ROOT).as_posix()
