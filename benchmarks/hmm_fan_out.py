@@ -2,9 +2,9 @@
 
 python benchmarks/hmm_fan_out.py
 
-The stage itself runs (`study.hmms.stage.run_grid`: journal, tables and models included) on simple
-made-up latents, in a child process for each number of cores, with a small grid before so that
-worker processes are there and kernels compiled. CPU seconds of the fits are those that
+The stage itself runs (`study.hmms.stage.find_n_states`: journal, tables and models included) on
+simple made-up latents, in a child process for each number of cores, with a small grid before so
+that worker processes are there and kernels compiled. CPU seconds of the fits are those that
 hmm_grid.parquet holds.
 """
 
@@ -36,8 +36,9 @@ from data_io.store import read_table, write_latents
 from models.hmm import HmmParams
 from study.base.console import Console
 from study.base.paths import RunPaths
+from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
-from study.hmms.stage import run_grid
+from study.hmms.stage import find_n_states
 
 SNIPPETS_PER_STATE = 4  # that follow one another
 
@@ -95,7 +96,9 @@ def run(case: Case, root: Path) -> dict[str, Any]:
     paths, recordings = made_up(case, root)
     params = HmmParams(n_states=case.n_states, n_restarts=case.n_restarts, search="grid")
     wall, cpu = time.perf_counter(), time.process_time()
-    run_grid(StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents")
+    find_n_states(
+        StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents", TaskRunner()
+    )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     grid = read_table(paths.hmm_grid)
     numbers = grid.drop_columns(["seconds"]).to_pylist()

@@ -4,10 +4,10 @@
     python benchmarks/many_nodes.py --nodes 10 50 --fits 5000
 
 Ray's test cluster starts a whole node (raylet, object store, agents, a worker) per simulated
-machine, each with one CPU to offer. The HMM stage itself runs on them (`study.hmms.stage.run_grid`:
-tasks, journal, tables, models), once per number of nodes. The machine's cores stay the same, so
-that fits per second cannot grow with the nodes: what is looked for is whether they fall, and what
-the driver and Ray's control store (GCS) take for each.
+machine, each with one CPU to offer. The HMM stage itself runs on them
+(`study.hmms.stage.find_n_states`: tasks, journal, tables, models), once per number of nodes. The
+machine's cores stay the same, so that fits per second cannot grow with the nodes: what is looked
+for is whether they fall, and what the driver and Ray's control store (GCS) take for each.
 """
 
 import os
