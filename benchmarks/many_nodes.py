@@ -99,11 +99,11 @@ def child(n_nodes: int, n_fits: int) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder, watch:
             # Until every node has a worker that has imported and compiled what it needs.
-            warm = dataclasses.replace(WARM, n_pieces=2 * n_nodes)
+            warm = dataclasses.replace(WARM, n_birds=2 * n_nodes)
             run(warm, Path(folder) / "warm")
             up_s, gcs_cpu = time.perf_counter() - started, watch.gcs_cpu_s()
-            n_pieces = math.ceil(n_fits / (len(NUMBERS) * N_RESTARTS))
-            case = Case("fits", n_pieces, N_SNIPPETS, LATENT_DIM, NUMBERS, N_RESTARTS)
+            n_birds = math.ceil(n_fits / (len(NUMBERS) * N_RESTARTS))
+            case = Case("fits", n_birds, N_SNIPPETS, LATENT_DIM, NUMBERS, N_RESTARTS)
             stage = run(case, Path(folder) / "fits")
             measured = {
                 "fits": stage["n_fits"], "seconds": stage["wall_s"], "up_s": up_s,
