@@ -1,11 +1,17 @@
-"""The fan-out of HMM fits by Ray: fits per minute, what the driver takes, scaling to 2 cores.
+"""The fan-out of HMM fits by Ray: what the driver takes, and what one task per bird and age costs.
 
-python -m benchmarks.hmm_fan_out
+    python -m benchmarks.hmm_fan_out             all cases
+    python -m benchmarks.hmm_fan_out few         one of them: small, large, few
 
-The stage itself runs (`study.hmms.stage.run_grid`: journal, tables and models included) on simple
-made-up latents, in a child process for each number of cores, with a small grid before so that
-worker processes are there and kernels compiled. CPU seconds of the fits are those that
-hmm_grid.parquet holds.
+The stage itself runs (`study.hmms.stage.find_n_states`: journal, tables and models included) on
+simple made-up latents, in a child process for each number of cores, with a small grid before so
+that worker processes are there and kernels compiled. CPU seconds of the fits are those that
+hmm_grid.parquet holds; the fits to recordings that are not held out, one for each number of states,
+are not among them.
+
+A task is the whole search of one bird and age. Where cores outnumber birds and ages, a grid could
+be split into its fits: the last table schedules the measured seconds of the fits, longest first, on
+more cores than this machine has, both ways. A merge search cannot be split.
 """
 
 import os
@@ -14,6 +20,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is loaded
 
 import hashlib
+import heapq
 import json
 import subprocess
 import sys
@@ -33,8 +40,9 @@ from data_io.store import read_table, write_latents
 from models.hmm import HmmParams
 from study.base.console import Console
 from study.base.paths import ROOT, RunPaths
+from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
-from study.hmms.stage import run_grid
+from study.hmms.stage import find_n_states
 
 SNIPPETS_PER_STATE = 4  # that follow one another
 
@@ -45,7 +53,7 @@ class Case:
 
     Attributes:
         what: in words.
-        n_pieces: birds and ages.
+        n_birds: birds, each at one age.
         n_snippets: of each.
         latent_dim: numbers in a latent.
         n_states: numbers of states.
@@ -53,7 +61,7 @@ class Case:
     """
 
     what: str
-    n_pieces: int
+    n_birds: int
     n_snippets: int
     latent_dim: int
     n_states: tuple[int, ...]
@@ -62,6 +70,7 @@ class Case:
 
 CASES = {
     "small": Case("small models", 60, 300, 4, (2, 3, 4, 5, 6), 5),
+    "few": Case("few birds", 12, 1000, 8, (5, 10, 15, 20, 30), 3),
     "large": Case("larger models", 8, 2500, 16, (5, 10, 20, 30, 40), 3),
 }
 WARM = Case("to warm up", 4, 300, 4, (2, 3), 2)
@@ -70,7 +79,7 @@ WARM = Case("to warm up", 4, 300, 4, (2, 3), 2)
 def made_up(case: Case, root: Path) -> tuple[RunPaths, list[Recording]]:
     """Write latents of ``case``; birds of eight kinds of snippet, ten recordings each."""
     paths, recordings = RunPaths(root), []
-    for i in range(case.n_pieces):
+    for i in range(case.n_birds):
         rng = np.random.default_rng(i)
         kinds = rng.normal(0, 1.5, (8, case.latent_dim))
         latents = []
@@ -92,15 +101,21 @@ def run(case: Case, root: Path) -> dict[str, Any]:
     paths, recordings = made_up(case, root)
     params = HmmParams(n_states=case.n_states, n_restarts=case.n_restarts, search="grid")
     wall, cpu = time.perf_counter(), time.process_time()
-    run_grid(StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents")
+    find_n_states(
+        StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents", TaskRunner()
+    )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     grid = read_table(paths.hmm_grid)
     numbers = grid.drop_columns(["seconds"]).to_pylist()
+    seconds_of: dict[str, list[float]] = {}
+    for row in grid.select(["bird", "seconds"]).to_pylist():
+        seconds_of.setdefault(row["bird"], []).append(row["seconds"])
     return {
         "n_fits": grid.num_rows,
         "wall_s": wall,
         "driver_cpu_s": cpu,
         "fits_cpu_s": sum(grid["seconds"].to_pylist()),
+        "seconds_of": seconds_of,
         "sha256": hashlib.sha256(json.dumps(numbers).encode()).hexdigest(),
     }
 
@@ -115,11 +130,30 @@ def child(case: str, n_cores: int) -> None:
         print(json.dumps(run(CASES[case], Path(folder) / case)))
 
 
-def main() -> None:
+def makespan(seconds: list[float], n_cores: int) -> float:
+    """Seconds until all tasks are done, the longest first, each on the first core that is free."""
+    ends = [0.0] * n_cores
+    for one in sorted(seconds, reverse=True):
+        heapq.heappush(ends, heapq.heappop(ends) + one)
+    return max(ends)
+
+
+def show_splitting(seconds_of: dict[str, list[float]]) -> None:
+    """Print what splitting each grid into its fits would gain on more cores."""
+    whole = [sum(seconds) for seconds in seconds_of.values()]
+    fits = [one for seconds in seconds_of.values() for one in seconds]
+    print(f"{'':15} scheduled on cores:  one task per bird and age   one task per fit   ratio")
+    for n_cores in (2, 12, 50, 350):
+        one, other = makespan(whole, n_cores), makespan(fits, n_cores)
+        print(f"{'':15} {n_cores:18} {one:26.2f}s {other:17.2f}s {one / other:7.2f}")
+
+
+def main(names: list[str]) -> None:
     """Print one row per case and number of cores, then the ratios."""
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print("case            cores   fits  seconds  fits/min  fits' CPU  driver's CPU  driver/all")
-    for name, case in CASES.items():
+    for name in names or list(CASES):
+        case = CASES[name]
         found = {}
         for n_cores in (1, 2):
             command = [sys.executable, "-m", "benchmarks.hmm_fan_out", name, str(n_cores)]
@@ -133,10 +167,11 @@ def main() -> None:
                 flush=True,
             )
         speedup = found[1]["wall_s"] / found[2]["wall_s"]
-        most = 60 * found[2]["n_fits"] / found[2]["driver_cpu_s"]
+        per_search = 1000 * found[2]["driver_cpu_s"] / case.n_birds
         equal = "the same" if found[1]["sha256"] == found[2]["sha256"] else "DIFFERENT"
         print(f"{'':15} 2 cores are {speedup:.2f} times as fast as 1; {equal} numbers; the driver")
-        print(f"{'':15} alone could hand out and keep {most:,.0f} fits per minute")
+        print(f"{'':15} takes {per_search:.1f} ms of CPU for each bird and age")
+        show_splitting(found[1]["seconds_of"])
     print(f"load average at the end: {os.getloadavg()[0]:.1f}")
 
 
@@ -144,4 +179,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         child(sys.argv[1], int(sys.argv[2]))
     else:
-        main()
+        main(sys.argv[1:])

@@ -24,9 +24,9 @@ from hmmlearn import hmm
 from benchmarks.hmm_recovery import Row, simulate
 from models.hmm import select_n_states
 from models.hmm.em import Songs, run_em
+from models.hmm.fit import Origin
 from models.hmm.fitting import fit_from
 from models.hmm.params import HmmParams
-from models.hmm.records import Origin
 from models.hmm.starts import kmeans_start
 
 GRID = (5, 10, 15, 20, 30, 40, 60, 80, 100)

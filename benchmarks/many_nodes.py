@@ -4,10 +4,10 @@
     python -m benchmarks.many_nodes --nodes 10 50 --fits 5000
 
 Ray's test cluster starts a whole node (raylet, object store, agents, a worker) per simulated
-machine, each with one CPU to offer. The HMM stage itself runs on them (`study.hmms.stage.run_grid`:
-tasks, journal, tables, models), once per number of nodes. The machine's cores stay the same, so
-that fits per second cannot grow with the nodes: what is looked for is whether they fall, and what
-the driver and Ray's control store (GCS) take for each.
+machine, each with one CPU to offer. The HMM stage itself runs on them
+(`study.hmms.stage.find_n_states`: tasks, journal, tables, models), once per number of nodes. The
+machine's cores stay the same, so that fits per second cannot grow with the nodes: what is looked
+for is whether they fall, and what the driver and Ray's control store (GCS) take for each.
 """
 
 import os
@@ -97,11 +97,11 @@ def child(n_nodes: int, n_fits: int) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder, watch:
             # Until every node has a worker that has imported and compiled what it needs.
-            warm = dataclasses.replace(WARM, n_pieces=2 * n_nodes)
+            warm = dataclasses.replace(WARM, n_birds=2 * n_nodes)
             run(warm, Path(folder) / "warm")
             up_s, gcs_cpu = time.perf_counter() - started, watch.gcs_cpu_s()
-            n_pieces = math.ceil(n_fits / (len(NUMBERS) * N_RESTARTS))
-            case = Case("fits", n_pieces, N_SNIPPETS, LATENT_DIM, NUMBERS, N_RESTARTS)
+            n_birds = math.ceil(n_fits / (len(NUMBERS) * N_RESTARTS))
+            case = Case("fits", n_birds, N_SNIPPETS, LATENT_DIM, NUMBERS, N_RESTARTS)
             stage = run(case, Path(folder) / "fits")
             measured = {
                 "fits": stage["n_fits"], "seconds": stage["wall_s"], "up_s": up_s,

@@ -63,13 +63,13 @@ class FramePool:
         Raises:
             ValueError: the pool was made without the number of frames of each bird and age.
         """
-        pieces, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
+        birds_and_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
         if sum(self.frames_of.values()) != len(self.frames):
             raise ValueError(
                 f"frames_of counts {sum(self.frames_of.values())} frames, the pool holds "
                 f"{len(self.frames)}: make the pool with load_pool."
             )
-        return [pieces[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
+        return [birds_and_ages[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
 
 
 def load_pool(

@@ -10,7 +10,7 @@ from typing import Any
 from data_io.files import digest, read_json, write_json
 from data_io.store import read_table
 from models.hmm import HmmFit
-from models.hmm.records import best_fits
+from models.hmm.choice import best_fits
 from models.mdgan.params import MdganParams
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths, without_password

@@ -7,10 +7,10 @@ import numpy as np
 
 from models.hmm import starts
 from models.hmm.em import Em, Songs, run_em
+from models.hmm.fit import HmmFit, Origin, record_of, without_model
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.health import repaired
 from models.hmm.params import HmmParams
-from models.hmm.records import HmmFit, Origin, record_of, without_model
 
 PRUNINGS = 2  # of sparse transitions, each followed by EM
 
@@ -52,7 +52,10 @@ def fit_from(
                 n_iter += em.n_iter
     except (ValueError, np.linalg.LinAlgError) as error:
         seconds = time.process_time() - began
-        return without_model(n_states, origin, songs, params, "failed", str(error), seconds), None
+        failed = without_model(
+            n_states, origin, songs, params, status="failed", reason=str(error), seconds=seconds
+        )
+        return failed, None
     seconds = time.process_time() - began
     fit = record_of(songs, em, origin, params, seconds, n_repairs, n_iter=n_iter)
     return fit, em if fit.has_model else None

@@ -159,7 +159,7 @@ class GaussianHMM(hmm.GaussianHMM):
 
 
 class _Sums:
-    """What an E-step leaves: sums over all songs that are not marked."""
+    """Sums of an E-step over all songs that are not marked."""
 
     def __init__(self, n_states: int, n_features: int):
         self.log_likelihood = 0.0

@@ -1,4 +1,4 @@
-"""A grid of fits: which numbers of states come next, and one fit of them."""
+"""A grid of fits: every number of states, several times each, and which ones come next."""
 
 import dataclasses
 import math
@@ -8,19 +8,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.hmm import criteria
+from models.hmm.choice import select_by_bic
 from models.hmm.em import Songs
-from models.hmm.fitting import most_states, restart_fit
+from models.hmm.fit import HmmFit, Origin, without_model
+from models.hmm.fitting import most_states, restart_fit, restart_seed
 from models.hmm.held_out import held_out_songs
 from models.hmm.merge_search import COARSE_RATIO
 from models.hmm.params import HmmParams
-from models.hmm.records import (
-    HmmFit,
-    Origin,
-    select_by_bic,
-    without_model,
-)
 
 Array = NDArray[np.float64]
+
+
+def grid_fits(
+    sequences: Sequence[Array], songs: Songs, params: HmmParams, seed: int
+) -> list[HmmFit]:
+    """Every fit of a grid, and those that BIC asks for beyond its ends.
+
+    Args:
+        sequences: whitened latents [n_snippets, latent_dim], one array per recording.
+        songs: the same, packed.
+        params: the grid.
+        seed: of the bird and age; every fit has one of its own, which follows from it.
+    """
+    fits: list[HmmFit] = []
+    wanted = first_numbers(songs.n_snippets, params)
+    while wanted:
+        fits += [
+            fit_hmm(sequences, k, r, restart_seed(seed, k, r), params, songs)
+            for k in wanted
+            for r in range(params.n_restarts)
+        ]
+        wanted = more_numbers(fits, params)
+    return fits
 
 
 def first_numbers(n_snippets: int, params: HmmParams) -> list[int]:
@@ -80,9 +99,9 @@ def fit_hmm(
     songs = songs or Songs(sequences, params.covariance_type, params.engine)
     if n_states > most_states(songs.n_snippets, params):
         return without_model(
-            n_states, Origin("grid", "", restart), songs, params, "skipped",
-            f"{songs.n_snippets} snippets leave fewer than {params.min_snippets_per_state} a state",
-            0.0,
+            n_states, Origin("grid", "", restart), songs, params, status="skipped", seconds=0.0,
+            reason=f"{songs.n_snippets} snippets leave fewer than {params.min_snippets_per_state} "
+            "a state",
         )  # fmt: skip
     fit, _ = restart_fit(songs, n_states, restart, seed, "grid", params)
     if restart or not fit.has_model:
@@ -95,30 +114,3 @@ def fit_hmm(
         return fit
     per_snippet = criteria.held_out_log_likelihood(held_out, fitted, em)
     return dataclasses.replace(fit, held_out_log_likelihood=per_snippet)
-
-
-def missing_fits(
-    done: Sequence[HmmFit], n_snippets: int, params: HmmParams
-) -> list[tuple[int, int]]:
-    """Fits (n_states, restart) that a grid needs next; [] where only the choice is left.
-
-    First the numbers of states of the grid, all restarts of each; then more, as long as BIC is
-    lowest at their end. More are asked for only when all fits before are done, so that which ones
-    are does not depend on the order in which fits end, nor on where a study was killed.
-
-    Args:
-        done: fits of a bird and age, in any order.
-        n_snippets: of the bird and age.
-        params: the grid.
-    """
-    by_fit = {(fit.n_states, fit.restart): fit for fit in done}
-    known: dict[tuple[int, int], HmmFit] = {}
-    numbers = first_numbers(n_snippets, params)
-    while numbers:
-        wanted = [(k, r) for k in numbers for r in range(params.n_restarts)]
-        missing = [fit for fit in wanted if fit not in by_fit]
-        if missing:
-            return missing
-        known |= {fit: by_fit[fit] for fit in wanted}
-        numbers = more_numbers(list(known.values()), params)
-    return []

@@ -1,4 +1,4 @@
-"""What is wrong with a fit, and the repair of what can be repaired."""
+"""Counts dead and singleton states of a fit, and repairs them."""
 
 import copy
 from dataclasses import dataclass

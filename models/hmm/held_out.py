@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.hmm import criteria
+from models.hmm.choice import select_by_bic
 from models.hmm.em import Em, Songs, run_em
+from models.hmm.fit import HmmFit
 from models.hmm.fitting import restart_seed
 from models.hmm.merge_path import merge_path
 from models.hmm.merge_search import TOP_ITERATIONS
 from models.hmm.params import HmmParams
-from models.hmm.records import HmmFit, select_by_bic
 from models.hmm.starts import kmeans_start
 
 Array = NDArray[np.float64]

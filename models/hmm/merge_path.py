@@ -130,7 +130,7 @@ def _emission_costs(model: GaussianHMM, n: Array) -> Array:
 
 
 def _row_costs(counts: Array) -> Array:
-    """What one row of transitions in the place of two costs, for expected counts, in nats."""
+    """Nats that one row of transitions in place of two costs, for expected counts."""
 
     def x_log_x(x: Array) -> Array:
         return x * np.log(np.maximum(x, 1e-300))

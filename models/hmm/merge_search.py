@@ -15,11 +15,11 @@ import numpy as np
 
 from models.hmm import starts
 from models.hmm.em import Em, Songs, run_em
+from models.hmm.fit import HmmFit, Origin, record_of
 from models.hmm.fitting import fit_from, most_states, restart_fit
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.merge_path import PATH_ITERATIONS, merge_path
 from models.hmm.params import HmmParams
-from models.hmm.records import HmmFit, Origin, record_of
 
 COARSE_RATIO = 1.5  # between neighbouring numbers of states of the coarse pass
 COARSE_ITERATIONS = 8

@@ -1,4 +1,4 @@
-"""What steers the HMM fits of a study: ranges, EM, health."""
+"""Settings of the HMM fits of a study: ranges, EM, health."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,6 @@ class HmmParams:
         held_out_fraction: of recordings, kept out of a second round of fits that gives the held-out
             log-likelihood; 0 leaves it out.
         engine: "ours", or "hmmlearn" for the E-step of hmmlearn's default: same numbers, slower.
-        compare_engines: do all searches a second time by hmmlearn's default and print both times.
         min_snippets: a bird and age with fewer gets no model, and a row that says so.
         min_recordings: the same for recordings.
         min_snippets_per_state: numbers of states that would leave fewer are not tried.
@@ -56,7 +55,6 @@ class HmmParams:
     max_repairs: int = 3
     held_out_fraction: float = 0.2
     engine: Engine = "ours"
-    compare_engines: bool = False
     min_snippets: int = 200
     min_recordings: int = 2
     min_snippets_per_state: int = 10

@@ -11,20 +11,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models.hmm import criteria
+from models.hmm.choice import ChosenByBic, choices, select_by_bic, with_fits
 from models.hmm.em import Songs
-from models.hmm.fitting import most_states, restart_seed
+from models.hmm.fit import HmmFit
+from models.hmm.fitting import most_states
 from models.hmm.gaussian import GaussianHMM
-from models.hmm.grid import first_numbers, fit_hmm, more_numbers
+from models.hmm.grid import first_numbers, grid_fits
 from models.hmm.held_out import shared_held_out, with_held_out
 from models.hmm.merge_search import MergeSearch
 from models.hmm.params import CovarianceType, HmmParams, SearchKind, too_few
-from models.hmm.records import (
-    HmmFit,
-    Selection,
-    choices,
-    select_by_bic,
-    with_fits,
-)
 
 Array = NDArray[np.float64]
 SearchStatus = Literal["ok", "too_few_snippets", "failed"]
@@ -33,8 +28,8 @@ LARGEST = 1e140  # sums of its squares are still float64
 
 
 @dataclass(frozen=True)
-class StateSearch:
-    """What a search over numbers of states found.
+class StatesFound:
+    """The number of states that a search found, and every fit on the way.
 
     Attributes:
         status: ok, too_few_snippets, failed.
@@ -44,8 +39,8 @@ class StateSearch:
         edge: "" or "highest": BIC is lowest at the highest number of states that may be tried.
         chosen_by: number of states that each criterion would choose.
         n_effective: independent observations that the snippets are worth.
-        restart_spread: log-likelihood of the chosen fit less that of the worst restart at that
-            number of states, in nats; NaN where there was none.
+        restart_spread: log-likelihood of the chosen fit above the worst restart at that number of
+            states, in nats; NaN where there was none.
         n_agreeing: restarts within a nat per thousand snippets of the chosen fit.
         n_restarts: restarts at that number of states.
     """
@@ -53,7 +48,7 @@ class StateSearch:
     status: SearchStatus
     reason: str
     fits: list[HmmFit] = field(default_factory=list)
-    selection: Selection | None = None
+    selection: ChosenByBic | None = None
     edge: str = ""
     chosen_by: dict[str, int] = field(default_factory=dict)
     n_effective: float = math.nan
@@ -86,7 +81,7 @@ def select_n_states(
     seed: int = 0,
     search: SearchKind = "merge",
     params: HmmParams | None = None,
-) -> StateSearch:
+) -> StatesFound:
     """Find the number of states of a Gaussian HMM by BIC.
 
     Latents of any scale will do: they are divided by one number before, and all that is returned is
@@ -126,7 +121,7 @@ def select_n_states(
     scale = _scale(arrays)
     largest = max(float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a in arrays)
     if largest > LARGEST or scale < 1 / LARGEST:
-        return StateSearch(
+        return StatesFound(
             "failed",
             f"latents up to {largest:.0e} that vary by about {scale:.0e}: float64 does not hold "
             "their squares",
@@ -139,7 +134,7 @@ def select_n_states(
 
 def search_states(
     sequences: Sequence[Array], params: HmmParams, seed: int, before: GaussianHMM | None = None
-) -> StateSearch:
+) -> StatesFound:
     """Search as ``params`` say.
 
     Args:
@@ -152,32 +147,21 @@ def search_states(
     if refused is not None:
         return refused
     songs = Songs(sequences, params.covariance_type, params.engine)
-    if params.search == "merge":
-        search = MergeSearch(songs, params, seed)
-        search.run(before)
-        return conclude(
-            songs, with_held_out(sequences, search.fits, search.top, params, seed), params
-        )
-    fits: list[HmmFit] = []
-    wanted = first_numbers(songs.n_snippets, params)
-    while wanted:
-        for k in wanted:
-            fits += [
-                fit_hmm(sequences, k, r, restart_seed(seed, k, r), params, songs)
-                for r in range(params.n_restarts)
-            ]
-        wanted = more_numbers(fits, params)
-    return conclude(songs, fits, params)
+    if params.search == "grid":
+        return conclude(songs, grid_fits(sequences, songs, params, seed), params)
+    search = MergeSearch(songs, params, seed)
+    search.run(before)
+    return conclude(songs, with_held_out(sequences, search.fits, search.top, params, seed), params)
 
 
-def refusal(sequences: Sequence[Array], params: HmmParams) -> StateSearch | None:
+def refusal(sequences: Sequence[Array], params: HmmParams) -> StatesFound | None:
     """Why these latents cannot be fitted at all; None where they can."""
     lengths = [len(s) for s in sequences]
     few = too_few([n for n in lengths if n], params)
     if few or not sum(lengths):
-        return StateSearch("too_few_snippets", few or "no snippets")
+        return StatesFound("too_few_snippets", few or "no snippets")
     if not first_numbers(sum(lengths), params):
-        return StateSearch(
+        return StatesFound(
             "too_few_snippets",
             f"{sum(lengths)} snippets leave fewer than {params.min_snippets_per_state} to a state "
             "(hmm.min_snippets_per_state)",
@@ -185,18 +169,18 @@ def refusal(sequences: Sequence[Array], params: HmmParams) -> StateSearch | None
     X = np.concatenate(list(sequences))
     broken = int((~np.isfinite(X).all(1)).sum())
     if broken:
-        return StateSearch("failed", f"{broken} of {len(X)} snippets are not finite numbers")
+        return StatesFound("failed", f"{broken} of {len(X)} snippets are not finite numbers")
     largest = float(np.abs(X).max())
     if largest > LARGEST:
-        return StateSearch(
+        return StatesFound(
             "failed", f"latents up to {largest:.0e}: float64 cannot hold their squares"
         )
     if not np.ptp(X, axis=0).any():
-        return StateSearch("failed", f"all {len(X)} snippets are equal")
+        return StatesFound("failed", f"all {len(X)} snippets are equal")
     return None
 
 
-def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSearch:
+def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StatesFound:
     """Choose among all fits of one bird and age; only the chosen one keeps its model.
 
     Args:
@@ -208,7 +192,7 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSe
     selection = select_by_bic(fits)
     if selection is None:
         reasons = sorted({fit.reason for fit in fits})
-        return StateSearch("failed", f"every fit failed: {'; '.join(reasons[:3])}", fits)
+        return StatesFound("failed", f"every fit failed: {'; '.join(reasons[:3])}", fits)
     best = selection.best
     assert best.model is not None
     n_effective = criteria.n_effective(songs, songs.centred(best.model))
@@ -228,7 +212,7 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StateSe
         )
     if best.status != "ok":
         remarks.append(best.reason)
-    return StateSearch(
+    return StatesFound(
         status="ok",
         reason="; ".join(remarks),
         fits=fits,
@@ -266,7 +250,7 @@ def _scale(arrays: Sequence[Array]) -> float:
     return spread if math.isfinite(spread) and spread > 0 else 1.0
 
 
-def _rescaled(search: StateSearch, scale: float, latent_dim: int) -> StateSearch:
+def _rescaled(search: StatesFound, scale: float, latent_dim: int) -> StatesFound:
     """A search on latents divided by ``scale``, in the latents' own units."""
     log_scale = latent_dim * math.log(scale)
 

@@ -24,7 +24,7 @@ from study.base.console import Console, Progress
 from study.base.errors import StudyError
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
-from study.base.seeds import piece_seed
+from study.base.seeds import bird_age_seed
 from study.cluster.gpus import device, wait_for_memory
 from study.cluster.tasks import MAX_RETRIES, TaskRunner
 from study.config.tree import StudyConfig, in_words
@@ -163,7 +163,7 @@ def _train_chain(
     where = device(gpus > 0)
     with _threads(config.resources.cpus_per_trial):
         for part in chain:
-            seed = piece_seed(config.seed, part.of)
+            seed = bird_age_seed(config.seed, part.of)
             data = load_part(config, part, paths, reference)
             model = new_model(params, data, seed, where)
             if before is not None:

@@ -19,7 +19,7 @@ from models.mdgan.model import Mdgan
 from models.mdgan.training import Progress, TrainingFailedError
 from models.metrics.reference import Reference
 from study.base.paths import RunPaths
-from study.base.seeds import piece_seed
+from study.base.seeds import bird_age_seed
 from study.config.tree import DecoderScope, StudyConfig
 from study.decoders.scope import ALL_AGES, decoder_part
 from study.training.data import TrialData, choose_held_out, load_side
@@ -89,7 +89,7 @@ def load_part(config: StudyConfig, part: Part, paths: RunPaths, reference: Refer
     pool, held_out = (
         load_side(config, part.recordings, paths, split) for split in ("train", "valid")
     )
-    rng = np.random.default_rng(piece_seed(config.seed, part.of))
+    rng = np.random.default_rng(bird_age_seed(config.seed, part.of))
     choice = choose_held_out(config, held_out, rng)
     return TrialData(pool, held_out.crops(choice), reference, data_hash(part.recordings))
 

@@ -1,54 +1,41 @@
-"""Stage 4: HMMs of every bird and age; the number of states by BIC.
+"""The HMM stage: the number of states and the model of every bird and age.
 
-The fits are those of `models.hmm`, by a merge search or a grid; hmm_fan_out.py hands them to Ray
-tasks. The tables and models of the stage are made from the journal once all is done.
+`models.hmm` searches, one Ray task for each bird and age (fan_out.py). The tables and models of
+the stage are made from the journal once all is done.
 """
 
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest
 from data_io.recordings import BirdAge, Recording, birds_and_ages
 from data_io.song_models import save_song_model
 from data_io.store import write_rows, write_table
-from models.hmm import HmmFit, select_by_bic
+from models.hmm import select_by_bic
 from study.base.console import Console
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
+from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
 from study.decoders.scope import without_decoder
 from study.encode import read_whitening, recording_lengths, whitened
-from study.hmms.engines import compare_engines
 from study.hmms.fan_out import FanOut, Latents
 from study.hmms.journal import Journal, journal_folder, journal_key, remove_journal
-from study.hmms.tables import (
-    SELECTED,
-    Row,
-    fit_of,
-    fit_row,
-    grid_table,
-    no_decoder_row,
-    selected_row,
-)
-from study.hmms.work import SEARCH
-
-Array = NDArray[np.float64]
+from study.hmms.rows import Row
+from study.hmms.tables import SELECTED, fit_of, grid_table, no_decoder_row
 
 
-def run_grid(
+def find_n_states(
     config: StudyConfig,
     recordings: list[Recording],
     paths: RunPaths,
     console: Console,
     latents_digest: str,
-) -> tuple[list[Row], dict[str, Any]]:
+    tasks: TaskRunner,
+) -> list[Row]:
     """Find the number of states of all birds and ages; write the stage's tables and models.
 
-    What is done goes to a journal in the run folder (`hmm_journal`), which stays until
+    Every search that comes back goes to a journal in the run folder, which stays until
     `remove_journal` is called: run again after a kill, only the rest is done.
 
     Args:
@@ -57,47 +44,40 @@ def run_grid(
         paths: of the run folder.
         console: shows progress.
         latents_digest: hash of the latents; with another one nothing in the journal counts.
+        tasks: runs the searches.
 
     Returns:
-        One row per bird and age, as in hmm_selected.parquet, and facts for study.json.
+        The rows of hmm_selected.parquet, one per bird and age.
 
     Raises:
-        TaskError: a fit could not be done; the message names it.
+        TaskError: a search could not be done; the message names its bird and age.
         BrokenFileError: latents cannot be read.
     """
     missing = without_decoder(config, paths, recordings)
-    pieces = birds_and_ages(recordings)
-    encoded = [piece for piece in pieces if piece not in missing]
-    lengths = {piece: recording_lengths(paths, piece) for piece in encoded}
+    all_of_them = birds_and_ages(recordings)
+    encoded = [bird_age for bird_age in all_of_them if bird_age not in missing]
+    lengths = {bird_age: recording_lengths(paths, bird_age) for bird_age in encoded}
     key = journal_key(config.hmm, config.seed, latents_digest)
     journal = Journal(journal_folder(paths), key, console)
 
     scope = config.decoders.scope
     latents = Latents(
-        of=lambda piece: whitened(paths, piece, scope),
-        sizes={piece: sum(lengths[piece].values()) for piece in encoded},
-        whitening={piece: read_whitening(paths, piece, scope) for piece in encoded},
+        read=lambda bird_age: whitened(paths, bird_age, scope),
+        sizes={bird_age: sum(lengths[bird_age].values()) for bird_age in encoded},
+        whitening={bird_age: read_whitening(paths, bird_age, scope) for bird_age in encoded},
     )
-    max_tasks = config.resources.max_tasks
-    FanOut(latents, config.seed, config.hmm, journal, console, max_tasks).run()
-    found = _write_models(config, paths, lengths, journal)
-    found |= {piece: no_decoder_row(piece, reason) for piece, reason in missing.items()}
-    selected = [found[piece] for piece in pieces]
+    FanOut(latents, config.seed, config.hmm, journal, console, tasks).run()
+    rows = _write_models(paths, lengths, journal, config.seed)
+    rows |= {bird_age: no_decoder_row(bird_age, reason) for bird_age, reason in missing.items()}
+    selected = [rows[bird_age] for bird_age in all_of_them]
     write_rows(paths.hmm_selected, selected, SELECTED)
-    facts: dict[str, Any] = {}
-    if config.hmm.compare_engines:
-        folder = journal_folder(paths)
-        facts = compare_engines(latents, config.seed, config.hmm, folder, console, max_tasks)
-    return selected, facts
+    return selected
 
 
 def _write_models(
-    config: StudyConfig,
-    paths: RunPaths,
-    lengths: dict[BirdAge, dict[str, int]],
-    journal: Journal,
+    paths: RunPaths, lengths: dict[BirdAge, dict[str, int]], journal: Journal, seed: int
 ) -> dict[BirdAge, Row]:
-    """Make models and the grid's table from the journal, one bird and age in memory at a time.
+    """Make models and hmm_grid.parquet from the journal, one bird and age in memory at a time.
 
     Returns:
         Rows of hmm_selected.parquet.
@@ -105,31 +85,35 @@ def _write_models(
     tables: list[pa.Table] = []
     selected: dict[BirdAge, Row] = {}
     with atomic_dir(paths.hmm) as folder:
-        for piece, of_recordings in lengths.items():
-            entry = journal.read(piece, SEARCH)
-            assert entry.found is not None  # that is what concludes a search
-            tables.append(grid_table(piece, entry.fits))
-            selected[piece] = selected_row(piece, entry.found, list(of_recordings.values()))
-            if entry.model is not None:
-                best = select_by_bic([fit_of(row) for row in entry.fits])
-                assert best is not None  # it is whose model this is
-                facts = {"fit": _facts(best.best), "recordings": list(of_recordings),
-                         "seed": config.seed}  # fmt: skip
-                save_song_model(folder, *piece, entry.model, facts)
+        for bird_age, of_recordings in lengths.items():
+            searched = journal.read(bird_age)
+            tables.append(grid_table(bird_age, searched.fits))
+            selected[bird_age] = searched.selected
+            if searched.model is not None:
+                facts = {"fit": _best_fit(searched.fits), "recordings": list(of_recordings),
+                         "seed": seed}  # fmt: skip
+                save_song_model(folder, *bird_age, searched.model, facts)
     write_table(paths.hmm_grid, pa.concat_tables(tables).combine_chunks())
     return selected
 
 
-def _facts(fit: HmmFit) -> Row:
-    return {name: value for name, value in fit_row(fit).items() if name != "covariance_type"}
+def _best_fit(rows: list[Row]) -> Row:
+    """The chosen fit; the file of its model has the covariance type already."""
+    fits = [fit_of(row) for row in rows]
+    chosen = select_by_bic(fits)
+    assert chosen is not None  # it has a model
+    row = rows[next(i for i, fit in enumerate(fits) if fit is chosen.best)]
+    return {name: value for name, value in row.items() if name != "covariance_type"}
 
 
 def _run(study: Study) -> StageResult:
     paths = study.paths
     latents = study.ledger.done["latents"].digest
-    selected, facts = run_grid(study.config, study.recordings, paths, study.console, latents)
+    selected = find_n_states(
+        study.config, study.recordings, paths, study.console, latents, study.tasks
+    )
     outputs = [paths.hmm_grid, paths.hmm_selected, paths.hmm]
-    return StageResult(outputs, digest(selected), facts, to_track=selected)
+    return StageResult(outputs, digest(selected), to_track=selected)
 
 
 HMMS = Stage(

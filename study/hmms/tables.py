@@ -1,97 +1,19 @@
-"""Rows of hmm_grid.parquet and hmm_selected.parquet, and the fits that they stand for."""
+"""The rows of hmm_grid.parquet and hmm_selected.parquet.
 
-import dataclasses
-import math
+hmm_grid.parquet holds every fit of a search, also where the search merges states and is no grid:
+it keeps its name for those who read it.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from data_io.recordings import BirdAge, parse_age
-from models.hmm import HmmFit, StateSearch
+from data_io.song_models import SongModel
+from models.hmm import HmmFit, StatesFound
+from study.hmms.rows import Row, from_row, row_of, schema_of
 
-Row = dict[str, Any]
-
-GRID = pa.schema(
-    [
-        ("bird", pa.string()),
-        ("age", pa.string()),
-        ("n_states", pa.int32()),
-        ("reached_by", pa.string()),
-        ("restart", pa.int32()),
-        ("start", pa.string()),
-        ("covariance_type", pa.string()),
-        ("log_likelihood", pa.float64()),
-        ("n_free_params", pa.int64()),
-        ("n_observations", pa.int64()),
-        ("bic", pa.float64()),
-        ("aic", pa.float64()),
-        ("icl", pa.float64()),
-        ("bic_effective", pa.float64()),
-        ("held_out_log_likelihood", pa.float64()),
-        ("n_iter", pa.int32()),
-        ("converged", pa.bool_()),
-        ("is_monotone", pa.bool_()),
-        ("n_dead", pa.int32()),
-        ("n_singleton", pa.int32()),
-        ("n_floored", pa.int32()),
-        ("n_repairs", pa.int32()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
-SELECTED = pa.schema(
-    [
-        ("bird", pa.string()),
-        ("age", pa.string()),
-        ("dph", pa.int32()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("n_states", pa.int32()),
-        ("restart", pa.int32()),
-        ("bic", pa.float64()),
-        ("aic", pa.float64()),
-        ("log_likelihood", pa.float64()),
-        ("n_free_params", pa.int64()),
-        ("n_observations", pa.int64()),
-        ("n_recordings", pa.int32()),
-        ("runner_up_n_states", pa.int32()),
-        ("runner_up_bic_distance", pa.float64()),
-        ("edge", pa.bool_()),
-        ("edge_side", pa.string()),
-        ("covariance_type", pa.string()),
-        ("converged", pa.bool_()),
-        ("reached_by", pa.string()),
-        ("start", pa.string()),
-        ("icl", pa.float64()),
-        ("bic_effective", pa.float64()),
-        ("held_out_log_likelihood", pa.float64()),
-        ("n_effective", pa.float64()),
-        ("aic_n_states", pa.int32()),
-        ("icl_n_states", pa.int32()),
-        ("bic_effective_n_states", pa.int32()),
-        ("held_out_n_states", pa.int32()),
-        ("restart_spread", pa.float64()),
-        ("n_agreeing", pa.int32()),
-        ("n_restarts", pa.int32()),
-        ("is_monotone", pa.bool_()),
-        ("n_dead", pa.int32()),
-        ("n_singleton", pa.int32()),
-        ("n_floored", pa.int32()),
-        ("n_repairs", pa.int32()),
-        ("fit_status", pa.string()),
-        ("node", pa.string()),
-    ]
-)
-
-_FIT_FIELDS = [f for f in dataclasses.fields(HmmFit) if f.name != "model"]
-# What hmm_selected.parquet says of the chosen fit in the fit's own words.
-_COPIED = (
-    "n_states", "restart", "bic", "aic", "log_likelihood", "n_free_params", "covariance_type",
-    "converged", "reached_by", "start", "icl", "bic_effective", "held_out_log_likelihood",
-    "is_monotone", "n_dead", "n_singleton", "n_floored", "n_repairs",
-)  # fmt: skip
 # Column of the number of states that a criterion would choose, by the criterion's name.
 CRITERIA = {
     "aic": "aic_n_states",
@@ -101,74 +23,139 @@ CRITERIA = {
 }
 
 
-def fit_row(fit: HmmFit) -> Row:
-    """A fit as plain values, without its model; None for what is no finite number."""
-    return {field.name: _plain(getattr(fit, field.name)) for field in _FIT_FIELDS}
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """The number of states of one bird and age: a row of hmm_selected.parquet.
+
+    Fields that are not described here say of the chosen fit what they say in `models.hmm.HmmFit`,
+    or of the search what they say in `models.hmm.StatesFound`. Without a model they are None.
+
+    Attributes:
+        dph: age in days post hatch where the folder's name is a number.
+        status: ok, too_few_snippets, failed or no_decoder.
+        reason: why, where not ok; a remark on the choice where it is.
+        n_observations: snippets of all recordings.
+        n_recordings: recordings that were fitted.
+        runner_up_n_states: the best number of states but one.
+        runner_up_bic_distance: its BIC above the best.
+        edge: BIC is lowest at the highest number of states that may be tried.
+        edge_side: "" or "highest".
+        aic_n_states: the number of states that AIC would choose; likewise the other criteria.
+        fit_status: status of the chosen fit.
+        node: host that searched.
+    """
+
+    bird: str
+    age: str
+    dph: int | None
+    status: str
+    reason: str
+    n_states: int | None = None
+    restart: int | None = None
+    bic: float | None = None
+    aic: float | None = None
+    log_likelihood: float | None = None
+    n_free_params: int | None = None
+    n_observations: int
+    n_recordings: int
+    runner_up_n_states: int | None = None
+    runner_up_bic_distance: float | None = None
+    edge: bool = False
+    edge_side: str = ""
+    covariance_type: str | None = None
+    converged: bool | None = None
+    reached_by: str | None = None
+    start: str | None = None
+    icl: float | None = None
+    bic_effective: float | None = None
+    held_out_log_likelihood: float | None = None
+    n_effective: float | None = None
+    aic_n_states: int | None = None
+    icl_n_states: int | None = None
+    bic_effective_n_states: int | None = None
+    held_out_n_states: int | None = None
+    restart_spread: float | None = None
+    n_agreeing: int | None = None
+    n_restarts: int | None = None
+    is_monotone: bool | None = None
+    n_dead: int | None = None
+    n_singleton: int | None = None
+    n_floored: int | None = None
+    n_repairs: int | None = None
+    fit_status: str | None = None
+    node: str | None = None
 
 
-def fit_of(row: Row) -> HmmFit:
-    """The fit, without its model, that a row of hmm_grid.parquet or of the journal stands for."""
-    values = {field.name: row[field.name] for field in _FIT_FIELDS}
-    for field in _FIT_FIELDS:
-        if field.type is float and values[field.name] is None:
-            values[field.name] = math.nan
-    return HmmFit(**values)
+SELECTED = schema_of(Selected)
+GRID = pa.unify_schemas(
+    [pa.schema([("bird", pa.string()), ("age", pa.string())]), schema_of(HmmFit)]
+)
 
 
-def search_row(search: StateSearch) -> Row:
-    """What a search of one bird and age found, as plain values: most of hmm_selected.parquet."""
-    row: Row = {
-        "status": search.status,
-        "reason": search.reason,
-        "edge": bool(search.edge),
-        "edge_side": search.edge,
-    }
-    if search.selection is None:
-        return row
-    best = search.selection.best
-    row |= {name: getattr(best, name) for name in _COPIED}
-    row |= {column: search.chosen_by.get(name) for name, column in CRITERIA.items()}
-    row |= {name: getattr(search, name)
-            for name in ("n_effective", "restart_spread", "n_agreeing", "n_restarts")}  # fmt: skip
-    row["fit_status"] = best.status
-    row["runner_up_n_states"] = search.selection.runner_up
-    row["runner_up_bic_distance"] = search.selection.runner_up_distance
-    return {name: _plain(value) for name, value in row.items()}
+@dataclass(frozen=True)
+class Searched:
+    """The finished search of one bird and age, as a task returns it and the journal keeps it.
+
+    Attributes:
+        fits: every fit as a row, without bird and age.
+        selected: the row of hmm_selected.parquet.
+        model: of the chosen fit; None where there is none.
+    """
+
+    fits: list[Row]
+    selected: Row
+    model: SongModel | None
 
 
-def selected_row(piece: BirdAge, found: Row, lengths: list[int]) -> Row:
+def selected_row(bird_age: BirdAge, found: StatesFound, lengths: list[int], node: str) -> Row:
     """A row of hmm_selected.parquet.
 
     Args:
-        piece: bird and age.
-        found: as `search_row` gives it.
+        bird_age: bird and age.
+        found: by the search.
         lengths: snippets of every recording.
+        node: host that searched.
     """
-    bird, age = piece
-    return {
+    bird, age = bird_age
+    known: dict[str, Any] = {
         "bird": bird,
         "age": age,
         "dph": parse_age(age)[0],
-        "n_recordings": len(lengths),
+        "status": found.status,
+        "reason": found.reason,
         "n_observations": sum(lengths),
-        **found,
+        "n_recordings": len(lengths),
+        "edge": bool(found.edge),
+        "edge_side": found.edge,
+        "node": node,
     }
+    if found.selection is not None:
+        known["runner_up_n_states"] = found.selection.runner_up
+        known["runner_up_bic_distance"] = found.selection.runner_up_distance
+        known["fit_status"] = found.selection.best.status
+        known |= {column: found.chosen_by.get(name) for name, column in CRITERIA.items()}
+        # All other columns have the name of what they repeat.
+        for source in (found, found.selection.best):
+            names = [n for n in SELECTED.names if n not in known and hasattr(source, n)]
+            known |= {name: getattr(source, name) for name in names}
+    return row_of(Selected(**known))
 
 
-def no_decoder_row(piece: BirdAge, reason: str) -> Row:
+def no_decoder_row(bird_age: BirdAge, reason: str) -> Row:
     """A row of hmm_selected.parquet for a bird and age that could not be encoded."""
-    found = {"status": "no_decoder", "reason": reason, "edge": False, "edge_side": ""}
-    return selected_row(piece, found, [])
+    bird, age = bird_age
+    row = Selected(bird=bird, age=age, dph=parse_age(age)[0], status="no_decoder", reason=reason,
+                   n_observations=0, n_recordings=0)  # fmt: skip
+    return row_of(row)
 
 
-def grid_table(piece: BirdAge, rows: list[Row]) -> pa.Table:
+def fit_of(row: Row) -> HmmFit:
+    """The fit, without its model, in a row of hmm_grid.parquet or of a search."""
+    return from_row(HmmFit, row)
+
+
+def grid_table(bird_age: BirdAge, rows: list[Row]) -> pa.Table:
     """All fits of a bird and age, by number of states and restart, then in order of the search."""
-    bird, age = piece
+    bird, age = bird_age
     in_order = sorted(rows, key=lambda row: (row["n_states"], row["restart"]))
     return pa.Table.from_pylist([{"bird": bird, "age": age, **row} for row in in_order], GRID)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

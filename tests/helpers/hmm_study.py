@@ -13,18 +13,15 @@ from data_io.store import read_table, write_latents
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
-from study.hmms import fan_out as hmm_fan_out
-from study.hmms import stage as hmm_grid
+from study.hmms import fan_out, task
+from study.hmms.stage import find_n_states
 from study.hmms.tables import GRID, SELECTED
-from study.hmms.work import (
-    Work,
-)
 
 
-def write_study(root, pieces, n_recordings=4, n_snippets=40, n_kinds=3, latent_dim=3):
+def write_study(root, birds_and_ages, n_recordings=4, n_snippets=40, n_kinds=3, latent_dim=3):
     """Latents of simple made-up birds; gives the paths and the recordings."""
     paths, recordings = RunPaths(root), []
-    for i, (bird, age) in enumerate(pieces):
+    for i, (bird, age) in enumerate(birds_and_ages):
         rng = np.random.default_rng(i)
         kinds = rng.normal(0, 2.5, (n_kinds, latent_dim))
         latents = []
@@ -45,12 +42,6 @@ class KilledError(Exception):
     """The study ends here."""
 
 
-class Stored(list):
-    """In the object store for as long as there is a reference."""
-
-    __hash__ = object.__hash__
-
-
 class Here:
     """The tasks in this process, in an order of its own, up to a kill.
 
@@ -58,60 +49,53 @@ class Here:
         monkeypatch: puts it in the place of Ray.
         order_seed: of the order in which tasks end; None for that in which they are handed out.
         kill_after: results that arrive before the study is killed.
+
+    Attributes:
+        done: birds and ages whose search came back, in that order.
+        before: the model that each search was given to start from.
+        most_held: latents of birds and ages that were in memory at a time.
     """
 
     def __init__(self, monkeypatch, order_seed=None, kill_after=None):
-        self.done: list[Work] = []
-        self.calls: list[tuple] = []
-        self.n_put = self.most_stored = 0
-        self.stored: weakref.WeakSet = weakref.WeakSet()
+        self.done, self.before = [], {}
+        self.most_held = 0
+        self._held = []
         self._order = None if order_seed is None else random.Random(order_seed)
         self._kill_after = kill_after
-        for name in ("search_task", "fits_task", "conclusion_task"):
-            function = getattr(hmm_fan_out, name)
-            function = getattr(function, "_function", function)
-            monkeypatch.setattr(hmm_fan_out, name, self._stand_in(name, function))
-        monkeypatch.setattr(hmm_fan_out, "ray", SimpleNamespace(put=self._put))
-        monkeypatch.setattr(hmm_fan_out, "n_cores", lambda: 2)
-        monkeypatch.setattr(
-            hmm_fan_out, "TaskRunner", lambda max_tasks: SimpleNamespace(run=self._run)
-        )
+        monkeypatch.setattr(fan_out, "search_task", SimpleNamespace(remote=self._submitted))
 
-    def _stand_in(self, name, function):
-        def remote(*args):
-            self.calls.append((name, sum(map(len, args[0])), *args[1:]))
-            self.most_stored = max(self.most_stored, len(self.stored))
-            return lambda: function(*args)
+    def _submitted(self, bird_age, sequences, *rest):
+        self._held.append(weakref.ref(sequences[0]))
+        self.most_held = max(self.most_held, self.n_held())
+        self.before[bird_age] = rest[-1]
+        return lambda: task.search_task._function(bird_age, sequences, *rest)
 
-        # `_function` lets a second Here take the place of the first.
-        return SimpleNamespace(remote=remote, _function=function)
+    def n_held(self):
+        """Birds and ages whose latents are in memory."""
+        return sum(one() is not None for one in self._held)
 
-    def _put(self, value):
-        self.n_put += 1
-        value = Stored(value)
-        self.stored.add(value)
-        return value
-
-    def _run(self, submit, work, on_result, describe):
+    def run(self, submit, work, on_result, describe):
+        """As `study.cluster.tasks.TaskRunner.run`."""
         waiting = list(work)
         under_way = []
         while waiting or under_way:
             while waiting and len(under_way) < 4:
-                piece = waiting.pop(0)
-                under_way.append((piece, submit(piece)))
+                one = waiting.pop(0)
+                under_way.append((one, submit(one)))
             if self._kill_after is not None and len(self.done) == self._kill_after:
                 raise KilledError
             i = self._order.randrange(len(under_way)) if self._order else 0
-            piece, task = under_way.pop(i)
-            self.done.append(piece)
-            waiting = [*(on_result(piece, task()) or ()), *waiting]
+            one, search = under_way.pop(i)
+            self.done.append(one)
+            waiting = [*(on_result(one, search()) or ()), *waiting]
+            del search
 
 
-def run(paths, recordings, params, key="latents"):
-    """The stage; gives selected rows and what was printed."""
+def run(paths, recordings, params, here, key="latents"):
+    """The stage with the tasks of ``here``; gives selected rows and what was printed."""
     text = StringIO()
     config = StudyConfig(hmm=params)
-    selected, _ = hmm_grid.run_grid(config, recordings, paths, Console(text), key)
+    selected = find_n_states(config, recordings, paths, Console(text), key, here)
     return selected, text.getvalue()
 
 

@@ -22,7 +22,7 @@ from study import pipeline, songs
 from study.base.console import Console
 from study.base.ledger import Ledger, StageRecord
 from study.base.paths import RunPaths, Where
-from study.base.seeds import piece_seed
+from study.base.seeds import bird_age_seed
 from study.cluster.connection import connected
 from study.cluster.tasks import TaskRunner
 from study.config.reader import ConfigError, load_config
@@ -256,7 +256,7 @@ def test_each_age_starts_from_the_last_one_that_has_a_decoder(monkeypatch, tmp_p
     (first, end_1, seed_1), (start_2, end_2, seed_2), (start_3, _, _), (start_4, _, _) = moments
     params = dataclasses.replace(TINY, n_snippets=16)
     pca = Reference.load(paths.reference).pca
-    fresh = Mdgan(params, N_FRAMES, piece_seed(0, ("a", "10")), pca=pca)
+    fresh = Mdgan(params, N_FRAMES, bird_age_seed(0, ("a", "10")), pca=pca)
     assert same(first, weights(fresh))
     assert same(start_2, end_1)
     assert not same(end_2, start_2)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,17 @@ from ray.cluster_utils import Cluster
 from data_io.store import read_table
 from models.hmm import HmmParams
 from study.base.console import Console
-from study.base.paths import ROOT
+from study.base.paths import ROOT, RunPaths
 from study.cluster.tasks import MAX_RETRIES, TaskError, TaskRunner
 from study.config.tree import StudyConfig
-from study.hmms import stage as hmm_grid
-from study.hmms import work as hmm_work
-from study.hmms.journal import journal_folder
-from study.hmms.tasks import fits_task
-from study.hmms.work import Work, describe
+from study.hmms.fan_out import FanOut, Latents
+from study.hmms.journal import Journal, journal_folder
+from study.hmms.stage import find_n_states
 from tests.helpers.hmm_study import Here, run, tables, write_study
 
 pytestmark = pytest.mark.integration
 
-PIECES = [(bird, age) for bird in ("a", "b", "c") for age in ("45", "90")]
+BIRDS_AND_AGES = [(bird, age) for bird in ("a", "b", "c") for age in ("45", "90")]
 PARAMS = {
     "merge": HmmParams(n_states=(2, 12), n_restarts=2, max_n_states=15, min_snippets=100),
     "grid": HmmParams(
@@ -53,12 +52,10 @@ def connect(address):
 
 def stage(address, root, recordings, params):
     """What the child process does: the stage, its text in a file."""
-    hmm_work.MIN_BATCH_SECONDS = hmm_work.MAX_BATCH_SECONDS = 0.1  # small, so that there are many
     connect(address)
     with (root / "text").open("w") as text:
         config = StudyConfig(hmm=params)
-        paths = hmm_grid.RunPaths(root)
-        hmm_grid.run_grid(config, recordings, paths, Console(text), "latents")
+        find_n_states(config, recordings, RunPaths(root), Console(text), "latents", TaskRunner())
     ray.shutdown()
 
 
@@ -72,18 +69,14 @@ def child(*args):
 
 
 def journaled(root):
-    """Every fit in the journal of a run folder, and the birds and ages that are concluded."""
-    fits, concluded = set(), set()
+    """Every fit in the journal of a run folder, and the number of birds and ages."""
+    fits, n_done = set(), 0
     for path in (root / ".hmm").rglob("[!.]*.json"):
-        try:
-            entry = json.loads(json.loads(path.read_text())["entry"])
-        except FileNotFoundError:
-            continue  # its bird and age was concluded this moment
-        piece = {"bird": entry["bird"], "age": entry["age"]}
-        fits |= {tuple({**piece, **row}[name] for name in KEY) for row in entry["fits"]}
-        if entry["found"] is not None:
-            concluded.add((entry["bird"], entry["age"]))
-    return fits, concluded
+        entry = json.loads(json.loads(path.read_text())["entry"])
+        bird_age = {"bird": entry["bird"], "age": entry["age"]}
+        fits |= {tuple({**bird_age, **row}[name] for name in KEY) for row in entry["fits"]}
+        n_done += 1
+    return fits, n_done
 
 
 @pytest.mark.parametrize("search", ["merge", "grid"])
@@ -91,27 +84,25 @@ def test_killed_three_times_the_stage_ends_with_the_tables_of_one_that_was_not(
     address, monkeypatch, tmp_path, search
 ):
     params = PARAMS[search]
-    paths, recordings = write_study(tmp_path / "whole", PIECES, n_snippets=120)
-    Here(monkeypatch)  # without Ray, one task after the other
-    run(paths, recordings, params)
+    paths, recordings = write_study(tmp_path / "whole", BIRDS_AND_AGES, n_snippets=120)
+    run(paths, recordings, params, Here(monkeypatch))  # without Ray, one after the other
     expected = tables(paths)
-    n_fits = len(expected[0])
 
-    paths, recordings = write_study(tmp_path / "killed", PIECES, n_snippets=120)
+    paths, recordings = write_study(tmp_path / "killed", BIRDS_AND_AGES, n_snippets=120)
     before = set()
-    for share in (0.05, 0.35, 0.6):
+    for n_wanted in (1, 3, 5):
         process = child(address, paths.root, recordings, params)
         deadline = time.monotonic() + 60
-        while len(journaled(paths.root)[0]) < share * n_fits and process.is_alive():
+        while journaled(paths.root)[1] < n_wanted and process.is_alive():
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        fits, concluded = journaled(paths.root)
+        fits, n_done = journaled(paths.root)
         assert before < fits, "a kill has lost what was done"
         assert not paths.hmm_grid.exists()
         before = fits
-    assert 0 < len(before) < n_fits
+    assert 0 < n_done < len(BIRDS_AND_AGES)
     last = child(address, paths.root, recordings, params)
     last.join()
     assert last.exitcode == 0
@@ -119,10 +110,8 @@ def test_killed_three_times_the_stage_ends_with_the_tables_of_one_that_was_not(
     # What was done before the kills was not done again: it has the same seconds to the last bit.
     grid = read_table(paths.hmm_grid).to_pylist()
     assert before <= {tuple(row[name] for name in KEY) for row in grid}
-    done = f"{len(before)} of " if search == "grid" else f"{len(concluded)} of {len(PIECES)} birds"
     text = (paths.root / "text").read_text()
-    assert done in text.splitlines()[0]
-    assert "were done before" in text.splitlines()[0]
+    assert f"{n_done} of {len(BIRDS_AND_AGES)} birds and ages were done before" in text
     assert not [p for p in journal_folder(paths).rglob("*") if ".tmp" in p.name]
 
 
@@ -145,51 +134,73 @@ def number(n):
     return n
 
 
+@ray.remote
+def fails():
+    raise ValueError("so it is")
+
+
 def test_a_task_that_dies_again_and_again_is_named_and_what_is_done_is_kept(connection, tmp_path):
-    bad = Work(("sim1", "45"), "fits", 1.0, ((20, 0), (20, 1)))
     kept = []
     with pytest.raises(TaskError) as caught:
         TaskRunner().run(
-            lambda work: dies.remote(tmp_path / "log") if work is bad else number.remote(1),
-            [bad, "good", "better"],
-            lambda work, result: kept.append(work),
-            lambda work: describe(work, PARAMS["grid"]),
+            lambda one: dies.remote(tmp_path / "log") if one == "bad" else number.remote(1),
+            ["bad", "good", "better"],
+            lambda one, result: kept.append(one),
+            lambda one: f"The {one} task",
         )
     assert len((tmp_path / "log").read_text().split()) == 1 + MAX_RETRIES
     message = str(caught.value)
-    assert message.startswith("HMMs of sim1 at 45, 20 states (restart 0), 20 states (restart 1),")
+    assert message.startswith("The bad task failed: its worker process died")
     assert f"at each of {MAX_RETRIES} retries (WorkerCrashedError" in message
     assert "the same command goes on" in message
     assert "resources.max_tasks=1" in message
     assert sorted(kept) == ["better", "good"]  # two workers: either may end first
 
 
-def test_an_exception_in_a_task_is_named_and_what_ended_beside_it_is_kept(connection):
-    bad = Work(("sim1", "45"), "fits", 1.0, ((20, 0),))
-    latents = [np.ones((200, 3)), np.ones((200, 2))]
+def test_a_search_that_fails_is_named_and_what_ended_beside_it_is_kept(connection, tmp_path):
+    good = [np.random.default_rng(0).normal(size=(100, 3)) for _ in range(4)]
+    bad = [np.ones((200, 3)), np.ones((200, 2))]
+    one_more = ("sim1", "90")
+    latents = {("sim1", "45"): bad, ("sim1", "60"): good, one_more: good}
+    whitening = np.zeros(3), np.ones(3)
+    journal = Journal(tmp_path, "key", Console(StringIO()))
+    runs_alone = TaskRunner(max_tasks=1)
+    fan_out = FanOut(
+        Latents(
+            latents.__getitem__,
+            {("sim1", "45"): 150, ("sim1", "60"): 400, one_more: 100},  # in this order
+            dict.fromkeys(latents, whitening),
+        ),
+        0, PARAMS["merge"], journal, Console(StringIO()), runs_alone,
+    )  # fmt: skip
+    with pytest.raises(TaskError) as caught:
+        fan_out.run()
+    message = str(caught.value)
+    assert message.startswith(
+        "HMMs of sim1 at 45, search from 2 to 12 states, failed: ValueError: "
+    )
+    assert "the same command goes on from there" in message
+    assert journal.load(("sim1", "60")).selected["status"] == "ok"
+    assert journal.load(one_more) is None
+
+
+def test_what_ended_beside_a_task_that_failed_is_kept(connection):
     refs, kept = [], []
 
-    def submit(work):
-        refs.append(
-            fits_task.remote(latents, work.fits, 0, PARAMS["grid"])
-            if work is bad
-            else number.remote(1)
-        )
-        if work == "good":
+    def submit(one):
+        refs.append(fails.remote() if one == "bad" else number.remote(1))
+        if one == "good":
             ray.wait(refs, num_returns=2)  # both have ended before one is looked at
         return refs[-1]
 
-    with pytest.raises(TaskError) as caught:
+    with pytest.raises(TaskError, match=r"^The bad task failed: ValueError: so it is\. "):
         TaskRunner().run(
             submit,
-            [bad, "good"],
-            lambda work, result: kept.append(work),
-            lambda work: describe(work, PARAMS["grid"]),
+            ["bad", "good"],
+            lambda one, result: kept.append(one),
+            lambda one: f"The {one} task",
         )
     assert kept == ["good"]
-    message = str(caught.value)
-    assert message.startswith("HMMs of sim1 at 45, 20 states (restart 0), failed: ValueError: ")
-    assert "the same command goes on from there" in message
 
 
 def test_results_may_bring_more_work_which_comes_first_and_few_tasks_are_under_way(connection):

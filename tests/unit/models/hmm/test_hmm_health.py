@@ -8,9 +8,9 @@ import pytest
 
 from models.hmm import health
 from models.hmm.em import new_model, run_em, set_covariances
+from models.hmm.fit import Origin
 from models.hmm.fitting import fit_from
 from models.hmm.health import Health, examine, repaired
-from models.hmm.records import Origin
 from models.hmm.starts import kmeans_start
 from tests.helpers.hmm_songs import KINDS, LOOSE, matrices, noise, planted, songs_of
 

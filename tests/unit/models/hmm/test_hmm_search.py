@@ -9,10 +9,10 @@ import pytest
 
 from models.hmm import HmmParams, fit_hmm, search_states, select_by_bic, select_n_states
 from models.hmm.em import run_em
+from models.hmm.fit import Origin
 from models.hmm.grid import first_numbers, more_numbers
 from models.hmm.merge_search import MergeSearch, geometric
-from models.hmm.records import Origin
-from models.hmm.search import StateSearch, _rescaled, conclude
+from models.hmm.search import StatesFound, _rescaled, conclude
 from tests.helpers.hmm_songs import (
     KINDS,
     LOOSE,
@@ -161,7 +161,7 @@ def test_units_do_not_unseat_the_chosen_fit():
     """BICs that differ in the last digit may be equal in other units."""
     other = rough_and_ready(3, math.nextafter(100.0, 101.0), restart=0)
     chosen = dataclasses.replace(rough_and_ready(3, 100.0, restart=1), model=known_model("diag"))
-    before = StateSearch("ok", "", [other, chosen], select_by_bic([other, chosen]), n_effective=9.0)
+    before = StatesFound("ok", "", [other, chosen], select_by_bic([other, chosen]), n_effective=9.0)
     after = _rescaled(before, 1e3, 2)
     assert after.fits[0].bic == after.fits[1].bic
     assert after.selection.best is after.fits[1]
@@ -236,6 +236,18 @@ def test_a_grid_goes_on_from_its_ends_and_stops_where_all_was_tried():
     # A fit that failed does not come back for ever.
     assert more_numbers([*low, *grid((2, math.nan, "failed"))], params) == []
     assert more_numbers(grid((4, math.nan, "failed")), params) == []
+
+
+@pytest.mark.parametrize("truth", [2, 11, 17, 29, 60, 80])
+def test_a_grid_that_was_extended_is_filled_up_around_its_lowest_bic(truth):
+    params = HmmParams(n_states=(5, 10), search="grid", max_n_states=60, min_snippets_per_state=10)
+    fits, wanted = [], [5, 10]
+    while wanted:
+        fits += [rough_and_ready(k, abs(k - truth)) for k in wanted]
+        wanted = more_numbers(fits, params)
+    tried, best = {fit.n_states for fit in fits}, min(truth, 60)
+    assert {best - 1, best} <= tried
+    assert len(tried) < 14
 
 
 def test_first_numbers_leave_enough_snippets_to_each():

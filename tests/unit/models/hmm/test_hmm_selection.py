@@ -6,8 +6,9 @@ import math
 import pytest
 
 from models.hmm import HmmParams, select_by_bic, too_few
+from models.hmm.choice import choices
 from models.hmm.em import run_em
-from models.hmm.records import Origin, choices, record_of
+from models.hmm.fit import Origin, record_of
 from models.hmm.starts import kmeans_start
 from tests.helpers.hmm_songs import planted, rough_and_ready, songs_of
 
