@@ -58,17 +58,20 @@ class SearchState:
     Args:
         rungs: where trials are compared, and stopped early.
         n_reports: reports of a whole training.
+        kept_choices: parameters of which every value keeps a trial to the end.
     """
 
-    def __init__(self, rungs: Rungs, n_reports: int):
+    def __init__(self, rungs: Rungs, n_reports: int, kept_choices: tuple[str, ...] = ()):
         self.rungs = rungs
         self.n_reports = n_reports
+        self.kept_choices = kept_choices
         self.trials: dict[int, TrialState] = {}
 
     def add(self, state: TrialState) -> None:
         """Take in a trial with what it reported so far."""
         number = state.spec.number
         self.trials[number] = state
+        self.rungs.enter(number, [(name, state.spec.params[name]) for name in self.kept_choices])
         for report in state.reports.values():
             self.rungs.add(number, report["report"], report[RANKED_BY])
         if state.ended is not None:
