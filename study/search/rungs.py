@@ -57,6 +57,7 @@ class Rungs:
         self._groups: dict[int, tuple[Hashable, ...]] = {}
         self._ended: set[int] = set()
         self._stopped: dict[int, int] = {}
+        self._settled: list[int] = []
 
     def enter(self, number: int, groups: Iterable[Hashable]) -> None:
         """Trial ``number`` belongs to these groups, each of which keeps a trial to the end.
@@ -89,11 +90,17 @@ class Rungs:
                 return rung.report, False  # not decided yet
         return None, False
 
+    def take_settled(self) -> list[int]:
+        """Trials that were decided on at a rung since this was asked last."""
+        settled, self._settled = self._settled, []
+        return settled
+
     def _decide(self) -> None:
         """Make every decision that can be made now."""
         n_before: float = math.inf  # trials that are settled at the rung before
         for rung in self._rungs:
             while rung.n_settled < n_before and self._settle(rung, rung.n_settled):
+                self._settled.append(rung.n_settled)
                 rung.n_settled += 1
             n_before = rung.n_settled
 
