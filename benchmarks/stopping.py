@@ -5,7 +5,8 @@
 
 A trial's true curve is a power law, level + rise * report^-speed, over 30 reports; what it reports
 has noise. Levels are normal around that of its latent size (8, 16, 32: larger is better by half a
-standard deviation), rises and speeds vary, larger sizes learn more slowly; so curves cross. A
+standard deviation), rises and speeds vary; larger sizes learn more slowly, and so do trials that
+end low, so that curves cross. A
 second kind of curve has a late effect: after report 27 (90 % of the training, where adversarial
 terms come in) every trial moves by a number of its own. Trials take different times for a report.
 Every rule sees the same 48 trials. Ray's is its own class, AsyncHyperBandScheduler.
@@ -62,9 +63,10 @@ def simulate(seed: int, has_late_effect: bool) -> Curves:
     """The trials of one search."""
     rng = np.random.default_rng(seed)
     size = rng.integers(len(SIZES), size=N_TRIALS)
-    level = rng.normal(size=N_TRIALS) - 0.5 * size
-    rise = rng.lognormal(1.0, 0.8, N_TRIALS)
-    speed = rng.lognormal(-0.6 - 0.2 * size, 0.6)
+    worse = rng.normal(size=N_TRIALS)
+    level = worse - 0.5 * size
+    rise = rng.lognormal(2.0, 0.5, N_TRIALS)
+    speed = rng.lognormal(0.2 - 0.2 * size + 0.3 * worse, 0.4)
     report = np.arange(1, N_REPORTS + 1)
     true = level[:, None] + rise[:, None] * report ** -speed[:, None]
     if has_late_effect:

@@ -85,6 +85,18 @@ def test_a_decision_waits_for_trials_of_lower_number():
     assert rungs.counts_up_to(1) == (1, True)
 
 
+def test_each_decision_is_told_once():
+    rungs = Rungs([1, 2], 2)
+    rungs.add(1, 1, 5.0)
+    rungs.add(2, 1, 0.5)
+    assert rungs.take_settled() == []  # trial 0 has not reported
+    rungs.add(0, 1, 1.0)
+    assert rungs.take_settled() == [0, 1, 2]
+    rungs.add(0, 2, 1.0)
+    assert rungs.take_settled() == [0, 1]  # 1 is stopped, 2 is on its way
+    assert rungs.take_settled() == []
+
+
 def test_a_failed_trial_holds_up_no_other():
     rungs = Rungs([1], 2)
     rungs.add(1, 1, 5.0)
