@@ -9,6 +9,7 @@ from models.hmm import HmmParams
 from study.base.console import WIDTH, Console
 from study.base.paths import Where, without_password
 from study.config.search import SearchConfig
+from study.config.stopping import first_rung, searched_late
 from study.config.tree import StudyConfig, in_words
 
 
@@ -61,7 +62,16 @@ def _stopping_in_words(config: StudyConfig) -> str:
         return f"lowers {', '.join(search.lowered)} at once: no trial is stopped early"
     if search.grace_reports >= n_reports:
         return "no trial is stopped early"
-    return f"weak ones are stopped early, from report {search.grace_reports} of {n_reports} on"
+    first, late = first_rung(config), ", ".join(searched_late(config))
+    if first >= n_reports:
+        return (
+            f"no trial is stopped early: {late} acts only after mdgan.adversarial_from of the "
+            f"training, and no report is left to compare at; raise mdgan.n_reports ({n_reports})"
+        )
+    words = f"weak ones are stopped early, from report {first} of {n_reports} on"
+    if first == search.grace_reports:
+        return words
+    return f"{words} (not from {search.grace_reports} on: {late} acts only with the adversary)"
 
 
 def _rule_in_words(search: SearchConfig) -> str:

@@ -59,7 +59,8 @@ class SearchConfig:
             With several, no trial is stopped early.
         selection: the rule that picks the best trial.
         n_startup_trials: trials drawn at random before the sampler learns from results.
-        grace_reports: reports before a trial may be stopped early.
+        grace_reports: report at which a trial may first be stopped; later where what is searched
+            acts later (`study.config.stopping`). mdgan.n_reports or more stops none.
         reduction_factor: at each rung the best 1/reduction_factor goes on.
         n_eval_snippets: held-out snippets behind every metric; a Frechet distance is biased where
             they are few, so the number is the same for all trials.
@@ -109,6 +110,17 @@ class SearchConfig:
     def stops_early(self) -> bool:
         """Whether weak trials are stopped: only where one number says which are weak."""
         return len(self.lowered) == 1
+
+    @property
+    def kept_choices(self) -> tuple[str, ...]:
+        """Parameters of which every value keeps a trial to the end.
+
+        They are the scientific choices, and the latent size, which the selection rule compares.
+        """
+        return tuple(
+            name for name, entry in self.space.items()
+            if entry.choice is not None and (entry.role == "scientific" or name == "latent_dim")
+        )  # fmt: skip
 
     @property
     def compared(self) -> str:

@@ -15,28 +15,40 @@ from study.hmms.tables import CRITERIA
 mpl.use("Agg")  # no screen on a cluster's nodes
 
 Row = dict[str, Any]
+MAX_LABELS = 8
 
 
 def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: list[str]) -> Figure:
     """BIC per snippet over number of states, one curve per age; the selected number is ringed.
 
     Differences to the lowest BIC of each curve: the level itself says nothing between ages.
+
+    Args:
+        grid: rows of hmm_grid.parquet of this bird.
+        selected: rows of hmm_selected.parquet of this bird.
+        bird: its name.
+        ages: in order.
     """
     fig, ax = _axes(4.6)
-    chosen = {row["age"]: row["n_states"] for row in selected if row["bird"] == bird}
+    chosen = {row["age"]: row["n_states"] for row in selected}
+    fits: dict[str, list[Row]] = {age: [] for age in ages}
+    for row in grid:
+        if row["bic"] is not None:
+            fits[row["age"]].append(row)
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, max(len(ages), 2)))
+    labelled = ages[:: -(-len(ages) // MAX_LABELS)]  # more would not fit beside the curves
     for age, colour in zip(ages, colours, strict=False):
         best: dict[int, float] = {}
         n = 1
-        for row in grid:
-            if row["bird"] == bird and row["age"] == age and row["bic"] is not None:
-                best[row["n_states"]] = min(row["bic"], best.get(row["n_states"], np.inf))
-                n = row["n_observations"]
+        for row in fits[age]:
+            best[row["n_states"]] = min(row["bic"], best.get(row["n_states"], np.inf))
+            n = row["n_observations"]
         if not best:
             continue
         k = sorted(best)
         y = (np.array([best[i] for i in k]) - min(best.values())) / n
-        ax.plot(k, y, "o-", ms=3, lw=1.2, color=colour, label=age)
+        ax.plot(k, y, "o-", ms=3, lw=1.2, color=colour,
+                label=age if age in labelled else None)  # fmt: skip
         if chosen.get(age) is not None:
             ax.plot(chosen[age], y[k.index(chosen[age])], "o", ms=10, mfc="none", color=colour)
     ax.set(title=bird, xlabel="states", ylabel="BIC above its lowest, per snippet")
@@ -54,8 +66,11 @@ def states_figure(selected: Sequence[Row]) -> Figure:
     position = {age: i for i, age in enumerate(ages)}
     birds = list(dict.fromkeys(row["bird"] for row in selected))
     fig, ax = _axes(max(4.6, 1.5 + 0.55 * len(ages)))
-    for i, bird in enumerate(birds):
-        rows = [r for r in selected if r["bird"] == bird and r["n_states"] is not None]
+    of_bird: dict[str, list[Row]] = {bird: [] for bird in birds}
+    for row in selected:
+        if row["n_states"] is not None:
+            of_bird[row["bird"]].append(row)
+    for i, (bird, rows) in enumerate(of_bird.items()):
         rows.sort(key=lambda r: position[r["age"]])
         x = [position[r["age"]] for r in rows]
         y = [r["n_states"] for r in rows]
@@ -77,8 +92,11 @@ def states_figure(selected: Sequence[Row]) -> Figure:
 def trials_figure(reports: Sequence[Row], objective: str, best: str) -> Figure:
     """Objective over snippets seen, one line per trial; the best is drawn strong."""
     fig, ax = _axes(5.6)
-    for trial in dict.fromkeys(row["trial_id"] for row in reports):
-        rows = [r for r in reports if r["trial_id"] == trial and r.get(objective) is not None]
+    of_trial: dict[str, list[Row]] = {row["trial_id"]: [] for row in reports}
+    for row in reports:
+        if row.get(objective) is not None:
+            of_trial[row["trial_id"]].append(row)
+    for trial, rows in of_trial.items():
         is_best = trial == best
         ax.plot(
             [r["snippets_seen"] for r in rows], [r[objective] for r in rows], "o-", ms=3,

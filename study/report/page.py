@@ -1,7 +1,7 @@
 """report.html: one page that holds all it shows."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def write_report(
     ages: dict[str, list[str]] = {}
     for bird, age in birds_and_ages(recordings):
         ages.setdefault(bird, []).append(age)
+    chosen = by_bird(selected, ages)
     params = list(config.search.space)
     with_songs = [piece for piece in birds_and_ages(recordings) if song_files(paths, piece)]
     shown = _songs_inside(with_songs, config.songs.n_in_report)
@@ -80,8 +81,8 @@ def write_report(
         search=search_section(config, paths, trials, best),
         trials_figure=safe(as_svg(trials_figure(reports, config.search.objective, best))),
         states_figure=safe(as_svg(states_figure(selected))),
-        bic_figures=[safe(as_svg(bic_figure(grid, selected, bird, ages[bird])))
-                     for bird in ages if any(r["bird"] == bird for r in grid)],
+        bic_figures=[safe(as_svg(bic_figure(fits, chosen[bird], bird, ages[bird])))
+                     for bird, fits in by_bird(grid, ages).items() if fits],
         selected=[_selected_cells(row) for row in selected],
         songs=[_inlined(paths, piece) for piece in shown],
         songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
@@ -101,6 +102,14 @@ def ranked(trials: Sequence[Row]) -> list[Row]:
         return (not is_completed, row["objective"] if is_completed else 0.0, row["number"])
 
     return sorted(trials, key=key)
+
+
+def by_bird(rows: Sequence[Row], birds: Iterable[str]) -> dict[str, list[Row]]:
+    """Rows of each of ``birds``, in the order of both."""
+    found: dict[str, list[Row]] = {bird: [] for bird in birds}
+    for row in rows:
+        found[row["bird"]].append(row)
+    return found
 
 
 def _objective_words(objective: str) -> str:

@@ -16,7 +16,7 @@ from study.base.paths import (
 from study.config.tree import StudyConfig
 from study.decoders.scope import caution
 from study.hmms.tables import CRITERIA
-from study.report.page import ranked
+from study.report.page import by_bird, ranked
 from study.report.search_analysis import edges
 from study.report.search_cost import unfinished
 from study.report.search_section import read_selection
@@ -108,12 +108,9 @@ def _short(value: Any) -> Any:
 def _states_table(selected: list[dict[str, Any]], c: Console) -> None:
     c.line("Number of states with the lowest BIC (a state is a kind of snippet, not a syllable)")
     if len(selected) > MAX_ROWS:
-        for bird in dict.fromkeys(row["bird"] for row in selected):
-            ages = [
-                f"{r['age']}:{r['n_states'] or '-'}{'!' if r['edge'] else ''}"
-                for r in selected
-                if r["bird"] == bird
-            ]
+        birds = dict.fromkeys(row["bird"] for row in selected)
+        for bird, of_bird in by_bird(selected, birds).items():
+            ages = [f"{r['age']}:{r['n_states'] or '-'}{'!' if r['edge'] else ''}" for r in of_bird]
             c.line(textwrap.fill(f"{bird}  {' '.join(ages)}", WIDTH, subsequent_indent="    "))
         c.line(
             "age:states; ! lowest BIC at the limit of states, - no model: see hmm_selected.parquet"

@@ -47,6 +47,7 @@ class StudySearch(Unpickled, OptunaSearch):
         self._config = config
         self._state = state
         self._folder = folder
+        self._untold: list[int] = []  # trials that ended and are not decided
         self._grid = grid_points(config.search.space) if config.search.sampler == "grid" else []
         for name in ("optuna.log", "optuna.log.lock"):
             (folder / name).unlink(missing_ok=True)
@@ -72,10 +73,10 @@ class StudySearch(Unpickled, OptunaSearch):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial that is not over, or a new one."""
+        self.tell_decided()
         if self.pending:
             number = self.pending.pop(0)
-            frozen = self._ot_study.get_trials(deepcopy=False)[number]
-            self._ot_trials[trial_id] = optuna.trial.Trial(self._ot_study, frozen._trial_id)
+            self._ot_trials[trial_id] = self._trial(number)
             return {"spec": vars(self._state.trials[number].spec)}
         number = len(self._ot_study.get_trials(deepcopy=False))
         if number >= self._config.search.n_trials:
@@ -122,33 +123,51 @@ class StudySearch(Unpickled, OptunaSearch):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how a trial ended, by the reports that count."""
-        trial = self._ot_trials[trial_id]
+        """Tell Optuna how a trial ended, once that is decided."""
         if trial_id in self._completed_trials:
             return
-        outcome = self._state.outcome(trial.number)
-        state, values = self._verdict(outcome, error)
+        self._completed_trials.add(trial_id)
+        self._untold.append(self._ot_trials[trial_id].number)
+        self.tell_decided()
+
+    def tell_decided(self) -> None:
+        """Tell Optuna of every trial that ended and whose outcome no other trial can change now."""
+        outcomes = {number: self._state.outcome(number) for number in self._untold}
+        self._untold = [number for number in self._untold if outcomes[number].status == "running"]
+        for number in sorted(outcomes.keys() - set(self._untold)):
+            self._tell(number, outcomes[number])
+
+    def _tell(self, number: int, outcome: Outcome) -> None:
+        trial = self._trial(number)
+        state, values = self._verdict(outcome)
         trial.set_user_attr("status", outcome.status)
         trial.set_user_attr("reason", outcome.reason)
         if values is not None:
             for key, value in _constraints(outcome).items():
                 trial.set_constraint(key, value)
-        self._ot_study.tell(trial.number, values, state=state)
-        self._completed_trials.add(trial_id)
+        if values is not None and state == OptunaState.PRUNED:
+            trial.report(values[0], outcome.last["report"])
+            values = None  # Optuna takes it from the report
+        self._ot_study.tell(number, values, state=state)
+
+    def _trial(self, number: int) -> optuna.trial.Trial:
+        frozen = self._ot_study.get_trials(deepcopy=False)[number]
+        return optuna.trial.Trial(self._ot_study, frozen._trial_id)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the folders of the trials are the record."""
 
-    def _verdict(
-        self, outcome: Outcome, error: bool = False
-    ) -> tuple[OptunaState, list[float] | None]:
+    def _verdict(self, outcome: Outcome) -> tuple[OptunaState, list[float] | None]:
         lowered = self._config.search.lowered
         names = (RANKED_BY,) if len(lowered) == 1 else lowered
         values = [outcome.last.get(name) for name in names]
         is_measured = all(value is not None and np.isfinite(value) for value in values)
-        if error or outcome.last.get("reason") or not is_measured:
+        if outcome.status == "failed" or outcome.last.get("reason") or not is_measured:
             return OptunaState.FAIL, None
-        return OptunaState.COMPLETE, [float(value) for value in values if value is not None]
+        # A value from halfway is not one of a whole training: the sampler ranks it behind these.
+        is_stopped = outcome.status == "stopped"
+        state = OptunaState.PRUNED if is_stopped else OptunaState.COMPLETE
+        return state, [float(value) for value in values if value is not None]
 
     def _frozen(self, state: TrialState) -> FrozenTrial:
         """A trial from disk, for Optuna's record."""
@@ -158,12 +177,16 @@ class StudySearch(Unpickled, OptunaSearch):
             "distributions": distributions(self._config),
             "system_attrs": dict(state.spec.system_attrs),  # Optuna adds to what it is given
         }
-        if not self._state.is_over(state.spec.number):
+        if outcome.status == "running":
+            if state.ended is not None:
+                self._untold.append(state.spec.number)
             return optuna.trial.create_trial(state=OptunaState.RUNNING, **known)
-        verdict, values = self._verdict(outcome, outcome.status == "failed")
+        verdict, values = self._verdict(outcome)
         known["user_attrs"] = {"status": outcome.status, "reason": outcome.reason}
         if values is not None:
             known["constraints"] = _constraints(outcome)
+        if values is not None and verdict == OptunaState.PRUNED:
+            known["intermediate_values"] = {outcome.last["report"]: values[0]}
         return optuna.trial.create_trial(state=verdict, values=values, **known)
 
 

@@ -10,6 +10,7 @@ from study import __version__
 from study.base.console import Console
 from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
+from study.config.stopping import first_rung
 from study.config.tree import StudyConfig
 from study.search.launch import launch
 from study.search.proposals import StudySearch
@@ -107,11 +108,7 @@ class Search:
     def _trials(self) -> SearchState:
         """Run the search to its end."""
         config, search = self._config, self._config.search
-        rungs = []
-        if search.stops_early:
-            n_reports = config.mdgan.n_reports
-            rungs = rung_reports(search.grace_reports, search.reduction_factor, n_reports)
-        state = SearchState(Rungs(rungs, search.reduction_factor), config.mdgan.n_reports)
+        state = new_state(config)
         n_beyond = load_trials(state, self._paths.search, search.n_trials, self._console)
         if n_beyond:
             self._console.note(f"{n_beyond} trials beyond search.n_trials are kept, not counted")
@@ -126,6 +123,7 @@ class Search:
             scheduler = OrderedASHA(RANKED_BY, state.rungs, config.mdgan.n_reports)
             launch(config, self._data, self._job(self._paths.search), watcher, searcher,
                    n_missing, scheduler)  # fmt: skip
+            searcher.tell_decided()
         _require_whole(state, search.n_trials)
         watcher.close_runs()
         return state
@@ -174,6 +172,15 @@ class Search:
             if state.trials[number].ended is None and state.is_over(number):
                 watcher.open_run(number)
                 watcher.end(number)
+
+
+def new_state(config: StudyConfig) -> SearchState:
+    """A search without trials, with rungs where weak trials are stopped early."""
+    search, n_reports = config.search, config.mdgan.n_reports
+    rungs = []
+    if search.stops_early:
+        rungs = rung_reports(first_rung(config), search.reduction_factor, n_reports)
+    return SearchState(Rungs(rungs, search.reduction_factor), n_reports, search.kept_choices)
 
 
 def _require_whole(state: SearchState, n_trials: int) -> None:

@@ -55,24 +55,37 @@ class Outcome:
 class SearchState:
     """All trials by number.
 
+    Attributes:
+        n_ended: trials whose process is done.
+
     Args:
         rungs: where trials are compared, and stopped early.
         n_reports: reports of a whole training.
+        kept_choices: parameters of which every value keeps a trial to the end.
     """
 
-    def __init__(self, rungs: Rungs, n_reports: int):
+    def __init__(self, rungs: Rungs, n_reports: int, kept_choices: tuple[str, ...] = ()):
         self.rungs = rungs
         self.n_reports = n_reports
+        self.kept_choices = kept_choices
+        self.n_ended = 0
         self.trials: dict[int, TrialState] = {}
 
     def add(self, state: TrialState) -> None:
         """Take in a trial with what it reported so far."""
         number = state.spec.number
         self.trials[number] = state
+        self.rungs.enter(number, [(name, state.spec.params[name]) for name in self.kept_choices])
         for report in state.reports.values():
             self.rungs.add(number, report["report"], report[RANKED_BY])
         if state.ended is not None:
-            self.rungs.end(number)
+            self.end(number, state.ended)
+
+    def end(self, number: int, ended: dict[str, Any]) -> None:
+        """Trial ``number`` has ended as ended.json says."""
+        self.trials[number].ended = ended
+        self.n_ended += 1
+        self.rungs.end(number)
 
     def add_report(self, number: int, report: Report) -> None:
         """Take in a report; one that is known stays as it is."""

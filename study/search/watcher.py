@@ -107,7 +107,7 @@ class TrialWatcher(Unpickled, Callback):
         """Write ended.json of a trial whose process is done."""
         state = self._state.trials[number]
         last_report = state.reports.get(max(state.reports, default=0), {})
-        state.ended = {
+        ended = {
             "reports": [state.reports[report] for report in sorted(state.reports)],
             "reason": error,
             "may_go_on": bool(error) or bool(last_report.get("may_go_on")),
@@ -116,8 +116,8 @@ class TrialWatcher(Unpickled, Callback):
             "n_retries": state.n_retries,
             "mlflow_run_id": self._tracker.run_id(self._identity_of(state.spec)),
         }
-        self._state.rungs.end(number)
-        TrialFolder(self._folder / state.spec.name).end(state.ended)
+        self._state.end(number, ended)
+        TrialFolder(self._folder / state.spec.name).end(ended)
 
     def close_runs(self) -> None:
         """Log every report that counts, and end every run: all is decided now."""
@@ -140,11 +140,11 @@ class TrialWatcher(Unpickled, Callback):
             self._console.line(f"      {result['note']}")
             self._tracker.set_tags(self._identity_of(state.spec), {"note": result["note"]})
         self._state.add_report(number, _own_entries(result))
-        for known in self._state.trials.values():
-            self._log_what_counts(known)
-        n_over = sum(state.ended is not None for state in self._state.trials.values())
+        # What a report decides may make reports of other trials count.
+        for decided in {number, *self._state.rungs.take_settled()}:
+            self._log_what_counts(self._state.trials[decided])
         self._console.progress(
-            f"{n_over} of {self._n_trials} done; {state.spec.name} report "
+            f"{self._state.n_ended} of {self._n_trials} done; {state.spec.name} report "
             f"{result['report']}/{self._state.n_reports}, objective {result[RANKED_BY]:.3f}"
         )
 

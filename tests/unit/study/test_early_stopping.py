@@ -2,23 +2,28 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.base.console import Console
+from study.config.reader import load_config
+from study.config.stopping import first_rung
+from study.plan import show_plan
 from study.search.rungs import Rungs, quantile, rung_reports
 
 
-def counts_up_to(rungs, factor, values, ended, number):
+def counts_up_to(rungs, factor, groups, values, ended, number):
     """What `Rungs` says, by its definition, worked out anew each time."""
     for rung in rungs:
         if rung not in values.get(number, {}):
             return None, False
-        rivals = []
+        rivals, of_group = [], {group: [] for group in groups.get(number, ())}
         for other in range(number):
-            last, is_stopped = counts_up_to(rungs, factor, values, ended, other)
+            last, is_stopped = counts_up_to(rungs, factor, groups, values, ended, other)
             if is_stopped and last < rung:
                 continue
             value = values.get(other, {}).get(rung)
@@ -26,7 +31,11 @@ def counts_up_to(rungs, factor, values, ended, number):
                 return rung, False
             if value is not None:
                 rivals.append(value)
-        if rivals and values[number][rung] > np.percentile(rivals, 100 / factor):
+                for group in of_group.keys() & set(groups.get(other, ())):
+                    of_group[group].append(value)
+        value = values[number][rung]
+        is_kept = any(value < min(before, default=math.inf) for before in of_group.values())
+        if rivals and not is_kept and value > np.percentile(rivals, 100 / factor):
             return rung, True
     return None, False
 
@@ -76,6 +85,18 @@ def test_a_decision_waits_for_trials_of_lower_number():
     assert rungs.counts_up_to(1) == (1, True)
 
 
+def test_each_decision_is_told_once():
+    rungs = Rungs([1, 2], 2)
+    rungs.add(1, 1, 5.0)
+    rungs.add(2, 1, 0.5)
+    assert rungs.take_settled() == []  # trial 0 has not reported
+    rungs.add(0, 1, 1.0)
+    assert rungs.take_settled() == [0, 1, 2]
+    rungs.add(0, 2, 1.0)
+    assert rungs.take_settled() == [0, 1]  # 1 is stopped, 2 is on its way
+    assert rungs.take_settled() == []
+
+
 def test_a_failed_trial_holds_up_no_other():
     rungs = Rungs([1], 2)
     rungs.add(1, 1, 5.0)
@@ -106,6 +127,10 @@ def test_decisions_are_those_of_the_definition_whatever_comes_when(data):
     rungs = rung_reports(data.draw(st.integers(1, 3)), factor, 9)
     n = data.draw(st.integers(1, 7))
     found, values, ended = Rungs(rungs, factor), {}, set()
+    labels = st.sets(st.sampled_from(["size 8", "size 16", "order joint"]))
+    groups = {number: data.draw(labels) for number in range(n)}
+    for number in groups:
+        found.enter(number, groups[number])
     for _ in range(data.draw(st.integers(1, 60))):
         number = data.draw(st.integers(0, n - 1))
         report = len(values.get(number, {})) + 1
@@ -118,7 +143,7 @@ def test_decisions_are_those_of_the_definition_whatever_comes_when(data):
             value = float(data.draw(st.integers(0, 6)))  # few, so that some are equal
             values.setdefault(number, {})[report] = value
             found.add(number, report, value)
-        expected = [counts_up_to(rungs, factor, values, ended, i) for i in range(n)]
+        expected = [counts_up_to(rungs, factor, groups, values, ended, i) for i in range(n)]
         assert [found.counts_up_to(i) for i in range(n)] == expected
 
 
@@ -140,6 +165,108 @@ def test_a_thousand_trials_are_decided_while_they_come():
     assert 600 < n_stopped < 999
 
 
+def whole_searches(n_searches=200, n_trials=20):
+    """Searches on random curves, trials in any order: rungs, latent size of each trial."""
+    rng = np.random.default_rng(0)
+    for _ in range(n_searches):
+        rungs = Rungs([1, 3], 3)
+        # Large sizes are better by far: without a rule of their own the small ones are stopped.
+        sizes = rng.choice([8, 16, 32], n_trials)
+        for number, size in enumerate(sizes):
+            rungs.enter(number, [("latent_dim", int(size))])
+        values = rng.random((n_trials, 4)) + 10 / sizes[:, None]
+        n_reports = np.zeros(n_trials, int)
+        while (n_reports < 4).any():
+            number = int(rng.choice(np.flatnonzero(n_reports < 4)))
+            if rungs.counts_up_to(number)[1]:
+                n_reports[number] = 4
+                continue
+            n_reports[number] += 1
+            rungs.add(number, int(n_reports[number]), values[number, n_reports[number] - 1])
+        yield rungs, sizes
+
+
+def test_every_value_of_a_choice_has_a_trial_that_is_not_stopped():
+    n_stopped = 0
+    for rungs, sizes in whole_searches():
+        is_stopped = np.array([rungs.counts_up_to(n)[1] for n in range(len(sizes))])
+        n_stopped += is_stopped.sum()
+        assert set(sizes[~is_stopped]) == set(sizes)
+    assert n_stopped > 200 * 20 / 2  # and yet most are
+
+
+def test_the_best_of_a_value_so_far_goes_on_and_an_equal_one_does_not():
+    rungs = Rungs([1], 3)
+    for number, value in enumerate([1.0, 1.0, 5.0, 4.0, 4.0, 3.0]):
+        rungs.enter(number, ["large" if number < 2 else "small"])
+        rungs.add(number, 1, value)
+    assert [n for n in range(6) if rungs.counts_up_to(n)[1]] == [4]
+
+
+def test_where_the_first_of_a_value_fails_before_a_rung_the_next_one_is_kept():
+    rungs = Rungs([1], 2)
+    for number in range(3):
+        rungs.enter(number, ["large" if number == 0 else "small"])
+    rungs.add(0, 1, 1.0)
+    rungs.end(1)
+    rungs.add(2, 1, 5.0)
+    assert rungs.counts_up_to(2) == (None, False)
+
+
 def test_a_value_that_is_no_number_is_the_worst():
     rungs = finished([[1.0], [math.nan], [2.0], [1.0]], [1], 2)
     assert [rungs.counts_up_to(i)[1] for i in range(4)] == [False, True, False, False]
+
+
+FEW = [
+    "search.grace_reports=1",
+    "mdgan.adversarial_from=0.9",
+    "mdgan.n_reports=30",
+    "mdgan.n_snippets=60000",
+]
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "expected"),
+    [
+        ("full", [], 28),
+        ("paper", [], 5),
+        ("smoke", FEW, 28),
+        # Nothing is searched that acts late, or the adversary is there from the first step, or
+        # never.
+        ("demo", [*FEW, "mdgan.lambda_latent=1"], 1),
+        ("demo", [*FEW, "mdgan.adversarial_from=0"], 1),
+        ("demo", [*FEW, "mdgan.adversarial_from=1"], 1),
+        ("demo", [*FEW, "mdgan.adversarial_from=0.55"], 18),
+        ("demo", [*FEW, "search.grace_reports=29"], 29),
+        ("demo", [*FEW, "search.space.adversarial_from={choice: [1.0, 0.2, 0.5]}"], 16),
+        ("demo", [*FEW, "search.space.adversarial_from={uniform: [0.2, 0.5]}"], 16),
+    ],
+)
+def test_trials_are_compared_once_all_that_is_searched_has_acted(preset, overrides, expected):
+    assert first_rung(load_config(preset, None, overrides)) == expected
+
+
+@pytest.mark.parametrize("preset", ["smoke", "demo", "full", "paper"])
+def test_the_rungs_of_a_preset_are_those_that_it_names(preset):
+    config = load_config(preset, None, [])
+    grace, n_reports = config.search.grace_reports, config.mdgan.n_reports
+    assert grace >= n_reports or first_rung(config) == grace
+
+
+def test_the_plan_says_when_trials_are_stopped_and_why_not_before(capsys):
+    def plan(*overrides):
+        config = load_config("demo", None, list(overrides))
+        show_plan(config, Path("runs"), None, "mlflow", Console())
+        return " ".join(capsys.readouterr().out.split())
+
+    early = "search.grace_reports=2"
+    assert (
+        "from report 28 of 30 on (not from 2 on: lambda_latent acts only with the adversary)"
+        in plan(*FEW, early)
+    )
+    assert "from report 2 of 30 on Best" in plan(*FEW, early, "mdgan.lambda_latent=1")
+    assert (
+        "no trial is stopped early: lambda_latent acts only after mdgan.adversarial_from of the "
+        "training, and no report is left to compare at; raise mdgan.n_reports (4)"
+    ) in plan(early, "mdgan.n_reports=4")

@@ -157,6 +157,67 @@ def test_a_collapsed_decoder_is_infeasible_so_that_the_sampler_keeps_away(tmp_pa
         assert second < 0
 
 
+def stopped_search(config, folder):
+    """Trial 0 completed, trial 1 stopped at report 1, trial 2 collapsed there and stopped."""
+    state = SearchState(Rungs([1], 2), config.mdgan.n_reports)
+    search = StudySearch(config, state, folder)
+    specs(search, 3)
+    collapsed = {"valid/collapsed": 1.0, "valid/spread": 0.01}
+    complete(search, "0", report(1, 1.0), report(2, 0.8))
+    complete(search, "1", report(1, 3.0), report(2, 0.1))
+    complete(search, "2", report(1, 1000.0, **collapsed))
+    return search
+
+
+def again(config, folder, search):
+    """The search as a later run of the study makes it from the trials."""
+    state = SearchState(Rungs([1], 2), config.mdgan.n_reports)
+    for one in search._state.trials.values():
+        state.add(one)
+    return StudySearch(config, state, folder)
+
+
+def test_a_stopped_trial_is_pruned_to_optuna_at_its_rung_now_and_after_a_restart(tmp_path):
+    config = load()
+    search = stopped_search(config, tmp_path)
+    seen = on_disk(config, tmp_path).trials
+    rebuilt = again(config, tmp_path, search)
+    for trials in (seen, rebuilt.optuna_study.trials, on_disk(config, tmp_path).trials):
+        first, second, third = trials
+        assert (first.state, first.value, first.intermediate_values) == (
+            OptunaState.COMPLETE, 0.8, {},
+        )  # fmt: skip
+        assert (second.state, second.value) == (OptunaState.PRUNED, 3.0)
+        assert second.intermediate_values == {1: 3.0}
+        assert (third.state, third.constraints["collapsed"]) == (
+            OptunaState.COMPLETE, pytest.approx(0.04),
+        )  # fmt: skip
+
+
+def test_a_search_with_stopped_trials_goes_on_after_a_restart_as_it_would_have(tmp_path):
+    config = load("search.n_startup_trials=2")
+    whole = stopped_search(config, tmp_path / "a")
+    killed = again(config, tmp_path / "b", stopped_search(config, tmp_path / "b"))
+    expected, got = ([one.suggest(i)["spec"] for i in ("3", "4")] for one in (whole, killed))
+    assert got == expected
+
+
+def test_optuna_is_told_of_an_ended_trial_once_it_is_decided(tmp_path):
+    config = load()
+    state = SearchState(Rungs([1], 2), config.mdgan.n_reports)
+    search = StudySearch(config, state, tmp_path)
+    specs(search, 2)
+    complete(search, "1", report(1, 3.0), report(2, 0.1))  # trial 0 has not reported
+    rebuilt = again(config, tmp_path / "again", search)
+    for one in (search, rebuilt):
+        assert one.optuna_study.trials[1].state == OptunaState.RUNNING
+        for number in (1, 2):
+            one._state.add_report(0, report(number, 1.0))
+        one.tell_decided()
+        assert one.optuna_study.trials[1].state == OptunaState.PRUNED
+        assert one.optuna_study.trials[1].value == 3.0
+
+
 def test_points_to_try_first_come_first(tmp_path):
     first = "search.first=[{latent_dim: 4, lr: 1e-3}, {lr: 0.0007}]"
     got = params(new_search(load(first), tmp_path), 3)

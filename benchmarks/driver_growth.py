@@ -1,0 +1,313 @@
+"""What the driver of a study takes, and how it grows with trials, birds and ages, recordings.
+
+    python benchmarks/driver_growth.py
+    python benchmarks/driver_growth.py trials --trials 10 100 1000
+
+Nothing is trained: made-up trials report made-up metrics, eight at once, to the code that the
+driver of a study runs. Each number is CPU time of this process per unit, and the last column is the
+largest study over the smallest: 1 where the time for one does not grow with the number of all.
+Times for Optuna's own sampler are shown apart: its TPE fits a density to all trials at each ask.
+MLflow is left out (see tracking_outage.py and mlflow_writers.py).
+"""
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # before numpy is loaded
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+import numpy as np
+import optuna
+
+from data_io.recordings import (
+    Recording,
+    assign_split,
+    birds_and_ages,
+    data_hash,
+    scan,
+    skip_duplicates,
+)
+from data_io.store import read_recordings, write_recordings, write_rows
+from study.base.console import Console
+from study.base.paths import RunPaths
+from study.config.reader import load_config
+from study.config.tree import StudyConfig
+from study.hmms.tables import GRID, SELECTED
+from study.ingest import count_recordings, fingerprint
+from study.report.page import write_report
+from study.search.proposals import StudySearch
+from study.search.search import load_trials, new_state, trial_identity
+from study.search.selection import candidates
+from study.search.tables import trial_rows, write_tables
+from study.search.trial import RANKED_BY
+from study.search.tune_adapters import OrderedASHA
+from study.search.watcher import TrialWatcher
+
+N_REPORTS, AT_ONCE = 10, 8
+Times = dict[str, float]  # seconds of CPU by what was done
+
+
+class Clock:
+    """CPU seconds by what they went to."""
+
+    def __init__(self) -> None:
+        self.seconds: Times = {}
+
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        """Count what the block takes."""
+        started = time.process_time()
+        try:
+            yield
+        finally:
+            spent = time.process_time() - started
+            self.seconds[what] = self.seconds.get(what, 0.0) + spent
+
+    def counted(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose time is counted too."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self(what):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+class NoMlflow:
+    """A tracker that knows every run and tells nobody."""
+
+    def knows(self, _: object) -> bool:
+        """Always."""
+        return True
+
+    def run_id(self, _: object) -> None:
+        """None."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def study_config(n_trials: int) -> StudyConfig:
+    """A search with early stopping at reports 2 and 6."""
+    return load_config("smoke", None, [
+        f"search.n_trials={n_trials}", f"mdgan.n_reports={N_REPORTS}", "mdgan.adversarial_from=0",
+        "search.grace_reports=2",
+    ])  # fmt: skip
+
+
+def made_up(number: int, report: int, params: dict[str, Any]) -> dict[str, Any]:
+    """What a trial reports: an objective that falls, and as many metrics as a real one has."""
+    level = abs(np.log(params["lr"] / 1e-3)) + 1 / params["latent_dim"]
+    rng = np.random.default_rng([number, report])
+    value = float(0.5 + level + 1 / report + 0.1 * rng.random())
+    names = (
+        "objective", "recon_l1", "recon_l1_vs_pca", "recon_l2", "recon_l2_vs_pca", "frechet_recon",
+        "frechet_sample", "frechet_sample_vs_pca", "latent_frechet", "spread",
+    )  # fmt: skip
+    return {
+        RANKED_BY: value, "report": report, "snippets_seen": 64 * report, "reason": "", "note": "",
+        **{f"valid/{name}": value for name in names}, "valid/collapsed": 0.0,
+        **{f"train/{i}": value for i in range(8)}, "time/seconds": 3.0 * report,
+        **{f"system/{i}": value for i in range(4)}, "hostname": "node",
+    }  # fmt: skip
+
+
+def run_search(config: StudyConfig, folder: Path, clock: Clock) -> None:
+    """Ask, report and tell all trials of a search as Tune would, ``AT_ONCE`` at a time."""
+    n = config.search.n_trials
+    state = new_state(config)
+    searcher = StudySearch(config, state, folder)
+    base, tracker, console = config.mdgan, NoMlflow(), Console(StringIO())
+    watcher = TrialWatcher(state, folder, base, tracker, trial_identity, console, n)
+    scheduler = OrderedASHA(RANKED_BY, state.rungs, N_REPORTS)
+    running: dict[int, Any] = {}
+    rng = np.random.default_rng(0)
+    n_asked = 0
+    while n_asked < n or running:
+        while n_asked < n and len(running) < AT_ONCE:
+            with clock("ask"):
+                trial = SimpleNamespace(trial_id=str(n_asked), n_reports=0)
+                trial.config = searcher.suggest(trial.trial_id)
+            running[n_asked] = trial
+            watcher.on_trial_start(0, [], trial)
+            n_asked += 1
+        trial = running[int(rng.choice(list(running)))]
+        spec = trial.config["spec"]
+        trial.n_reports += 1
+        result = made_up(spec["number"], trial.n_reports, spec["params"])
+        clock.seconds["reports"] = clock.seconds.get("reports", 0) + 1
+        with clock("report"):
+            action = scheduler.on_trial_result(None, trial, result)
+            watcher.on_trial_result(0, [], trial, result)
+        if action == "STOP" or trial.n_reports == N_REPORTS:
+            with clock("tell"):
+                scheduler.on_trial_complete(None, trial, result)
+                searcher.on_trial_complete(trial.trial_id, result)
+                watcher.on_trial_complete(0, [], trial)
+            del running[spec["number"]]
+
+
+def of_trials(n: int, clock: Clock) -> dict[str, float]:
+    """CPU ms per report, per trial asked and told, and per trial of what comes after them."""
+    sampler = optuna.samplers.TPESampler
+    kept = {name: getattr(sampler, name) for name in ("sample_relative", "sample_independent",
+                                                     "infer_relative_search_space")}  # fmt: skip
+    for name, function in kept.items():
+        setattr(sampler, name, clock.counted("sampler", function))
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            paths, config = RunPaths(Path(name)), study_config(n)
+            run_search(config, paths.search, clock)
+            before = dict(clock.seconds)
+            with clock("taken up"):
+                state = new_state(config)
+                load_trials(state, paths.search, n, Console(StringIO()))
+                StudySearch(config, state, paths.search)
+            with clock("tables"):
+                rows = trial_rows(config, state, NoMlflow(), trial_identity)
+                candidates(rows, config.search.selection, config.search.compared)
+                write_tables(paths, rows, [], state)
+            rows[0]["is_best"] = True
+            write_tables(paths, rows, [], state)
+            made_up_hmms(paths, made_up_recordings(4, 12))
+            with clock("page"):
+                write_report(config, made_up_recordings(4, 12), paths, LINEAGE)
+            print(f"    page {paths.report.stat().st_size / 1e6:.1f} MB", flush=True)
+    finally:
+        for name, function in kept.items():
+            setattr(sampler, name, function)
+    s = clock.seconds
+    return {
+        "a report": s["report"] / s["reports"],
+        "a trial asked, without the sampler": (s["ask"] - before["sampler"]) / n,
+        "a trial asked, Optuna's sampler": before["sampler"] / n,
+        "a trial told": s["tell"] / n,
+        "a trial taken up after a kill": s["taken up"] / n,
+        "a trial in the tables": s["tables"] / n,
+        "a trial in the report page": s["page"] / n,
+    }
+
+
+LINEAGE = dict.fromkeys(("git_commit", "code_hash", "config_hash", "data_hash"), "0")
+
+
+def made_up_recordings(n_each: int, n_birds_and_ages: int) -> list[Recording]:
+    """Recordings of birds with up to 60 ages each."""
+    n_ages = min(60, n_birds_and_ages // 3)
+    found = []
+    for i in range(n_birds_and_ages):
+        bird, age = f"bird{i // n_ages}", str(40 + i % n_ages)
+        for j in range(n_each):
+            path = f"{bird}/{age}/songs/{j}.wav"
+            one = Recording(bird, age, int(age), None, path, sha256=path, seconds=3.0)
+            found.append(replace(one, n_frames=600 + j, split="valid" if j == 0 else "train"))
+    return found
+
+
+def made_up_hmms(paths: RunPaths, recordings: list[Recording]) -> None:
+    """Write hmm_grid.parquet and hmm_selected.parquet: ten fits of every bird and age."""
+    numbers = range(2, 12)
+    grid, selected = [], []
+    for bird, age in birds_and_ages(recordings):
+        known = {"bird": bird, "age": age, "restart": 0, "covariance_type": "diag",
+                 "n_observations": 1000, "log_likelihood": -1.0, "reason": ""}  # fmt: skip
+        grid += [{**known, "n_states": k, "bic": float((k - 5) ** 2), "status": "ok"}
+                 for k in numbers]  # fmt: skip
+        chosen = {name: 5 for name in SELECTED.names if name.endswith("n_states")}
+        selected.append({**known, **chosen, "status": "ok", "fit_status": "ok", "edge": False,
+                         "n_agreeing": 1, "n_restarts": 1, "n_effective": 500.0})  # fmt: skip
+    for path, rows, schema in ((paths.hmm_grid, grid, GRID), (paths.hmm_selected, selected,
+                                                             SELECTED)):  # fmt: skip
+        write_rows(path, [{name: row.get(name) for name in schema.names} for row in rows], schema)
+
+
+def of_birds_and_ages(n: int, clock: Clock) -> dict[str, float]:
+    """CPU ms per bird and age of the report page and of the choice of songs."""
+    with tempfile.TemporaryDirectory() as name:
+        paths, config = RunPaths(Path(name)), study_config(10)
+        run_search(config, paths.search, Clock())
+        state = new_state(config)
+        load_trials(state, paths.search, 10, Console(StringIO()))
+        rows = trial_rows(config, state, NoMlflow(), trial_identity)
+        rows[0]["is_best"] = True
+        write_tables(paths, rows, [], state)
+        recordings = made_up_recordings(10, n)
+        made_up_hmms(paths, recordings)
+        with clock("page"):
+            write_report(config, recordings, paths, LINEAGE)
+        print(f"    page {paths.report.stat().st_size / 1e6:.1f} MB", flush=True)
+        with clock("songs"):
+            choose_recordings(recordings)
+    return {
+        "a bird and age in the report page": clock.seconds["page"] / n,
+        "a bird and age: which song to show": clock.seconds["songs"] / n,
+    }
+
+
+def of_recordings(n: int, clock: Clock) -> dict[str, float]:
+    """CPU ms per recording of listing, splitting, tables and counts; 100 to a bird and age."""
+    with tempfile.TemporaryDirectory() as name:
+        root, paths = Path(name) / "data", RunPaths(Path(name) / "run")
+        listed = made_up_recordings(100, n // 100)
+        for folder in {(root / r.path).parent for r in listed}:
+            folder.mkdir(parents=True)
+        for recording in listed:
+            (root / recording.path).touch()
+        with clock("scan"):
+            found = scan(root)
+        with clock("fingerprint"):
+            fingerprint(root, found)
+        with clock("split"):
+            known = [replace(r, sha256=r.path) for r in found]
+            whole = assign_split(skip_duplicates(known), 0.1, 0)
+            data_hash(whole)
+        with clock("tables"):
+            write_recordings(paths.recordings, whole)
+            count_recordings(read_recordings(paths.recordings))
+        with clock("songs"):
+            choose_recordings(whole)
+    return {f"a recording: {what}": seconds / n for what, seconds in clock.seconds.items()}
+
+
+def print_table(measure: Callable[[int, Clock], Times], sizes: list[int]) -> None:
+    """One row for each thing that is done, one column for each size of a study, in ms."""
+    found = [measure(size, Clock()) for size in sizes]
+    print(f"{'ms of CPU for':42}" + "".join(f"{size:>11,}" for size in sizes) + "  last/first")
+    for what in found[0]:
+        ms = [1000 * one[what] for one in found]
+        print(f"{what:42}" + "".join(f"{one:11.3f}" for one in ms) + f"{ms[-1] / ms[0]:12.2f}")
+    print(flush=True)
+
+
+def main() -> None:
+    """Print one table for trials, one for birds and ages, one for recordings."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="*", default=["trials", "birds_and_ages", "recordings"])
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--birds_and_ages", type=int, nargs="+", default=[12, 120, 1200])
+    parser.add_argument("--recordings", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    options = parser.parse_args()
+    measures = {
+        "trials": of_trials, "birds_and_ages": of_birds_and_ages, "recordings": of_recordings,
+    }  # fmt: skip
+    print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for name in options.tables:
+        print_table(measures[name], getattr(options, name))
+
+
+if __name__ == "__main__":
+    main()
