@@ -1,7 +1,7 @@
 """Early stopping on simulated learning curves: what is trained in vain, and what is missed.
 
-    python benchmarks/stopping.py
-    python benchmarks/stopping.py --seeds 200
+    python -m benchmarks.stopping
+    python -m benchmarks.stopping --seeds 200
 
 A trial's true curve is a power law, level + rise * report^-speed, over 30 reports; what it reports
 has noise. Levels are normal around that of its latent size (8, 16, 32: larger is better by half a
@@ -19,14 +19,12 @@ per size, the same within each latent size; without, latent sizes without a comp
 
 import argparse
 import heapq
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
 
 import numpy as np
 from numpy.typing import NDArray
