@@ -6,8 +6,9 @@
 Nothing is trained: made-up trials report made-up metrics, eight at once, to the code that the
 driver of a study runs. Each number is CPU time of this process per unit, and the last column is the
 largest study over the smallest: 1 where the time for one does not grow with the number of all.
-Times for Optuna's own sampler are shown apart: its TPE fits a density to all trials at each ask.
-MLflow is left out (see tracking_outage.py and mlflow_writers.py).
+Optuna's own sampler is shown apart: its TPE fits a density to all trials at each ask. MLflow is
+left out (see tracking_outage.py, mlflow_writers.py), and so is the stage of the HMMs: its tasks and
+its journal are measured in hmm_fan_out.py and many_nodes.py.
 """
 
 import os
@@ -38,8 +39,9 @@ from data_io.recordings import (
     assign_split,
     birds_and_ages,
     data_hash,
-    scan,
     skip_duplicates,
+    survey,
+    used_by_bird_age,
 )
 from data_io.store import read_recordings, write_recordings, write_rows
 from study.base.console import Console
@@ -47,7 +49,7 @@ from study.base.paths import RunPaths
 from study.config.reader import load_config
 from study.config.tree import StudyConfig
 from study.hmms.tables import GRID, SELECTED
-from study.ingest import count_recordings, fingerprint
+from study.ingest import count_recordings
 from study.report.page import write_report
 from study.search.proposals import StudySearch
 from study.search.search import load_trials, new_state, trial_identity
@@ -162,7 +164,7 @@ def run_search(config: StudyConfig, folder: Path, clock: Clock) -> None:
 
 
 def of_trials(n: int, clock: Clock) -> dict[str, float]:
-    """CPU ms per report, per trial asked and told, and per trial of what comes after them."""
+    """CPU s per report, per trial asked and told, and per trial of what comes after them."""
     sampler = optuna.samplers.TPESampler
     kept = {name: getattr(sampler, name) for name in ("sample_relative", "sample_independent",
                                                      "infer_relative_search_space")}  # fmt: skip
@@ -236,7 +238,7 @@ def made_up_hmms(paths: RunPaths, recordings: list[Recording]) -> None:
 
 
 def of_birds_and_ages(n: int, clock: Clock) -> dict[str, float]:
-    """CPU ms per bird and age of the report page and of the choice of songs."""
+    """CPU s per bird and age of the report page."""
     with tempfile.TemporaryDirectory() as name:
         paths, config = RunPaths(Path(name)), study_config(10)
         run_search(config, paths.search, Clock())
@@ -250,16 +252,11 @@ def of_birds_and_ages(n: int, clock: Clock) -> dict[str, float]:
         with clock("page"):
             write_report(config, recordings, paths, LINEAGE)
         print(f"    page {paths.report.stat().st_size / 1e6:.1f} MB", flush=True)
-        with clock("songs"):
-            choose_recordings(recordings)
-    return {
-        "a bird and age in the report page": clock.seconds["page"] / n,
-        "a bird and age: which song to show": clock.seconds["songs"] / n,
-    }
+    return {"a bird and age in the report page": clock.seconds["page"] / n}
 
 
 def of_recordings(n: int, clock: Clock) -> dict[str, float]:
-    """CPU ms per recording of listing, splitting, tables and counts; 100 to a bird and age."""
+    """CPU s per recording of listing, splitting, tables and counts; 100 to a bird and age."""
     with tempfile.TemporaryDirectory() as name:
         root, paths = Path(name) / "data", RunPaths(Path(name) / "run")
         listed = made_up_recordings(100, n // 100)
@@ -267,19 +264,17 @@ def of_recordings(n: int, clock: Clock) -> dict[str, float]:
             folder.mkdir(parents=True)
         for recording in listed:
             (root / recording.path).touch()
-        with clock("scan"):
-            found = scan(root)
-        with clock("fingerprint"):
-            fingerprint(root, found)
-        with clock("split"):
-            known = [replace(r, sha256=r.path) for r in found]
+        with clock("listed, size and time asked"):
+            found = survey(root).recordings
+        known = [replace(r, sha256=r.path) for r in found]
+        with clock("split and hashed"):
             whole = assign_split(skip_duplicates(known), 0.1, 0)
             data_hash(whole)
-        with clock("tables"):
+        with clock("in the table, read, counted"):
             write_recordings(paths.recordings, whole)
             count_recordings(read_recordings(paths.recordings))
-        with clock("songs"):
-            choose_recordings(whole)
+        with clock("by bird and age"):
+            used_by_bird_age(whole)
     return {f"a recording: {what}": seconds / n for what, seconds in clock.seconds.items()}
 
 
