@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.base.console import Console
+from study.base.paths import Where
 from study.config.reader import load_config
 from study.config.stopping import first_rung
 from study.plan import show_plan
@@ -257,7 +258,7 @@ def test_the_rungs_of_a_preset_are_those_that_it_names(preset):
 def test_the_plan_says_when_trials_are_stopped_and_why_not_before(capsys):
     def plan(*overrides):
         config = load_config("demo", None, list(overrides))
-        show_plan(config, Path("runs"), None, "mlflow", Console())
+        show_plan(config, Where(Path("runs"), None, "mlflow"), None, Console())
         return " ".join(capsys.readouterr().out.split())
 
     early = "search.grace_reports=2"
