@@ -25,7 +25,7 @@ from models.mdgan.encoding import decode_latents, encode_spectrogram
 from study.base.console import Console, Progress
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
-from study.base.seeds import piece_seed
+from study.base.seeds import bird_age_seed
 from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
@@ -105,7 +105,7 @@ def _songs_of(
     real = np.ascontiguousarray(whole[:, start : start + n_frames])
     z = encode_spectrogram(encoder, real, facts["shape"]["n_frames"])
     pictures = {"real": real, "reconstruction": decode_latents(generator, z, n_frames)}
-    seed = piece_seed(config.seed, (bird, age))
+    seed = bird_age_seed(config.seed, (bird, age))
     if (paths.hmm / bird / f"{age}.npz").exists():
         model, _ = load_song_model(paths.hmm, bird, age)
         pictures["sampled"] = decode_latents(generator, sample_z(model, len(z), seed), n_frames)
