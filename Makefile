@@ -57,10 +57,10 @@ mlflow: setup ## show all studies at http://127.0.0.1:5000
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup-dev ## the tests to run while working: no Ray, no MLflow, nothing slow
+test-fast: setup-dev ## the tests to run while working: no Ray, no MLflow, none that is slow
 	$(PYTEST) -m "not slow" tests/unit tests/rules $(ARGS)
 
-test: test-fast ## those first, then all others but three kinds: see below
+test: test-fast ## those first, then the slow ones and those that start Ray or MLflow
 	$(PYTEST) -m "slow or (integration and not browser)" tests/unit tests/rules tests/integration $(ARGS)
 
 test-browser: setup-dev ## MLflow's page in a browser; Chromium must be installed

@@ -1,7 +1,7 @@
 """How long it takes until a study that cannot run is refused.
 
-    python benchmarks/refusals.py
-    python benchmarks/refusals.py --n-recordings 20000
+    python -m benchmarks.refusals
+    python -m benchmarks.refusals --n-recordings 20000
 
 Each row is one command that asks for something that is not there. It prints the seconds until the
 command ended, its exit code (2: refused), and the first words of the refusal, beside the seconds of
