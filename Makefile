@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev study smoke mlflow test test-cluster test-server audit lock check lint format type clean
+.PHONY: help setup setup-dev study smoke mlflow test-fast test test-browser test-cluster test-server audit lock check lint format type clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,8 +55,16 @@ smoke: setup ## does everything work? under 3 minutes
 mlflow: setup ## show all studies at http://127.0.0.1:5000
 	mlflow/serve.sh
 
-test: setup-dev ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: setup-dev ## the tests to run while working: no Ray, no MLflow, none that is slow
+	$(PYTEST) -m "not slow" tests/unit tests/rules $(ARGS)
+
+test: test-fast ## those first, then the slow ones and those that start Ray or MLflow
+	$(PYTEST) -m "slow or (integration and not browser)" tests/unit tests/rules tests/integration $(ARGS)
+
+test-browser: setup-dev ## MLflow's page in a browser; Chromium must be installed
+	$(BIN)/python -m pytest -m browser -rs tests/integration $(ARGS)
 
 test-cluster: $(VENV)/cluster/.installed ## three machines in namespaces, one is lost: some minutes, root
 	$(VENV)/cluster/bin/python -m pytest -m cluster -rs --durations=12 tests/cluster $(ARGS)

@@ -13,9 +13,22 @@ import torch
 torch.set_num_threads(1)
 
 
+# Files that take minutes, which come first, so that two processes end at the same time.
+LONGEST = (
+    "test_study.py", "test_decoders.py", "test_search_resume.py", "test_hmm_resume.py",
+    "test_tracking_restart.py", "test_trial_figures.py",
+)  # fmt: skip
+
+
+# First of all: markers are chosen from after that.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files that take minutes first, so that two processes end at the same time."""
-    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+    """Mark what starts Ray or MLflow; begin with the files that take longest."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.integration)
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""What a preflight check found, as a table, as one line, or as an error."""
+"""What a check found: as a row of a table, as one line, or as an error."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,10 +8,6 @@ from study.base.console import WIDTH, Console
 from study.cluster.connection import ResourceError
 
 CLUSTER = "nodes"  # name of the check whose text describes the cluster
-
-
-class PreflightError(ResourceError):
-    """A study cannot run as configured; the message holds every cause with its remedy."""
 
 
 @dataclass(frozen=True)
@@ -36,38 +32,46 @@ class Check:
         return f"{self.text} {self.remedy}".rstrip()
 
 
+class PreflightError(ResourceError):
+    """A study cannot run as configured.
+
+    Args:
+        failed: checks; the message holds every cause with its remedy.
+    """
+
+    def __init__(self, failed: Sequence[Check]):
+        super().__init__("\n       ".join(check.in_words for check in failed))
+
+
 def show_checks(checks: Sequence[Check], console: Console) -> None:
-    """A table of all checks, with remedies and hints below what they belong to."""
+    """Print a table of all checks; remedies and hints are below what they belong to."""
     header = ["check", "ok", "found"]
     name_width = max(len(check.name) for check in checks)
     width = WIDTH - name_width - len("  yes  ")
     rows = []
     for check in checks:
-        lines = _wrapped(check.text, width)
+        lines = textwrap.wrap(check.text, width)
         if check.remedy:
-            lines += _wrapped(f"-> {check.remedy}", width)
+            lines += textwrap.wrap(f"-> {check.remedy}", width, subsequent_indent="   ")
         rows.append([check.name, "yes" if check.is_ok else "NO", lines[0]])
         rows += [["", "", line] for line in lines[1:]]
     console.table(header, rows)
     console.line()
-    failed = [check.name for check in checks if not check.is_ok]
-    if failed:
-        console.line(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+    if failed := _failed(checks):
+        console.line(_count_failed(checks, failed))
     else:
         console.line(f"All {len(checks)} checks are ok")
 
 
 def require(checks: Sequence[Check], console: Console) -> None:
-    """Go on where all checks are ok, with one line and the hints.
+    """Print one line and the hints where all checks are ok.
 
     Raises:
         PreflightError: a check failed; the message holds all that failed.
     """
-    failed = [check for check in checks if not check.is_ok]
-    if failed:
-        names = ", ".join(check.name for check in failed)
-        console.line(f"Preflight: {len(failed)} of {len(checks)} checks failed: {names}")
-        raise refusal(failed)
+    if failed := _failed(checks):
+        console.line(f"Preflight: {_count_failed(checks, failed)}")
+        raise PreflightError(failed)
     cluster = next((check.text for check in checks if check.name == CLUSTER), "")
     console.line(f"Preflight: {len(checks)} checks ok; {cluster}")
     for check in checks:
@@ -75,10 +79,10 @@ def require(checks: Sequence[Check], console: Console) -> None:
             console.line(textwrap.fill(f"hint: {check.in_words}", WIDTH))
 
 
-def refusal(failed: Sequence[Check]) -> PreflightError:
-    """The error for checks that failed."""
-    return PreflightError("\n       ".join(check.in_words for check in failed))
+def _failed(checks: Sequence[Check]) -> list[Check]:
+    return [check for check in checks if not check.is_ok]
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="   " if text.startswith("->") else "")
+def _count_failed(checks: Sequence[Check], failed: Sequence[Check]) -> str:
+    names = ", ".join(check.name for check in failed)
+    return f"{len(failed)} of {len(checks)} checks failed: {names}"

@@ -1,4 +1,4 @@
-"""Roughly how much disk a study takes."""
+"""How much disk a study takes, roughly."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ CHECKPOINTS_KEPT = 3  # of a running trial: the last two, and the one being writ
 
 
 def run_folder_need(config: StudyConfig, data_bytes: int, n_at_once: int) -> int:
-    """Bytes that a whole study takes in its run folder.
+    """Estimate the bytes that a whole study takes in its run folder.
 
     Args:
         config: of the study.
@@ -44,7 +44,7 @@ def run_folder_need(config: StudyConfig, data_bytes: int, n_at_once: int) -> int
 
 
 def checkpoint_bytes(config: StudyConfig) -> tuple[int, int]:
-    """Bytes of a checkpoint of the largest training of the search, and of its decoder alone."""
+    """Count the bytes of a checkpoint of the search's largest training, and of its decoder."""
     params = largest_params(config.mdgan, config.search.space)
     shape = params.shape(config.snippets.n_frames)
     with torch.device("meta"):  # shapes alone: nothing is allocated
@@ -62,7 +62,7 @@ def _n_weights(net: torch.nn.Module) -> int:
 
 
 def node_need(config: StudyConfig, object_store_bytes: float) -> int:
-    """Bytes that Ray writes to a node's disk: what of the training frames its memory cannot hold.
+    """Estimate the bytes that Ray writes to a node's disk: frames that its memory cannot hold.
 
     Args:
         config: of the study.
@@ -78,12 +78,12 @@ def node_need(config: StudyConfig, object_store_bytes: float) -> int:
 
 
 def already_written(paths: RunPaths) -> int:
-    """Bytes of an earlier start that count towards what a study takes."""
+    """Count the bytes that an earlier start wrote and this one keeps."""
     kept = (paths.simulated_birds, paths.spectrograms, paths.search)
     return sum(f.stat().st_size for folder in kept for f in folder.rglob("*") if f.is_file())
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free where ``folder`` is, or will be made."""
+    """Count the bytes that are free where ``folder`` is, or will be made."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free

@@ -1,18 +1,22 @@
 """Checks of what the nodes of a cluster reported: versions, run folder, recordings, disks."""
 
+import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 
+from data_io.files import digest
+from data_io.recordings import Survey, birds_and_ages
 from study.cluster.nodes import Node
 from study.config.tree import StudyConfig
 from study.preflight.check import CLUSTER, Check
-from study.preflight.node_probe import MAX_LISTED, Listing, NodeReport
+from study.preflight.node_probe import NodeReport
 
 MAX_NAMED = 3  # nodes in a message
+HASH_CHARS = 12
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,14 @@ class Cluster:
 
     @property
     def in_words(self) -> str:
-        """3 nodes, 12 CPUs, 2 GPUs."""
+        """Its size, such as "3 nodes, 12 CPUs, 2 GPUs"."""
         n = len(self.there)
         cpus, gpus = sum(node.cpus for node in self.there), sum(node.gpus for node in self.there)
         return f"{n} node{'s' * (n != 1)}, {cpus:g} CPUs, {gpus:g} GPUs"
 
 
 def check_nodes(cluster: Cluster) -> Check:
-    """Every node answers."""
+    """Check that every node answers."""
     if cluster.silent:
         n = len(cluster.silent)
         return Check(
@@ -63,7 +67,7 @@ def check_nodes(cluster: Cluster) -> Check:
 
 
 def check_versions(config: StudyConfig, cluster: Cluster) -> Check:
-    """Ray and Python are the driver's on every node; torch can use the GPUs that are asked for."""
+    """Check that nodes have the driver's Ray and Python, and a torch that can use their GPUs."""
     mine = f"Ray {ray.__version__}, Python {_minor(platform.python_version())}"
     others = [
         f"{one.host} has Ray {one.ray}, Python {_minor(one.python)}"
@@ -98,7 +102,7 @@ def check_versions(config: StudyConfig, cluster: Cluster) -> Check:
 
 
 def check_folder(out: Path, error: str, cluster: Cluster, unread: Sequence[str]) -> Check:
-    """The run folder is seen and written by the driver and every node.
+    """Check that the driver and every node see the run folder and write to it.
 
     Args:
         out: run folder.
@@ -122,75 +126,68 @@ def check_folder(out: Path, error: str, cluster: Cluster, unread: Sequence[str])
     return Check("run folder", True, f"{out}, read and written by {_all(cluster)}")
 
 
-def check_recordings(data_dir: Path | None, here: Listing, cluster: Cluster) -> Check:
-    """Every node sees the same recordings as the driver.
+def check_data(config: StudyConfig, found: Survey | None, cluster: Cluster) -> Check:
+    """Check that there are recordings, and that every node sees those that the driver sees.
 
     Args:
-        data_dir: of the recordings; None where birds are simulated.
-        here: what the driver sees.
+        config: of the study.
+        found: by the driver in the folder of recordings; None where birds are simulated.
         cluster: whose nodes looked.
     """
-    if data_dir is None:
-        return Check("recordings", True, "simulated birds, made in the run folder")
-    problems = []
-    for one in cluster.reports:
-        there = one.listing
-        if there.error:
-            problems.append(f"{one.host}: it {there.error}")
-        elif there.n != here.n:
-            problems.append(f"{one.host}: {there.n:,} sound files, {here.n:,} here")
-        elif there.sha256 != here.sha256:
-            problems.append(f"{one.host}: as many sound files as here, but other names")
+    if found is None:
+        content = {"simulation": dataclasses.asdict(config.data.simulation), "seed": config.seed}
+        return Check("data", True, f"simulated birds, hash {digest(content)[:HASH_CHARS]}")
+    n_bird_ages, n = len(birds_and_ages(found.recordings)), len(found.recordings)
+    if not n_bird_ages:
+        text = f"None of {n:,} sound files lies in <bird>/<age>/songs/ or <bird>/<age>/."
+        return Check("data", False, text, "Move them there.")
+    problems = [f"{one.host}: {one.recordings_error}" for one in cluster.reports
+                if one.recordings_error]  # fmt: skip
     if problems:
         return Check(
-            "recordings",
+            "data",
             False,
-            f"{data_dir} is not the same on all nodes: {named(problems, '; ')}.",
+            f"{found.root} is not the same on all nodes: {named(problems, '; ')}.",
             "Mount the recordings at the same path on every node; reading is enough.",
         )
-    n = f"the first {MAX_LISTED:,}" if here.n >= MAX_LISTED else f"{here.n:,}"
-    return Check("recordings", True, f"{n} sound files in {data_dir}, the same for {_all(cluster)}")
+    n_used = sum(one.is_used for one in found.recordings)
+    text = f"{n_used:,} recordings of {n_bird_ages} birds and ages, hash "
+    return Check("data", True, f"{text}{found.fingerprint[:HASH_CHARS]}, seen by {_all(cluster)}")
 
 
-def check_disks(
-    free: int, needed: int, needed_on_node: Mapping[str, int], cluster: Cluster
-) -> Check:
-    """Room for results in the run folder, and for Ray's own files on every node.
+def check_disks(free: int, needed: int, ray_needed: int, cluster: Cluster) -> Check:
+    """Check the room for results in the run folder, and for Ray's own files on every node.
 
     Args:
         free: bytes in the run folder.
-        needed: there, about.
-        needed_on_node: for Ray's files, by host.
+        needed: bytes there, about.
+        ray_needed: bytes for Ray's files on each node, about.
         cluster: whose nodes looked.
     """
     problems, remedies = [], []
     if free < needed:
-        problems.append(f"the run folder has {_gb(free)} free, a study needs about {_gb(needed)}.")
+        problems.append(f"The run folder has {_gb(free)} free, a study needs about {_gb(needed)}.")
         remedies.append("Make room, or give a folder on another disk with --out.")
-    low = [
-        f"{one.temp_dir} on {one.host} has {_gb(one.temp_free)} free, Ray's files take about "
-        f"{_gb(needed_on_node[one.host])}"
-        for one in cluster.reports
-        if one.temp_free < needed_on_node[one.host]
-    ]
+    low = [f"{one.temp_dir} on {one.host} has {_gb(one.temp_free)} free" for one in cluster.reports
+           if one.temp_free < ray_needed]  # fmt: skip
     if low:
-        problems.append(f"{named(low, '; ')}.")
+        problems.append(f"Ray's files take about {_gb(ray_needed)} on a node: {named(low)}.")
         remedies.append("Make room there, start Ray with another --temp-dir, or lower "
                         "snippets.max_minutes.")  # fmt: skip
     if problems:
         return Check("disk", False, " ".join(problems), " ".join(remedies))
     text = f"run folder {_gb(free)} free, about {_gb(needed)} needed"
     if cluster.reports:
-        least = min(cluster.reports, key=lambda one: one.temp_free - needed_on_node[one.host])
+        least = min(cluster.reports, key=lambda one: one.temp_free)
         text += (
             f"; Ray's files ({least.temp_dir} on {least.host}) {_gb(least.temp_free)} free, "
-            f"{_gb(needed_on_node[least.host])} needed"
+            f"{_gb(ray_needed)} needed"
         )
     return Check("disk", True, text)
 
 
 def named(problems: Sequence[str], between: str = ", ") -> str:
-    """The first few, and how many more there are."""
+    """Join the first few, and say how many more there are."""
     more = len(problems) - MAX_NAMED
     shown = between.join(problems[:MAX_NAMED])
     return f"{shown}{between}and {more} more" if more > 0 else shown

@@ -3,17 +3,14 @@
 `look_around` runs on every node; it imports little, so that a bad node is named soon.
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import runpy
 import shutil
-import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +21,24 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.cluster.nodes import Node, is_head, read_node_kinds
 
-MAX_LISTED = 20_000  # sound files whose names are compared: a listing must not take minutes
 PATIENCE_S = 3.0  # a file server may show a new file late
-NODE_TIMEOUT_S = (
-    60.0  # for an answer; a node that still unpacks the project's code is slow, not bad
-)
+# For an answer; a node that still unpacks the project's code is slow, not bad.
+NODE_TIMEOUT_S = 60.0
 DRIVER = "driver"
+N_SAMPLED = 100  # recordings that every node looks for: the time must not grow with their number
+
+
+@dataclass(frozen=True)
+class FileSizes:
+    """Some files of a folder, and how large each is.
+
+    Attributes:
+        root: the folder.
+        n_bytes: of each file, by its path below ``root``.
+    """
+
+    root: Path
+    n_bytes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -39,27 +48,12 @@ class Question:
     Attributes:
         tokens: folder in the run folder, made for this; None where the driver could not make it.
         secret: content of the driver's file in it.
-        data_dir: of the recordings; None where birds are simulated.
+        recordings: that the driver sees; None where birds are simulated.
     """
 
     tokens: Path | None
     secret: str
-    data_dir: Path | None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Sound files below a folder, the first `MAX_LISTED` at most.
-
-    Attributes:
-        n: how many.
-        sha256: hash of their names.
-        error: why the folder cannot be listed.
-    """
-
-    n: int = 0
-    sha256: str = ""
-    error: str = ""
+    recordings: FileSizes | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class NodeReport:
         torch: version; empty where it is not installed.
         torch_has_gpus: whether that torch was built for GPUs.
         folder_error: why the run folder cannot be shared with this node; empty where it can.
-        listing: of the recordings.
+        recordings_error: how the recordings differ from the driver's; empty where they do not.
         temp_dir: of Ray's own files.
         temp_free: bytes that are free there.
         kinds: of nodes that the cluster may yet start; the head alone knows them.
@@ -84,7 +78,7 @@ class NodeReport:
     torch: str
     torch_has_gpus: bool
     folder_error: str
-    listing: Listing
+    recordings_error: str
     temp_dir: Path
     temp_free: int
     kinds: tuple[Node, ...] = ()
@@ -92,7 +86,7 @@ class NodeReport:
 
 @contextmanager
 def token_folder(out: Path) -> Iterator[Path]:
-    """A folder of our own in the run folder for the block; nothing is left of it afterwards.
+    """Make a folder of our own in the run folder for the block; nothing is left of it afterwards.
 
     Raises:
         OSError: it cannot be made.
@@ -121,14 +115,15 @@ def ask(question: Question, nodes: Iterable[dict[str, Any]]) -> dict[str, ray.Ob
         node_id = node["NodeID"]
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
-        refs[node_id] = task.options(**options).remote(question, node_id, is_head(node))
+        host = node["NodeManagerHostname"]
+        refs[node_id] = task.options(**options).remote(question, node_id, host, is_head(node))
     return refs
 
 
 def answers(
     refs: dict[str, ray.ObjectRef], timeout_s: float = NODE_TIMEOUT_S
 ) -> dict[str, NodeReport | str]:
-    """The report of every node, or why it gave none."""
+    """Give the report of every node, or why it gave none."""
     ray.wait(list(refs.values()), num_returns=len(refs), timeout=timeout_s)
     found: dict[str, NodeReport | str] = {}
     for node_id, ref in refs.items():
@@ -142,26 +137,26 @@ def answers(
     return found
 
 
-def look_around(question: Question, node_id: str, is_head: bool) -> NodeReport:
+def look_around(question: Question, node_id: str, host: str, is_head: bool) -> NodeReport:
     """Answer on a node."""
     temp_dir = Path(ray._private.worker._global_node.get_temp_dir_path())
     version, has_gpus = torch_build()
     return NodeReport(
-        host=socket.gethostname(),
+        host=host,
         ray=ray.__version__,
         python=platform.python_version(),
         torch=version,
         torch_has_gpus=has_gpus,
-        folder_error=_answer_token(question, node_id),
-        listing=listing(question.data_dir) if question.data_dir else Listing(),
+        folder_error=answer_token(question, node_id),
+        recordings_error=differences(question.recordings) if question.recordings else "",
         temp_dir=temp_dir,
         temp_free=shutil.disk_usage(temp_dir).free,
         kinds=tuple(read_node_kinds()) if is_head else (),
     )
 
 
-def _answer_token(question: Question, node_id: str) -> str:
-    """Read the driver's file and write one beside it; "" or why that cannot be done."""
+def answer_token(question: Question, node_id: str) -> str:
+    """Read the driver's file and write one beside it; give "" or why that cannot be done."""
     if question.tokens is None:
         return ""
     try:
@@ -177,11 +172,10 @@ def _answer_token(question: Question, node_id: str) -> str:
 
 def has_answered(question: Question, node_id: str) -> bool:
     """Whether the driver can read what a node wrote."""
+    if question.tokens is None:
+        return False
     try:
-        return (
-            question.tokens is not None
-            and _read_patiently(question.tokens / node_id) == question.secret
-        )
+        return _read_patiently(question.tokens / node_id) == question.secret
     except OSError:
         return False
 
@@ -193,34 +187,36 @@ def _read_patiently(path: Path) -> str:
     return path.read_text("utf-8")
 
 
-def listing(root: Path) -> Listing:
-    """Names of sound files below ``root``, in an order that is the same on every node."""
-    if not root.is_dir():
-        return Listing(error="is not there")
-    names, n = hashlib.sha256(), 0
-    errors: list[OSError] = []
-    seen = set()
-    for folder, subfolders, files in os.walk(root, onerror=errors.append, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = Path(folder).relative_to(root)
-        for name in sorted(files):
-            if name.lower().endswith(".wav") and not name.startswith("."):
-                names.update(os.fsencode(inside / name) + b"\n")
-                n += 1
-        if n >= MAX_LISTED:
-            break
-    if not n and errors:
-        return Listing(error=f"cannot be listed: {errors[0].strerror}")
-    return Listing(n, names.hexdigest())
+def sample(root: Path, paths: Sequence[str]) -> FileSizes:
+    """Ask `N_SAMPLED` files for their size, evenly from the first path to the last."""
+    n = min(N_SAMPLED, len(paths))
+    chosen = {paths[i * (len(paths) - 1) // max(n - 1, 1)] for i in range(n)}
+    return FileSizes(root, {path: _size(root / path) for path in sorted(chosen)})
+
+
+def differences(expected: FileSizes) -> str:
+    """Say how files here differ from those expected; "" where they do not."""
+    if not expected.root.is_dir():
+        return "does not see the folder"
+    other = [path for path, size in expected.n_bytes.items() if _size(expected.root / path) != size]
+    if not other:
+        return ""
+    return (
+        f"{len(other)} of {len(expected.n_bytes)} files looked at are missing or have another size "
+        f"({other[0]})"
+    )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 where it cannot be asked."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def torch_build() -> tuple[str, bool]:
-    """Version of torch and whether it was built for GPUs, without the seconds of importing it."""
+    """Give version and whether it was built for GPUs, without the seconds of importing torch."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return "", False

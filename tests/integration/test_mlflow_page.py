@@ -15,7 +15,7 @@ BROWSER = next(
 N_TRIALS = 8
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.browser,
     pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine"),
 ]
 

@@ -19,6 +19,7 @@ from study.base.paths import ROOT, RunPaths
 from study.config.reader import load_config
 from study.training.data import load_trial_data
 from study.training.train import new_model, train_on, trial_params
+from tests.helpers.report_figures import figures_with
 
 # From one state to as many as may be tried: BIC leads to no more numbers of states than these.
 N_TRIALS, N_STATES, N_RESTARTS = 3, (1, 2, 4), 2
@@ -140,8 +141,10 @@ def test_the_report_holds_everything_inside(study):
     assert page.count("data:image/png;base64,") == 13  # 12 of songs, the best trial's decoder
     assert page.count("data:audio/wav;base64,") == 12
     assert page.count('href="trials/trial-') == len(list((out / "trials").glob("*.png"))) > 0
-    # Trials, candidates by seed, Pareto front, slices, states over age, one BIC figure per bird.
-    assert page.count("<svg") == 7
+    for figure in ("snippets seen", "Candidates: ", "Trade-offs", "latent_dim", "age (dph"):
+        assert len(figures_with(page, figure)) == 1, figure
+    curves = figures_with(page, "BIC above its lowest")
+    assert [words & {"sim1", "sim2"} for words in curves] == [{"sim1"}, {"sim2"}]
     for outside in ("<link", "<script src", 'src="http', "@import"):
         assert outside not in page
 

@@ -60,7 +60,7 @@ FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 # What is narrower than the floors say.
 ONLY = {
     "fetch_model": {"base", "tracking"},
-    "preflight": {"base", "config", "cluster", "tracking", "ingest"},
+    "preflight": {"base", "config", "cluster", "tracking"},
 }
 MODELS = [{"mdgan"}, {"metrics"}, {"decoder"}]  # hmm stands alone
 

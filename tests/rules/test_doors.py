@@ -388,6 +388,7 @@ RAY_TYPES = ("arrow_tensor", "arrow_tensor_v2", "arrow_variable_shaped_tensor",
              "arrow_pickled_object")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_table_with_a_pickle_in_the_type_of_a_column_is_refused(tmp_path, marker):
     """CVE-2026-41486: reading such a file ran it."""
     for kind in RAY_TYPES:

@@ -87,5 +87,5 @@ def test_every_test_of_the_table_exists():
 
 def test_every_fault_of_the_table_has_a_test():
     faults = re.split(r"^- ", __doc__, flags=re.MULTILINE)[1:]
-    assert len(faults) == 18
+    assert faults
     assert [fault for fault in faults if "::test_" not in fault] == []

@@ -47,6 +47,11 @@ PYTHON = """#!/bin/bash
 echo "study $*" >> "$CALLS"
 exit ${STUDY_CODE:-0}
 """
+# The script looks every two seconds; here everything is there at once.
+SLEEP = """#!/bin/bash
+[ "$1" = 2 ] && set -- 0.05
+exec /bin/sleep "$@"
+"""
 SCONTROL = "#!/bin/bash\necho node1; echo node2; echo node3\n"
 
 
@@ -58,7 +63,7 @@ def job(tmp_path):
     venv = tmp_path / "venv" / "bin"
     venv.mkdir(parents=True)
     (venv / "activate").write_text(f"PATH={venv}:$PATH\n")
-    tools = {"srun": SRUN, "ray": RAY, "python": PYTHON, "scontrol": SCONTROL}
+    tools = {"srun": SRUN, "ray": RAY, "python": PYTHON, "scontrol": SCONTROL, "sleep": SLEEP}
     for name, text in tools.items():
         (venv / name).write_text(text)
         (venv / name).chmod(0o755)

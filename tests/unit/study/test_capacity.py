@@ -8,7 +8,7 @@ from ray.core.generated import autoscaler_pb2
 from study.cluster.nodes import Node, kinds_in_file, kinds_reported
 from study.config.tree import ResourcesConfig, StudyConfig
 from study.preflight import capacity
-from study.preflight.capacity import check_before_start, check_shares, check_work
+from study.preflight.capacity import check_before_start, check_resources
 from study.preflight.check import PreflightError
 
 CPUS_ONLY = Node("small", 8, 0)
@@ -21,7 +21,9 @@ def asks(**resources):
 
 
 def test_auto_wants_no_gpu_and_a_trial_is_counted_on_each_node():
-    check = check_work(asks(gpus_per_trial="auto", cpus_per_trial=3), [CPUS_ONLY, GPU_NODE], "X")
+    check = check_resources(
+        asks(gpus_per_trial="auto", cpus_per_trial=3), [CPUS_ONLY, GPU_NODE], "X"
+    )
     assert check.is_ok
     assert check.text == "3 trials at once (cpus_per_trial=3)"
 
@@ -80,18 +82,20 @@ def test_a_whole_number_of_decimal_shares_fills_a_gpu(n):
     ],
 )  # fmt: skip
 def test_what_fits_on_no_node_is_named_with_a_remedy(resources, nodes, phrases):
-    check = check_work(asks(**resources), nodes, "X")
+    check = check_resources(asks(**resources), nodes, "X")
     assert not check.is_ok
     for phrase in phrases:
         assert phrase in check.in_words, check.in_words
 
 
 def test_a_study_may_begin_before_the_nodes_that_it_needs_are_started():
-    check = check_work(asks(gpus_per_trial=1, cpus_per_trial=8), [Node("head", 0, 0), TO_COME], "X")
+    check = check_resources(
+        asks(gpus_per_trial=1, cpus_per_trial=8), [Node("head", 0, 0), TO_COME], "X"
+    )
     assert check.is_ok
     assert "no node holds a trial yet" in check.text
     assert "the autoscaler may add up to 6 that do" in check.text
-    check = check_work(asks(gpus_per_trial=1), [GPU_NODE, TO_COME], "X")
+    check = check_resources(asks(gpus_per_trial=1), [GPU_NODE, TO_COME], "X")
     assert check.text.startswith("2 trials at once")
     assert "may go up to 6 nodes" in check.text
 
@@ -101,7 +105,7 @@ def test_a_study_may_begin_before_the_nodes_that_it_needs_are_started():
     [1, 2, 0.5, 0.33, 0.3333, 0.25, 0.2, 0.19, 0.1, 0.125, 0.16, 0.95, 1 / 3, 1 / 7, 0.0001],
 )
 def test_a_share_that_fills_a_gpu_is_accepted(share):
-    assert check_shares(asks(gpus_per_trial=share), [GPU_NODE]).is_ok
+    assert check_resources(asks(gpus_per_trial=share), [GPU_NODE], "X").is_ok
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_a_share_that_fills_a_gpu_is_accepted(share):
 )
 @pytest.mark.parametrize("setting", ["gpus_per_trial", "gpus_per_encode"])
 def test_a_share_that_leaves_much_of_a_gpu_idle_is_refused(setting, share, holds, idle, better):
-    check = check_shares(asks(**{setting: share}), [GPU_NODE])
+    check = check_resources(asks(**{setting: share}), [GPU_NODE], "X")
     assert not check.is_ok
     assert f"resources.{setting} is {share}: a GPU would hold {holds} of work" in check.text
     assert f"and {idle} of it would lie idle" in check.text
@@ -123,30 +127,26 @@ def test_a_share_that_leaves_much_of_a_gpu_idle_is_refused(setting, share, holds
 
 
 def test_a_share_below_what_ray_counts_is_refused():
-    check = check_shares(asks(gpus_per_trial=0.00005), [GPU_NODE])
+    check = check_resources(asks(gpus_per_trial=0.00005), [GPU_NODE], "X")
     assert not check.is_ok
     assert "Set resources.gpus_per_trial=0.0001 or more" in check.remedy
 
 
-def test_hints_where_cpus_or_settings_leave_gpus_idle():
+def test_a_hint_where_cpus_leave_gpus_idle():
     wide = Node("wide", 8, 2)
+
+    def hint(**resources):
+        check = check_resources(asks(**resources), [wide], "X")
+        assert check.is_ok
+        return check.remedy
+
     # 8 CPUs for two trials of 4, whose GPUs would hold four.
-    check = check_shares(asks(gpus_per_trial=0.5, cpus_per_trial=4), [wide])
-    assert check.is_ok
-    assert check.remedy == (
-        "On wide CPUs allow 2 trials at once, its GPUs would hold 4: "
-        "resources.cpus_per_trial=2 would use them."
-    )
-    check = check_shares(asks(gpus_per_trial=0.1), [wide])
-    assert "allow 8 trials at once, its GPUs would hold 20" in check.remedy
-    assert "resources.gpus_per_trial=0.25 would give each more memory" in check.remedy
-    assert check_shares(asks(gpus_per_trial=0.5, cpus_per_trial=2), [wide]).remedy == ""
-    assert "2 GPUs are not used by trials" in check_shares(asks(), [wide]).text
-    assert "trials ask for no GPU" in check_shares(asks(), [CPUS_ONLY]).text
-    auto = asks(gpus_per_trial="auto")
-    assert "measured before the search" in check_shares(auto, [CPUS_ONLY, TO_COME]).text
-    assert "trials run on CPUs" in check_shares(auto, [CPUS_ONLY]).text
-    assert "--preset demo" in check_shares(auto, [CPUS_ONLY]).remedy
+    text = hint(gpus_per_trial=0.5, cpus_per_trial=4)
+    assert "wide has CPUs for 2 trials at once and GPUs for 4" in text
+    assert "lower resources.cpus_per_trial" in text
+    assert "CPUs for 8 trials at once and GPUs for 20" in hint(gpus_per_trial=0.1)
+    assert hint(gpus_per_trial=0.5, cpus_per_trial=2) == ""
+    assert hint() == hint(gpus_per_trial="auto") == ""
 
 
 def test_this_machine_has_the_cpus_and_visible_gpus_that_ray_will_find(monkeypatch):

@@ -4,11 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from study.base.paths import ROOT
 from study.cluster import tasks as cluster
 from study.config.tree import ResourcesConfig
-
-STUDY = ROOT / "study"
 
 
 @pytest.fixture

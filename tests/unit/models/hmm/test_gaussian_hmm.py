@@ -230,6 +230,7 @@ def test_every_snippet_is_packed_once_and_in_order():
     assert kernels.pack([]) == []
 
 
+@pytest.mark.slow
 def test_hmmlearns_own_tests_pass_with_our_class(tmp_path):
     """All of hmmlearn's tests of the Gaussian model, but one.
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from models.hmm import CovarianceType, HmmParams, select_n_states
@@ -135,6 +136,7 @@ def searched(case):
     )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=500,
     derandomize=True,

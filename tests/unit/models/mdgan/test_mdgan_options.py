@@ -170,6 +170,7 @@ def test_channels_last_gives_the_same_losses(kind, order):
 
 # What dynamo itself warns of when it looks at a latent with a gradient behind it.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "both"])
 def test_compiled_networks_give_the_same_losses(kind, monkeypatch):
     # The graphs are torch's own; the compiler behind them would take a minute.
