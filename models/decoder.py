@@ -36,11 +36,11 @@ from models.mdgan.losses import sample_prior
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.networks import Encoder, Generator
 from models.mdgan.shape import N_FREQ
-from models.mdgan.training import Progress, train
+from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import MAX_PCA_DIM, fit_reference
 
-__all__ = ["Decoder", "MdganParams", "Progress"]
+__all__ = ["Decoder", "MdganParams", "TrainingReport"]
 
 Array = NDArray[np.float32]
 
@@ -71,7 +71,7 @@ class Decoder:
         spectrograms: Sequence[Array],
         held_out: Sequence[Array],
         seed: int,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[TrainingReport], None] | None = None,
     ) -> dict[str, float]:
         """Train from new weights, on random snippets of ``spectrograms``.
 
@@ -99,7 +99,7 @@ class Decoder:
         model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
         last: dict[str, float] = {}
 
-        def report(progress: Progress) -> None:
+        def report(progress: TrainingReport) -> None:
             last.update(progress.metrics)
             if on_progress is not None:
                 on_progress(progress)

@@ -42,43 +42,45 @@ def encode(
     console: Console,
 ) -> int:
     """Write latents/ of every bird and age that a decoder serves; give the number of snippets."""
-    splits: dict[BirdAge, dict[str, str]] = {piece: {} for piece in birds_and_ages(recordings)}
+    splits: dict[BirdAge, dict[str, str]] = {
+        bird_age: {} for bird_age in birds_and_ages(recordings)
+    }
     for recording in recordings:
         if recording.is_used:
             splits[recording.bird, recording.age][recording.path] = recording.split
     missing = without_decoder(config, paths, recordings)
-    pieces = [piece for piece in splits if piece not in missing]
-    progress = Progress(console, len(pieces), "birds and ages encoded")
+    bird_ages = [bird_age for bird_age in splits if bird_age not in missing]
+    progress = Progress(console, len(bird_ages), "birds and ages encoded")
     moments: dict[BirdAge, Moments] = {}
     n_snippets = 0
     task = _encode_bird_age.options(num_gpus=config.resources.gpus_per_encode)
     snippet_s = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.latents) as folder:
 
-        def keep(piece: BirdAge, result: tuple[int, Moments]) -> None:
+        def keep(bird_age: BirdAge, result: tuple[int, Moments]) -> None:
             nonlocal n_snippets
             n_snippets += result[0]
-            moments[piece] = result[1]
+            moments[bird_age] = result[1]
             progress.advance()
 
         tasks.run(
-            lambda piece: task.remote(
-                decoder_of(config, paths, *piece),
+            lambda bird_age: task.remote(
+                decoder_of(config, paths, *bird_age),
                 paths,
                 folder,
-                piece,
-                splits[piece],
+                bird_age,
+                splits[bird_age],
                 snippet_s,
                 config.resources.gpus_per_encode > 0,
             ),  # fmt: skip
-            pieces,
+            bird_ages,
             keep,
-            lambda piece: f"Encoding {piece[0]} at {piece[1]}",
+            lambda bird_age: f"Encoding {bird_age[0]} at {bird_age[1]}",
         )
         of_decoder: dict[Path, list[Moments]] = {}
-        for piece in pieces:
-            path = whitening_file(folder, config.decoders.scope, *piece)
-            of_decoder.setdefault(path, []).append(moments[piece])
+        for bird_age in bird_ages:
+            path = whitening_file(folder, config.decoders.scope, *bird_age)
+            of_decoder.setdefault(path, []).append(moments[bird_age])
         for path, of_served in of_decoder.items():
             write_json(path, whitening(of_served))
     return n_snippets
@@ -108,12 +110,12 @@ def _encode_bird_age(
     decoder: Path,
     paths: RunPaths,
     folder: Path,
-    piece: BirdAge,
+    bird_age: BirdAge,
     splits: dict[str, str],
     snippet_s: float,
     use_gpu: bool,
 ) -> tuple[int, Moments]:
-    bird, age = piece
+    bird, age = bird_age
     encoder, _, facts = load_decoder(decoder)
     where = device(use_gpu, "gpus_per_encode")
     encoder.to(where)
@@ -140,23 +142,23 @@ def _encode_bird_age(
 
 
 def read_whitening(
-    paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all"
+    paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all"
 ) -> tuple[Array, Array]:
     """Mean and standard deviation [latent_dim] that latents of a bird and age are whitened by."""
-    facts = json.loads(whitening_file(paths.latents, scope, *piece).read_text("utf-8"))
+    facts = json.loads(whitening_file(paths.latents, scope, *bird_age).read_text("utf-8"))
     return np.array(facts["mean"]), np.array(facts["std"])
 
 
-def whitened(paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all") -> list[Array]:
+def whitened(paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all") -> list[Array]:
     """Whitened latents [n_snippets, latent_dim] of every recording of a bird and age, float64."""
-    mean, std = read_whitening(paths, piece, scope)
-    latents = read_latents(paths.latents, *piece)
+    mean, std = read_whitening(paths, bird_age, scope)
+    latents = read_latents(paths.latents, *bird_age)
     return [(z.astype(np.float64) - mean) / std for z in latents.values()]
 
 
-def recording_lengths(paths: RunPaths, piece: BirdAge) -> dict[str, int]:
+def recording_lengths(paths: RunPaths, bird_age: BirdAge) -> dict[str, int]:
     """Number of snippets of every recording of a bird and age, in stored order."""
-    table = read_table(partition(paths.latents, *piece), columns=["recording"])
+    table = read_table(partition(paths.latents, *bird_age), columns=["recording"])
     lengths: dict[str, int] = {}
     for pair in table["recording"].value_counts().to_pylist():
         lengths[pair["values"]] = pair["counts"]

@@ -39,17 +39,17 @@ def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: C
     with atomic_dir(paths.simulated_birds) as folder:
         task = ray.remote(simulate_bird_age)
 
-        def keep(piece: tuple[str, int], result: list[dict]) -> None:
-            rows[piece] = result
+        def keep(bird_age: tuple[str, int], result: list[dict]) -> None:
+            rows[bird_age] = result
             progress.advance()
 
         tasks.run(
-            lambda piece: task.remote(folder, params, config.seed, *piece),
+            lambda bird_age: task.remote(folder, params, config.seed, *bird_age),
             work,
             keep,
-            lambda piece: f"Simulating {piece[0]} at {piece[1]} dph",
+            lambda bird_age: f"Simulating {bird_age[0]} at {bird_age[1]} dph",
         )
-        write_truth(folder, [row for piece in work for row in rows[piece]])
+        write_truth(folder, [row for bird_age in work for row in rows[bird_age]])
     return digest({"params": dataclasses.asdict(params), "seed": config.seed})
 
 
@@ -81,17 +81,17 @@ def ingest(
     min_seconds = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.spectrograms) as folder:
 
-        def keep(piece: BirdAge, recordings: list[Recording]) -> None:
+        def keep(bird_age: BirdAge, recordings: list[Recording]) -> None:
             result.extend(recordings)
             progress.advance(len(recordings))
 
         tasks.run(
-            lambda piece: _ingest_bird_age.remote(
-                found.root, folder, groups[piece], config.spectrogram, min_seconds
+            lambda bird_age: _ingest_bird_age.remote(
+                found.root, folder, groups[bird_age], config.spectrogram, min_seconds
             ),
             work,
             keep,
-            lambda piece: f"Reading {piece[0]} at {piece[1]}",
+            lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}",
         )
     in_order = {recording.path: i for i, recording in enumerate(found.recordings)}
     result.sort(key=lambda recording: in_order[recording.path])

@@ -10,7 +10,7 @@ from study.base.console import WIDTH, Console
 from study.base.paths import Where, without_password
 from study.config.search import SearchConfig
 from study.config.stopping import first_rung, searched_late
-from study.config.tree import StudyConfig, in_words
+from study.config.tree import StudyConfig, scope_in_words
 
 
 def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
@@ -42,7 +42,7 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
     c.line(textwrap.fill(stopping, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12))
     c.line(f"Best      {_rule_in_words(search)}")
     if config.decoders.scope != "all":
-        c.line(f"Decoders  {in_words(config.decoders.scope)}")
+        c.line(f"Decoders  {scope_in_words(config.decoders.scope)}")
     c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
     c.line(f"Ray       {where.address or 'on this machine'}")
     c.line(f"MLflow    {without_password(where.tracking_uri)}")

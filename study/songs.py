@@ -67,17 +67,17 @@ def make_songs(
     A bird and age without a selected model has no sampled song; one without decoder has none.
     """
     missing = without_decoder(config, paths, recordings)
-    pieces = [piece for piece in birds_and_ages(recordings) if piece not in missing]
+    bird_ages = [bird_age for bird_age in birds_and_ages(recordings) if bird_age not in missing]
     of_bird_age = used_by_bird_age(recordings)
-    progress = Progress(console, len(pieces), "birds and ages with songs")
+    progress = Progress(console, len(bird_ages), "birds and ages with songs")
     with atomic_dir(paths.songs) as folder:
         tasks.run(
-            lambda piece: _songs_of.remote(
-                config, _to_show(of_bird_age[piece]), data_dir, paths, folder
+            lambda bird_age: _songs_of.remote(
+                config, _to_show(of_bird_age[bird_age]), data_dir, paths, folder
             ),
-            pieces,
-            lambda piece, result: progress.advance(),
-            lambda piece: f"Songs of {piece[0]} at {piece[1]}",
+            bird_ages,
+            lambda bird_age, result: progress.advance(),
+            lambda bird_age: f"Songs of {bird_age[0]} at {bird_age[1]}",
         )
 
 
@@ -158,9 +158,9 @@ def _loudest_window(spectrogram: Spectrogram, n_frames: int) -> tuple[int, int]:
     return int(np.argmax(loudness[n_frames:] - loudness[:-n_frames])), n_frames
 
 
-def song_files(paths: RunPaths, piece: BirdAge) -> dict[str, Any]:
+def song_files(paths: RunPaths, bird_age: BirdAge) -> dict[str, Any]:
     """Picture and sound of each kind that there is, by kind."""
-    folder = paths.songs / piece[0] / piece[1]
+    folder = paths.songs / bird_age[0] / bird_age[1]
     return {
         kind: (folder / f"{kind}.png", folder / f"{kind}.wav")
         for kind in KINDS

@@ -21,7 +21,7 @@ from models.mdgan.tensor_files import (
     check_names,
     check_tensors,
     file_sha256,
-    read_json,
+    read_required_json,
     read_tensors,
     write_json,
     write_tensors,
@@ -79,7 +79,7 @@ def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) ->
             changed or cut short.
     """
     json_path, path = folder / "training.json", folder / "training.safetensors"
-    content = read_json(json_path)
+    content = read_required_json(json_path)
     check_format(json_path, content, TRAINING_FORMAT_VERSION)
     check_names(json_path, "entry", content, _TRAINING_ENTRIES, _ANEW)
     for part, ours in (("params", asdict(model.params)), ("shape", asdict(model.shape))):
@@ -149,7 +149,7 @@ def save_decoder_nets(
 def save_decoder_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Add ``facts`` to the model.json of a decoder."""
     path = folder / "model.json"
-    write_json(path, {**read_json(path), **facts})
+    write_json(path, {**read_required_json(path), **facts})
 
 
 def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
@@ -161,7 +161,7 @@ def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
             tensors are not those of the shape in model.json.
     """
     json_path = folder / "model.json"
-    content = read_json(json_path)
+    content = read_required_json(json_path)
     check_format(json_path, content, FORMAT_VERSION)
     shape_fields = {field.name for field in fields(NetworkShape)}
     check_names(json_path, "value of shape,", content["shape"], shape_fields, _RETRAIN)

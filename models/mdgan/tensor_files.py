@@ -40,7 +40,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_required_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote."""
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))

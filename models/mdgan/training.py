@@ -33,7 +33,7 @@ class CollapsedError(TrainingFailedError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingReport:
     """What a training reports: index of the report from 1, snippets seen, metrics by name."""
 
     report: int
@@ -45,7 +45,7 @@ def train(
     model: Mdgan,
     sample_batch: SampleBatch,
     evaluate: Callable[[Mdgan], dict[str, float]],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[TrainingReport], None],
 ) -> None:
     """Train ``model`` to the end of its budget, from wherever it stands.
 
@@ -79,7 +79,7 @@ def train(
             # A phase that came in since the last report has a mean over its own steps.
             means = {name: float(value) / counts[name] for name, value in sums.items()}
             metrics = {**means, **evaluate(model)}
-            on_progress(Progress(report, model.snippets_seen, metrics))
+            on_progress(TrainingReport(report, model.snippets_seen, metrics))
             sums, counts = {}, {}
 
 

@@ -187,6 +187,6 @@ _IN_WORDS: dict[DecoderScope, str] = {
 }
 
 
-def in_words(scope: DecoderScope) -> str:
+def scope_in_words(scope: DecoderScope) -> str:
     """Whom a decoder serves, for a person."""
     return _IN_WORDS[scope]

@@ -11,11 +11,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from data_io.recordings import age_order, parse_age
+from data_io.recordings import BirdAge, age_order, parse_age
 from data_io.spectrogram import SpectrogramParams
 
 Row = dict[str, Any]
-BirdAge = tuple[str, str]
 Array = NDArray[np.floating]
 
 MAX_BIRDS_NAMED = 20  # colours that can be told apart; there is no room for a longer legend

@@ -49,7 +49,9 @@ def write_report(
         ages.setdefault(bird, []).append(age)
     chosen = by_bird(selected, ages)
     params = list(config.search.space)
-    with_songs = [piece for piece in birds_and_ages(recordings) if song_files(paths, piece)]
+    with_songs = [
+        bird_age for bird_age in birds_and_ages(recordings) if song_files(paths, bird_age)
+    ]
     shown = _songs_inside(with_songs, config.songs.n_in_report)
     n_left = len(with_songs) - len(shown)
     problems = [r for r in recordings if r.status != "ok"]
@@ -84,7 +86,7 @@ def write_report(
         bic_figures=[safe(as_svg(bic_figure(fits, chosen[bird], bird, ages[bird])))
                      for bird, fits in by_bird(grid, ages).items() if fits],
         selected=[_selected_cells(row) for row in selected],
-        songs=[_inlined(paths, piece) for piece in shown],
+        songs=[_inlined(paths, bird_age) for bird_age in shown],
         songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
         problems=problems[:MAX_PROBLEMS],
         problems_note=f"and {len(problems) - MAX_PROBLEMS} more in recordings.parquet"
@@ -118,19 +120,19 @@ def _objective_words(objective: str) -> str:
     return ": L1 over that of PCA, plus twice the Frechet distance of samples"
 
 
-def _songs_inside(pieces: list[BirdAge], n: int) -> list[BirdAge]:
+def _songs_inside(bird_ages: list[BirdAge], n: int) -> list[BirdAge]:
     """At most ``n``, spread evenly over all."""
-    if len(pieces) <= n:
-        return pieces
-    return [pieces[round(i * (len(pieces) - 1) / max(n - 1, 1))] for i in range(n)]
+    if len(bird_ages) <= n:
+        return bird_ages
+    return [bird_ages[round(i * (len(bird_ages) - 1) / max(n - 1, 1))] for i in range(n)]
 
 
-def _inlined(paths: RunPaths, piece: BirdAge) -> Row:
+def _inlined(paths: RunPaths, bird_age: BirdAge) -> Row:
     songs = [
         {"kind": kind, "png": _base64(png), "wav": _base64(wav)}
-        for kind, (png, wav) in song_files(paths, piece).items()
+        for kind, (png, wav) in song_files(paths, bird_age).items()
     ]
-    return {"title": f"{piece[0]}, {piece[1]}", "songs": songs}
+    return {"title": f"{bird_age[0]}, {bird_age[1]}", "songs": songs}
 
 
 def _figure_of(paths: RunPaths, trial_id: str) -> str:

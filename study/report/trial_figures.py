@@ -93,15 +93,15 @@ def choose_to_show(held_out: HeldOutSnippets, n: int) -> NDArray[np.int64]:
     blindly is often the silence between two sounds.
     """
     members: dict[BirdAge, list[int]] = {}
-    for i, piece in enumerate(held_out.birds_and_ages):
-        members.setdefault(piece, []).append(i)
-    pieces = sorted(members, key=lambda piece: (piece[0], age_order(piece[1])))
-    wanted = [pieces[i * len(pieces) // n] for i in range(n)]
+    for i, bird_age in enumerate(held_out.birds_and_ages):
+        members.setdefault(bird_age, []).append(i)
+    bird_ages = sorted(members, key=lambda bird_age: (bird_age[0], age_order(bird_age[1])))
+    wanted = [bird_ages[i * len(bird_ages) // n] for i in range(n)]
     loudness = held_out.snippets.mean(axis=(1, 2, 3))
     shown: list[int] = []
-    for piece in dict.fromkeys(wanted):
-        by_loudness = sorted(members[piece], key=lambda i: (loudness[i], i))
-        shares = 0.75 + 0.25 * (np.arange(wanted.count(piece)) + 0.5) / wanted.count(piece)
+    for bird_age in dict.fromkeys(wanted):
+        by_loudness = sorted(members[bird_age], key=lambda i: (loudness[i], i))
+        shares = 0.75 + 0.25 * (np.arange(wanted.count(bird_age)) + 0.5) / wanted.count(bird_age)
         shown += [by_loudness[int(share * len(by_loudness))] for share in shares]
     return np.array(shown)
 

@@ -8,7 +8,7 @@ import torch
 
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
-from models.mdgan.training import Progress, train
+from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
 from study.training.data import TrialData, sample_batch
 
@@ -18,13 +18,13 @@ def trial_params(base: MdganParams, sampled: dict[str, Any]) -> MdganParams:
     return dataclasses.replace(base, **sampled)
 
 
-def new_model(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
+def new_mdgan(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
     """A model that nothing was learned by yet; its dense path begins as the reference's PCA."""
     return Mdgan(params, data.pool.n_frames, seed, device, data.reference.pca)
 
 
 def train_on(
-    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[Progress], None]
+    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[TrainingReport], None]
 ) -> None:
     """Train to the end of the budget, with evaluation on the held-out snippets of ``data``."""
     valid = torch.tensor(data.valid)  # a copy: Ray's memory is read-only

@@ -71,7 +71,7 @@ def test_the_documented_lines_run(tmp_path, monkeypatch, capsys):
     found = {"TINY": dataclasses.replace(TINY, latent_dim=8)}
     exec(lines.replace(params, "TINY"), found)
     assert len(found["songs"]) == 3
-    assert capsys.readouterr().out.count("Progress(") == 2
+    assert capsys.readouterr().out.count("TrainingReport(") == 2
     assert found["metrics"]["valid/recon_l1_vs_pca"] > 0
     n_snippets = -(-found["songs"][0].shape[1] // 16)
     assert found["z"].shape == (n_snippets, 8)
