@@ -13,13 +13,13 @@ from data_io.store import N_FREQ, read_spectrograms
 
 @dataclass(frozen=True)
 class SnippetParams:
-    """What a snippet is and how recordings are held out.
+    """Length of a snippet, and the share of recordings that is held out.
 
     Attributes:
         n_frames: frames in a snippet.
         valid_fraction: share of the recordings of each bird and age that is held out.
-        max_minutes: sound that is loaded for training, and a quarter of it for evaluation; taken
-            evenly from all birds and ages where there is more.
+        max_minutes: most minutes of sound to load for training, and a quarter of it for
+            evaluation; a larger study gives evenly from all birds and ages.
     """
 
     n_frames: int = 16
@@ -41,8 +41,8 @@ class FramePool:
 
     Attributes:
         frames: [n_total_frames, n_freq] float32; one frame is contiguous.
-        starts: [n_starts] index of every frame that a snippet may start at, so that no snippet
-            reaches over the end of its recording.
+        starts: [n_starts] index of every frame where a snippet may start; no snippet reaches over
+            the end of its recording.
         n_frames: frames in a snippet.
         frames_of: number of frames of each bird and age, in the order of ``frames``.
     """
@@ -61,7 +61,7 @@ class FramePool:
         """Bird and age of each snippet that begins at ``starts[choice]``.
 
         Raises:
-            ValueError: the pool was made without the number of frames of each bird and age.
+            ValueError: ``frames_of`` does not count all frames of the pool.
         """
         bird_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
         if sum(self.frames_of.values()) != len(self.frames):
@@ -88,7 +88,7 @@ def load_pool(
         split: "train" or "valid".
         n_frames: frames in a snippet.
         max_frames: stop adding recordings here.
-        seed: of the choice where not all fit.
+        seed: of the choice, if not all fit.
 
     Raises:
         ValueError: no recording is on this side.
@@ -124,7 +124,10 @@ def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:
 
 
 def _choose(candidates: list[Recording], max_frames: int, seed: int) -> list[Recording]:
-    """Recordings in turn from every bird and age, in an order drawn by ``seed``, to a bound."""
+    """Take recordings in turn from every bird and age, in an order drawn by ``seed``.
+
+    Stop once they hold ``max_frames`` frames.
+    """
     rng = np.random.default_rng(seed)
     queues: dict[BirdAge, list[Recording]] = {}
     for recording in sorted(candidates, key=lambda r: r.path):

@@ -1,4 +1,7 @@
-"""Every recording becomes a sequence of latents, one Ray task per bird and age."""
+"""The stage that encodes: each recording becomes a sequence of latents.
+
+One Ray task encodes one bird and age.
+"""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +33,7 @@ from study.context import Stage, Study
 from study.decoders.scope import decoder_of, decoder_stage, whitening_file, without_decoder
 
 Array = NDArray[np.float64]
-# Sum, sum of squares and number of training latents, from which the whitening follows.
+# Sum, sum of squares and number of training latents; they give the whitening.
 Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
 
 
@@ -41,7 +44,11 @@ def encode(
     tasks: TaskRunner,
     console: Console,
 ) -> int:
-    """Write latents/ of every bird and age that a decoder serves; give the number of snippets."""
+    """Encode the recordings of every bird and age that has a decoder, and write latents/.
+
+    Returns:
+        The number of snippets.
+    """
     splits: dict[BirdAge, dict[str, str]] = {
         bird_age: {} for bird_age in birds_and_ages(recordings)
     }
@@ -87,15 +94,15 @@ def encode(
 
 
 def whitening(moments: list[Moments]) -> dict[str, Any]:
-    """Mean and standard deviation per dimension, over training recordings of one decoder.
+    """Mean and standard deviation per dimension, over the training recordings of one decoder.
 
     Args:
-        moments: of every bird and age that the decoder serves.
+        moments: one entry per bird and age that the decoder serves.
     """
     n = sum(m[2] for m in moments)
     mean = np.sum([m[0] for m in moments], axis=0) / n
     variance = np.sum([m[1] for m in moments], axis=0) / n - mean**2
-    # A dimension that does not vary stays as it is, instead of becoming noise.
+    # A dimension that does not vary is left alone: divided by its spread, it would become noise.
     std = np.where(variance > 1e-8, np.sqrt(np.maximum(variance, 0)), 1.0)
     return {
         "what": "whitened = (z - mean) / std, per dimension, over training recordings",
@@ -144,13 +151,13 @@ def _encode_bird_age(
 def read_whitening(
     paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all"
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation [latent_dim] that latents of a bird and age are whitened by."""
+    """Mean and standard deviation [latent_dim] that whiten the latents of a bird and age."""
     facts = json.loads(whitening_file(paths.latents, scope, *bird_age).read_text("utf-8"))
     return np.array(facts["mean"]), np.array(facts["std"])
 
 
 def whitened(paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all") -> list[Array]:
-    """Whitened latents [n_snippets, latent_dim] of every recording of a bird and age, float64."""
+    """Sequences of whitened latents, one [n_snippets, latent_dim] per recording, float64."""
     mean, std = read_whitening(paths, bird_age, scope)
     latents = read_latents(paths.latents, *bird_age)
     return [(z.astype(np.float64) - mean) / std for z in latents.values()]

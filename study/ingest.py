@@ -1,4 +1,7 @@
-"""Recordings become spectrograms, one Ray task per bird and age."""
+"""The stages that simulate birds and read recordings: recordings become spectrograms.
+
+One Ray task reads one bird and age.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -31,7 +34,7 @@ from study.context import Stage, Study
 
 
 def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: Console) -> str:
-    """Write simulated birds in the input layout; give a hash of how they were made."""
+    """Write simulated birds in the input layout; return a hash of their parameters and seed."""
     params = config.data.simulation
     work = [(bird, dph) for bird in bird_names(params.n_birds) for dph in params.ages_dph]
     progress = Progress(console, len(work), "birds and ages")
@@ -60,7 +63,7 @@ def ingest(
 
     Args:
         config: of the study.
-        found: in the folder of recordings.
+        found: the files in the folder of recordings.
         paths: of the run folder.
         tasks: runs one task per bird and age.
         console: shows progress.
@@ -127,7 +130,7 @@ def _ingest_bird_age(
 
 
 def count_recordings(recordings: list[Recording]) -> str:
-    """How many recordings there are, are used and are not, in one line."""
+    """One line with the numbers of recordings found, used, skipped and held out."""
     n_used = sum(r.is_used for r in recordings)
     n_flagged = sum(r.status == "flagged" for r in recordings)
     n_valid = sum(r.split == "valid" for r in recordings)

@@ -1,4 +1,4 @@
-"""The plan before a study, as text."""
+"""The plan of a study, as text in the terminal."""
 
 import textwrap
 
@@ -14,12 +14,12 @@ from study.config.tree import StudyConfig, scope_in_words
 
 
 def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
-    """Say what will be done and where results go.
+    """Print what a study will do, and where its results go.
 
     Args:
         config: of the study.
-        where: it runs and writes.
-        found: in the folder of recordings; None where birds are simulated.
+        where: the study runs and writes.
+        found: the files in the folder of recordings; None if birds are simulated.
         c: prints.
     """
     simulation, search, hmm = config.data.simulation, config.search, config.hmm
@@ -91,5 +91,5 @@ def _search_in_words(hmm: HmmParams) -> str:
 
 
 def show_config(config: StudyConfig, c: Console) -> None:
-    """The resolved configuration as YAML, which --config would take."""
+    """Print the resolved configuration as YAML that --config accepts."""
     c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())
