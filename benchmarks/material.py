@@ -15,7 +15,7 @@ from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
-from models.mdgan.training import Progress, TrainingFailedError, train
+from models.mdgan.training import TrainingFailedError, TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import Reference, fit_reference
 
@@ -91,7 +91,7 @@ def crops(of: FramePool, n: int, rng: torch.Generator) -> Tensor:
 def trained(params: MdganParams, on: Material, seed: int) -> tuple[Mdgan, dict[str, float]]:
     """A model after its training, and its held-out metrics; without any where it failed."""
     model = Mdgan(params, N_FRAMES, seed, pca=on.reference.pca)
-    reports: list[Progress] = []
+    reports: list[TrainingReport] = []
     try:
         train(
             model,

@@ -20,7 +20,7 @@ from models.mdgan.params import MdganParams
 from models.metrics.reference import fit_reference
 from study.cluster.connection import connected
 from study.training.data import TrialData
-from study.training.train import new_model, train_on
+from study.training.train import new_mdgan, train_on
 
 PARAMS = MdganParams(n_snippets=12_800, n_reports=2)
 N_FREQ, N_FRAMES, N_VALID = 129, 16, 2000
@@ -42,7 +42,7 @@ def train_briefly(data: TrialData) -> float:
     """Train a trial; give the most memory (MB) that was its process's alone at a report."""
     torch.set_num_threads(1)
     process, most = psutil.Process(), []
-    model = new_model(PARAMS, data, 0, "cpu")
+    model = new_mdgan(PARAMS, data, 0, "cpu")
     train_on(model, data, 0, lambda _: most.append(process.memory_full_info().uss / 1e6))
     return max(most)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, JSON, hashes of plain content."""
+"""Atomic files and folders, JSON, hashes of plain content."""
 
 import errno
 import hashlib
@@ -16,10 +16,10 @@ STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to; rename it to ``path`` when all went well.
+    """Give a temporary name beside ``path`` to write to; rename it to ``path`` at the end.
 
-    A reader sees the old content or the new, never a part. After an error the temporary file is
-    removed and ``path`` is as it was.
+    A reader sees the old content or the new content, never a part of one. After an error the
+    temporary file is removed and ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: some writers (numpy, soundfile) choose the format by it.
@@ -35,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to fill; it takes ``path``'s place at the end."""
+    """Give a temporary folder beside ``path`` to fill; rename it to ``path`` at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{token}.tmp")
@@ -43,7 +43,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if path.exists():
-            # Two renames, since a folder that is not empty cannot be replaced by one.
+            # Two renames, because one rename cannot replace a folder that is not empty.
             retired = path.with_name(f".{path.name}.{token}.old")
             path.replace(retired)
             temporary.replace(path)
@@ -55,7 +55,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written in ``folder``, where nobody writes now."""
+    """Remove the half-written files of killed processes from ``folder``; nobody may write there."""
     for path in [*folder.glob(".*.tmp*"), *folder.glob(".*.old")]:
         if path.is_dir():
             shutil.rmtree(path)
@@ -70,12 +70,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def digest(content: Any) -> str:
-    """Hash of plain content, whatever the order of its keys."""
+    """Hash of plain content; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Content of a record; None where it is missing or cut short: its work is done again."""
+    """Content of a record; None if it is missing or cut short, so that its work is done again."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError):  # no JSON, or not even text

@@ -1,8 +1,8 @@
-"""From a folder of recordings to checked waveforms, every file accounted for.
+"""From a folder of recordings to checked waveforms; the result accounts for every file.
 
 Layout: ``<bird>/<age>/songs/*.wav``, also without ``songs/``. ``<age>`` is the age in days post
-hatch (a number), a recording date (ISO) or any other word, for instance ``adult``. Recordings are
-only ever read.
+hatch (a number), a recording date (ISO) or any other word, for instance ``adult``. Nothing here
+writes to a recording.
 """
 
 import datetime
@@ -20,34 +20,35 @@ from numpy.typing import NDArray
 from data_io.files import digest
 from data_io.wav_header import BadWavError, read_wav_header
 
+BirdAge = tuple[str, str]
 Status = Literal["ok", "flagged", "skipped"]
 
 CLIPPED_SHARE = 1e-3  # samples at full scale from which a recording is flagged as clipped
-ZERO_TAIL_S = 0.5  # a run of exact zeros at the end that no microphone gives
+ZERO_TAIL_S = 0.5  # no microphone gives a longer run of exact zeros at the end
 
 
 class NoRecordingsError(ValueError):
-    """There is nothing to work on; the message says where recordings were looked for."""
+    """No recording was found; the message says where the search looked."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One sound file and what is known of it.
+    """One sound file, with the facts that are known about it.
 
     Attributes:
         bird: name of the bird's folder.
         age: name of the age's folder, as text.
-        dph: age in days post hatch where the folder's name is a number.
-        date: recording date (ISO) where the folder's name is one.
+        dph: age in days post hatch, if the folder's name is a number.
+        date: recording date (ISO), if the folder's name is one.
         path: path relative to the data folder, with "/": the recording's name everywhere.
-        sha256: of the file's bytes; empty where it could not be read.
+        sha256: of the file's bytes; empty if it could not be read.
         sample_rate_hz: of the file.
         n_channels: of the file; the first one is used.
-        seconds: length of what could be read.
+        seconds: length of the sound that could be read.
         status: ok, flagged (used, but look at ``reason``) or skipped (not used).
-        reason: empty where ok.
-        n_frames: spectrogram frames, 0 where skipped.
-        split: train or valid (held out); empty where skipped.
+        reason: empty if ok.
+        n_frames: spectrogram frames, 0 if skipped.
+        split: train or valid (held out); empty if skipped.
     """
 
     bird: str
@@ -66,7 +67,7 @@ class Recording:
 
     @property
     def is_used(self) -> bool:
-        """Whether the recording goes into the study."""
+        """True if the study uses the recording."""
         return self.status != "skipped"
 
     def skipped(self, reason: str) -> "Recording":
@@ -75,7 +76,7 @@ class Recording:
 
 
 def parse_age(age: str) -> tuple[int | None, str | None]:
-    """Days post hatch or ISO date that a folder's name stands for; (None, None) for other words."""
+    """Days post hatch or ISO date that a folder's name gives; (None, None) for other words."""
     if age.isascii() and age.isdigit() and int(age) < 100_000:  # 20190508 is a date
         return int(age), None
     try:
@@ -95,9 +96,9 @@ def age_order(age: str) -> tuple[int, int, str]:
 def scan(root: Path) -> list[Recording]:
     """List every WAV file below ``root``, sorted by bird, age and name; nothing is opened yet.
 
-    A file outside of the layout is listed as skipped, so that no file goes missing unseen; so are
-    folders that cannot be listed. Hidden files and folders are left out. A folder that is reached
-    in several ways is listed once, by its own name rather than by that of a link.
+    A file outside the layout is listed as skipped, so that no file disappears unseen. So is a
+    folder that cannot be listed. Hidden files and folders are left out. A folder that several
+    paths reach is listed once, under its own name and not under the name of a link.
 
     Raises:
         NoRecordingsError: ``root`` is no folder or holds no WAV file.
@@ -136,12 +137,12 @@ def scan(root: Path) -> list[Recording]:
 
 @dataclass(frozen=True)
 class Survey:
-    """What lies in a folder of recordings; found once, before any file is opened.
+    """The files in a folder of recordings, found once, before any file is opened.
 
     Attributes:
         root: the folder.
         recordings: every file found, as `scan` lists them.
-        fingerprint: hash of names, sizes and times of all files: it tells whether they changed.
+        fingerprint: hash of names, sizes and times of all files; it changes when they change.
         n_bytes: size of all files.
     """
 
@@ -152,7 +153,7 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Look through a folder of recordings, and ask each file its size and time.
+    """List a folder of recordings, and ask the size and time of each file.
 
     Raises:
         NoRecordingsError: ``root`` is no folder or holds no WAV file.
@@ -177,7 +178,7 @@ def _is_wav(name: str) -> bool:
 
 def _listed(root: Path, path: Path) -> Recording:
     raw_name = "/".join(path.relative_to(root).parts)
-    # Names go to Parquet, JSON and MLflow, which all take UTF-8 only.
+    # Parquet, JSON and MLflow take names in UTF-8 only.
     name = raw_name.encode("utf-8", "backslashreplace").decode()
     parts = name.split("/")
     if name != raw_name:
@@ -206,7 +207,8 @@ def read(
 
     Returns:
         The recording with all facts filled in, and its first channel [n_samples] in [-1, 1] at the
-        file's own sample rate; None where it is skipped. A bad file never raises.
+        file's own sample rate. The channel is None if the recording is skipped. A bad file never
+        raises an error.
     """
     path = root / recording.path
     try:
@@ -242,7 +244,7 @@ def read(
 def _flags(
     waveform: NDArray[np.float32], recording: Recording, missing_samples: int
 ) -> Iterable[str]:
-    """What a person should look at, though the recording can be used."""
+    """Remarks for a person on a recording that can be used."""
     flags = []
     if missing_samples:
         promised = len(waveform) + missing_samples
@@ -265,7 +267,7 @@ def _flags(
 
 
 def skip_duplicates(recordings: list[Recording]) -> list[Recording]:
-    """Skip recordings whose bytes were seen before: none may be on both sides of a split."""
+    """Skip recordings whose bytes were seen before, so that none is on both sides of the split."""
     first_with: dict[str, str] = {}
     result = []
     for recording in recordings:
@@ -276,12 +278,12 @@ def skip_duplicates(recordings: list[Recording]) -> list[Recording]:
 
 
 def assign_split(recordings: list[Recording], valid_fraction: float, seed: int) -> list[Recording]:
-    """Hold out whole recordings, per bird and age; the order of listing plays no part.
+    """Hold out whole recordings of each bird and age, whatever their order in the list.
 
-    Of n used recordings of a bird and age, round(n * valid_fraction) are held out, at least one
-    where there are two or more.
+    Of n used recordings of a bird and age, round(n * valid_fraction) are held out. At least one
+    is held out if there are two or more.
     """
-    groups: dict[tuple[str, str], list[Recording]] = {}
+    groups: dict[BirdAge, list[Recording]] = {}
     for recording in recordings:
         if recording.is_used:
             groups.setdefault((recording.bird, recording.age), []).append(recording)
@@ -305,11 +307,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-BirdAge = tuple[str, str]
-
-
 def data_hash(recordings: list[Recording]) -> str:
-    """Hash of what the study is made of: names, contents, use and split of all recordings."""
+    """Hash of names, contents, use and split of all recordings."""
     return digest([[r.path, r.sha256, r.status, r.split, r.n_frames] for r in recordings])
 
 

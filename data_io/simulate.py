@@ -1,6 +1,6 @@
-"""Simulated song of growing zebra finches, with the truth, so that a study needs no recordings.
+"""Simulated song of growing zebra finches, with its true syllables, for a study without recordings.
 
-A bird has a fixed motif of syllables; a young one sings it noisily, variably and out of order.
+A bird has a fixed motif of syllables. A young bird sings it noisily, variably and out of order.
 """
 
 import math
@@ -41,7 +41,7 @@ _LOWEST_HZ, _HIGHEST_HZ = 250.0, 12_000.0  # above 8 kHz the analysis has to fil
 
 @dataclass(frozen=True)
 class SimulationParams:
-    """How much song to simulate.
+    """The amount of song to simulate.
 
     Attributes:
         n_birds: Number of birds, 1 to 1000.
@@ -80,7 +80,7 @@ class _Syllable:
     duration_s: float
     f0_hz: float
     slope: float  # change of log frequency from start to end
-    bend: float  # log frequency at the ends above that in the middle
+    bend: float  # log frequency at the ends minus log frequency in the middle
     formant_hz: float
     formant_width_hz: float
     noisiness: float  # share of noise in the sound, 0 to 1
@@ -90,7 +90,7 @@ class _Syllable:
 
 @dataclass(frozen=True)
 class _Bird:
-    """What one bird sings when grown up."""
+    """The song of one bird when it is grown up."""
 
     motif: tuple[_Syllable, ...]
     gaps_s: tuple[float, ...]  # after each syllable; the last also after introductory notes

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.recordings import Recording
+from data_io.recordings import BirdAge, Recording
 from data_io.store import N_FREQ, read_spectrograms
 
 
 @dataclass(frozen=True)
 class SnippetParams:
-    """What a snippet is and how recordings are held out.
+    """Length of a snippet, and the share of recordings that is held out.
 
     Attributes:
         n_frames: frames in a snippet.
         valid_fraction: share of the recordings of each bird and age that is held out.
-        max_minutes: sound that is loaded for training, and a quarter of it for evaluation; taken
-            evenly from all birds and ages where there is more.
+        max_minutes: most minutes of sound to load for training, and a quarter of it for
+            evaluation; a larger study gives evenly from all birds and ages.
     """
 
     n_frames: int = 16
@@ -41,35 +41,35 @@ class FramePool:
 
     Attributes:
         frames: [n_total_frames, n_freq] float32; one frame is contiguous.
-        starts: [n_starts] index of every frame that a snippet may start at, so that no snippet
-            reaches over the end of its recording.
+        starts: [n_starts] index of every frame where a snippet may start; no snippet reaches over
+            the end of its recording.
         n_frames: frames in a snippet.
-        frames_of: number of frames of each (bird, age), which follow one another in this order.
+        frames_of: number of frames of each bird and age, in the order of ``frames``.
     """
 
     frames: NDArray[np.float32]
     starts: NDArray[np.int64]
     n_frames: int
-    frames_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    frames_of: dict[BirdAge, int] = field(default_factory=dict)
 
     def crops(self, choice: NDArray[np.int64]) -> NDArray[np.float32]:
         """Snippets [n, 1, n_freq, n_frames] that begin at ``starts[choice]``; always a copy."""
         rows = self.starts[choice][:, None] + np.arange(self.n_frames)
         return np.ascontiguousarray(self.frames[rows].swapaxes(1, 2))[:, None]
 
-    def birds_and_ages(self, choice: NDArray[np.int64]) -> list[tuple[str, str]]:
+    def birds_and_ages(self, choice: NDArray[np.int64]) -> list[BirdAge]:
         """Bird and age of each snippet that begins at ``starts[choice]``.
 
         Raises:
-            ValueError: the pool was made without the number of frames of each bird and age.
+            ValueError: ``frames_of`` does not count all frames of the pool.
         """
-        birds_and_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
+        bird_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
         if sum(self.frames_of.values()) != len(self.frames):
             raise ValueError(
                 f"frames_of counts {sum(self.frames_of.values())} frames, the pool holds "
                 f"{len(self.frames)}: make the pool with load_pool."
             )
-        return [birds_and_ages[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
+        return [bird_ages[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
 
 
 def load_pool(
@@ -88,7 +88,7 @@ def load_pool(
         split: "train" or "valid".
         n_frames: frames in a snippet.
         max_frames: stop adding recordings here.
-        seed: of the choice where not all fit.
+        seed: of the choice, if not all fit.
 
     Raises:
         ValueError: no recording is on this side.
@@ -100,8 +100,8 @@ def load_pool(
             "recordings at one age. Give more recordings."
         )
     lengths, blocks = [], []
-    groups: dict[tuple[str, str], set[str]] = {}
-    frames_of: dict[tuple[str, str], int] = {}
+    groups: dict[BirdAge, set[str]] = {}
+    frames_of: dict[BirdAge, int] = {}
     for recording in chosen:
         groups.setdefault((recording.bird, recording.age), set()).add(recording.path)
     for (bird, age), paths in sorted(groups.items()):
@@ -124,9 +124,12 @@ def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:
 
 
 def _choose(candidates: list[Recording], max_frames: int, seed: int) -> list[Recording]:
-    """Recordings in turn from every bird and age, in an order drawn by ``seed``, to a bound."""
+    """Take recordings in turn from every bird and age, in an order drawn by ``seed``.
+
+    Stop once they hold ``max_frames`` frames.
+    """
     rng = np.random.default_rng(seed)
-    queues: dict[tuple[str, str], list[Recording]] = {}
+    queues: dict[BirdAge, list[Recording]] = {}
     for recording in sorted(candidates, key=lambda r: r.path):
         queues.setdefault((recording.bird, recording.age), []).append(recording)
     shuffled = [[queue[i] for i in rng.permutation(len(queue))] for queue in queues.values()]

@@ -1,4 +1,4 @@
-"""Selected song models on disk: plain arrays in .npz, facts in .json beside it; no pickle."""
+"""Song models (selected HMMs) on disk: plain arrays in .npz, facts in .json; no pickle."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 class SongModel:
     """A Gaussian HMM of the latents of one bird at one age.
 
-    A state is not a syllable: it is a kind of snippet, 64 ms long.
+    A state is a kind of snippet, 64 ms long; it is not a syllable.
 
     Attributes:
         start_probs: [n_states].
@@ -45,7 +45,7 @@ class SongModel:
 def save_song_model(
     folder: Path, bird: str, age: str, model: SongModel, facts: dict[str, Any]
 ) -> None:
-    """Write ``<folder>/<bird>/<age>.npz`` and ``.json``; the latter holds the former's hash."""
+    """Write ``<folder>/<bird>/<age>.npz`` and ``.json``; the .json holds the hash of the .npz."""
     path = folder / bird / f"{age}.npz"
     with atomic_file(path) as temporary:
         np.savez(
@@ -75,8 +75,8 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
     """Read what `save_song_model` wrote.
 
     Raises:
-        ValueError: the .npz is not the one that the .json speaks of, or one of them is no file of
-            a study.
+        ValueError: the .npz does not have the hash that the .json gives, or a study did not write
+            one of them.
     """
     path = folder / bird / f"{age}.npz"
     json_path = path.with_suffix(".json")
@@ -86,7 +86,7 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
         raise _not_ours(json_path, error) from error
     if hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
         raise ValueError(
-            f"{path} is not the file that {json_path.name} speaks of: it was "
+            f"{path} does not have the hash that {json_path.name} gives: it was "
             "changed or cut short. Delete both and run the same command again."
         )
     try:
@@ -100,7 +100,7 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
                 np.array(facts["whitening"]["mean"]),
                 np.array(facts["whitening"]["std"]),
             )
-    # What is no archive of plain arrays ends in any of these, none of which names the file.
+    # A file that is not an archive of plain arrays raises one of these; none names the file.
     except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise _not_ours(path, error) from error
     return model, facts

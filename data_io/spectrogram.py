@@ -13,7 +13,7 @@ Spectrogram = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SpectrogramParams:
-    """How sound becomes a spectrogram.
+    """Parameters of the step from sound to spectrogram.
 
     Attributes:
         sample_rate_hz: rate that every recording is resampled to.

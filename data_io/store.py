@@ -1,8 +1,8 @@
 """Parquet tables of a study: recordings, spectrograms, latents. Every page carries a checksum.
 
-Spectrograms and latents lie in ``bird=<bird>/age=<age>/part-0.parquet``; bird and age stand in the
-path (and in the file's metadata), not in columns, since readers of such a folder make columns of
-them. The column ``recording`` joins these tables to ``recordings.parquet``.
+Spectrograms and latents lie in ``bird=<bird>/age=<age>/part-0.parquet``. Bird and age are in the
+path (and in the file's metadata), not in columns, because readers of such a folder make columns
+from the path. The column ``recording`` joins these tables to ``recordings.parquet``.
 """
 
 import json
@@ -45,7 +45,7 @@ _SPECTROGRAMS = pa.schema(
     [
         ("recording", pa.string()),
         ("n_frames", pa.int64()),
-        # [N_FREQ, n_frames], one row of frequencies after the other
+        # [N_FREQ, n_frames], row after row
         ("spectrogram", pa.large_list(pa.float32())),
     ]
 )
@@ -62,8 +62,8 @@ def _broken(path: Path, reason: object) -> BrokenFileError:
     )
 
 
-# What altered bytes lead to; column names have no checksum and may be no UTF-8 any more, and the
-# types of columns that other packages bring along stumble over a pickle in their own ways.
+# Altered bytes end in any of these: column names have no checksum and may no longer be UTF-8, and
+# column types of other packages fail over a pickle in their own ways.
 _ERRORS = (OSError, pa.ArrowException, ValueError, TypeError)
 
 
@@ -82,7 +82,7 @@ def read_table(
         BrokenFileError: the file is missing, cut short or altered.
     """
     try:
-        # ParquetFile: read_table would make columns of "bird=" and "age=" in the path.
+        # ParquetFile, because read_table would make columns from "bird=" and "age=" in the path.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if schema is not None:
                 _check_columns(path, file.schema_arrow, schema)
@@ -137,7 +137,7 @@ def write_spectrograms(
         bird: name.
         age: name of the age's folder.
         spectrograms: (recording's path, [N_FREQ, n_frames]) one at a time.
-        facts: how they were made, kept in the file.
+        facts: on how they were made; the file keeps them.
     """
     schema = _SPECTROGRAMS.with_metadata(_metadata(bird, age, facts))
     with (
@@ -221,7 +221,7 @@ def write_latents(
         latents: (recording's path, [n_snippets, latent_dim] in order).
         snippet_s: seconds from snippet to snippet.
         latent_dim: numbers in a latent.
-        facts: how they were made, kept in the file.
+        facts: on how they were made; the file keeps them.
     """
     names: list[str] = []
     indices: list[NDArray[np.int32]] = []

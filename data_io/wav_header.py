@@ -1,7 +1,7 @@
-"""What a WAV file's header promises against what the file holds.
+"""The header of a WAV file, compared with the samples that the file holds.
 
-libsndfile reads a file that was cut in half, or whose data size was never filled in, without a
-word. So the chunks are walked here first; only plain PCM and float files go on to libsndfile.
+libsndfile reads a file that was cut in half, or whose data size was never filled in, and says
+nothing. So this module walks the chunks first; only PCM and float files go on to libsndfile.
 Source: Multimedia Programming Interface 1.0 (RIFF), EBU Tech 3306 (RF64).
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
-# Recorders that stream write this size first and often never come back to correct it.
+# Recorders that stream write this size first; many never correct it.
 UNKNOWN_SIZE = 0xFFFFFFFF
 LOWEST_RATE_HZ = 1000  # a lower rate is a broken header: resampled, the file would fill the memory
 
 
 class BadWavError(ValueError):
-    """The file is no WAV file that can be trusted; the message says why."""
+    """The file is not a WAV file that can be trusted; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class WavHeader:
         n_channels: channels.
         sample_rate_hz: samples per second and channel.
         frame_bytes: bytes of one sample of all channels.
-        data_bytes_promised: size of the data chunk as its header says.
+        data_bytes_promised: size of the data chunk according to its header.
         data_bytes_found: bytes from the start of the data chunk to the end of it or of the file.
     """
 

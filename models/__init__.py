@@ -1,1 +1,1 @@
-"""The item decoder (MDGAN) and the item sequence model (Gaussian HMM); no cluster here."""
+"""The decoder of snippets (MDGAN) and the song model (Gaussian HMM); no cluster here."""

@@ -1,6 +1,8 @@
-"""The decoder alone, on arrays: no Ray, no files but those you ask for.
+"""The decoder alone, on arrays, without Ray and without files unless you ask for them.
 
-From recordings to latents and back, and to snippets that no bird has sung, in ten lines:
+The item decoder of the method turns latents into items of song; here an item is a snippet of 16
+(or 8) frames. `Decoder` holds it together with its encoder. Recordings to latents and back, and to
+snippets that no bird has sung, in ten lines:
 
 ```python
 from pathlib import Path
@@ -10,11 +12,11 @@ from models.decoder import Decoder, MdganParams
 
 paths = sorted(Path("recordings").rglob("*.wav"))
 waves = [soundfile.read(path, dtype="float32") for path in paths]
-songs = [log_spectrogram(*wave, SpectrogramParams()) for wave in waves]  # [129, n_frames_total]
+spectrograms = [log_spectrogram(*wave, SpectrogramParams()) for wave in waves]
 decoder = Decoder(MdganParams(latent_dim=16))
-metrics = decoder.fit(songs[1:], held_out=songs[:1], seed=0, on_progress=print)
-z = decoder.encode(songs[0])  # latents [n_snippets, 16], in order
-song = decoder.decode(z)  # spectrogram [129, n_snippets * 16]
+metrics = decoder.fit(spectrograms[1:], held_out=spectrograms[:1], seed=0, on_progress=print)
+z = decoder.encode(spectrograms[0])  # latents [n_snippets, 16], in order
+again = decoder.decode(z)  # spectrogram [129, n_snippets * 16]
 snippets = decoder.sample(100, seed=1)  # [100, 129, 16], from the prior
 decoder.save("decoder")
 same = Decoder.load("decoder")
@@ -36,20 +38,20 @@ from models.mdgan.losses import sample_prior
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.networks import Encoder, Generator
 from models.mdgan.shape import N_FREQ
-from models.mdgan.training import Progress, train
+from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import MAX_PCA_DIM, fit_reference
 
-__all__ = ["Decoder", "MdganParams", "Progress"]
+__all__ = ["Decoder", "MdganParams", "TrainingReport"]
 
 Array = NDArray[np.float32]
 
-N_REFERENCE_SNIPPETS = 8000  # training snippets that held-out metrics are compared with a PCA of
+N_REFERENCE_SNIPPETS = 8000  # training snippets of the PCA that metrics are compared with
 N_EVAL_SNIPPETS = 2000  # held-out snippets that metrics are computed on
 
 
 class Decoder:
-    """A decoder of snippets of song, with its encoder.
+    """A decoder of snippets, with its encoder.
 
     A spectrogram is [129, n_frames_total], log(1 + |STFT|), as `data_io.spectrogram` makes it.
 
@@ -71,22 +73,22 @@ class Decoder:
         spectrograms: Sequence[Array],
         held_out: Sequence[Array],
         seed: int,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[TrainingReport], None] | None = None,
     ) -> dict[str, float]:
         """Train from new weights, on random snippets of ``spectrograms``.
 
         Args:
             spectrograms: of the recordings to learn from.
-            held_out: of other recordings, for the metrics.
+            held_out: spectrograms of other recordings, for the metrics.
             seed: of everything random.
-            on_progress: called at each of ``params.n_reports`` reports; may raise to give up, and
-                the decoder is then as it was before.
+            on_progress: called at each of ``params.n_reports`` reports. It may raise an error to
+                give up; the decoder is then as it was before.
 
         Returns:
             The metrics of the last report, see `models.metrics.evaluation.evaluate`.
 
         Raises:
-            ValueError: a spectrogram that cannot be used, or none.
+            ValueError: a spectrogram cannot be used, or there is none.
             TrainingFailedError: the training diverged.
         """
         crops = _Crops(spectrograms, self.n_frames, "spectrograms")
@@ -99,12 +101,12 @@ class Decoder:
         model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
         last: dict[str, float] = {}
 
-        def report(progress: Progress) -> None:
-            last.update(progress.metrics)
+        def keep(report: TrainingReport) -> None:
+            last.update(report.metrics)
             if on_progress is not None:
-                on_progress(progress)
+                on_progress(report)
 
-        train(model, crops, lambda trained: evaluate(trained, reference, valid, seed), report)
+        train(model, crops, lambda trained: evaluate(trained, reference, valid, seed), keep)
         nets = decoder_nets(model)
         for net in nets:
             net.eval().requires_grad_(False).zero_grad()
@@ -114,7 +116,7 @@ class Decoder:
     def encode(self, spectrogram: Array) -> Array:
         """Latents [n_snippets, latent_dim] of a spectrogram [129, n_frames_total], in order.
 
-        The last snippet is filled up with the last frame.
+        Repeats of the last frame fill up the last snippet.
         """
         encoder, _ = self._fitted()
         checked = _checked(spectrogram, 1, "spectrogram")
@@ -141,13 +143,13 @@ class Decoder:
         rng = torch.Generator().manual_seed(seed)
         z = sample_prior(n, p.latent_dim, p.prior, p.prior_scale, rng)
         with torch.no_grad():
-            # Told where latents come from: batch norm keeps statistics of its own for the prior.
+            # Batch norm keeps other statistics for the prior than for encoded latents.
             parts = [generator(batch.to(self.device), "prior").cpu() for batch in z.split(BATCH)]
         snippets: Array = torch.cat(parts)[:, 0].numpy()
         return snippets
 
     def save(self, folder: str | Path) -> None:
-        """Write encoder, generator and model.json to ``folder``, which is made where missing."""
+        """Write encoder, generator and model.json to ``folder``; make a missing folder."""
         folder = Path(folder)
         nets = self._fitted()
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,15 +161,15 @@ class Decoder:
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: the files are not whole, or of another version.
+            ValueError: the files are not whole, or another version wrote them.
         """
         encoder, generator, content = load_decoder(Path(folder))
         params = content.get("params", {})
         known = {field.name for field in fields(MdganParams)}
         if params.keys() != known:
             raise ValueError(
-                f"{Path(folder) / 'model.json'}: its params differ from those of this version by "
-                f"{', '.join(sorted(params.keys() ^ known))}: it was written by another version. "
+                f"{Path(folder) / 'model.json'}: its params differ from the params of this version "
+                f"by {', '.join(sorted(params.keys() ^ known))}: another version wrote it. "
                 "Use that version, or train again."
             )
         decoder = cls(MdganParams(**params), content["shape"]["n_frames"], device)
@@ -208,7 +210,7 @@ class _Crops:
 
 
 def _checked(spectrogram: Array, least_frames: int, name: str) -> Array:
-    """The spectrogram as float32, if it is one of at least ``least_frames``."""
+    """The spectrogram as float32; refuse one with faults or with less than ``least_frames``."""
     s = np.asarray(spectrogram, np.float32)
     if s.ndim != 2 or s.shape[0] != N_FREQ:
         raise ValueError(
@@ -234,6 +236,6 @@ def _check_finite(array: Array, name: str) -> None:
     n_bad = int((~np.isfinite(array)).sum())
     if n_bad:
         raise ValueError(
-            f"{name} holds {n_bad} numbers that are not finite: look for gaps or faults in what it "
-            "was computed from, and leave it out."
+            f"{name} holds {n_bad} numbers that are not finite: look for gaps or faults in its "
+            "recording, and leave it out."
         )

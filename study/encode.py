@@ -1,4 +1,7 @@
-"""Every recording becomes a sequence of latents, one Ray task per bird and age."""
+"""The stage that encodes: each recording becomes a sequence of latents.
+
+One Ray task encodes one bird and age.
+"""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +33,7 @@ from study.context import Stage, Study
 from study.decoders.scope import decoder_of, decoder_stage, whitening_file, without_decoder
 
 Array = NDArray[np.float64]
-# Sum, sum of squares and number of training latents, from which the whitening follows.
+# Sum, sum of squares and number of training latents; they give the whitening.
 Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
 
 
@@ -41,59 +44,65 @@ def encode(
     tasks: TaskRunner,
     console: Console,
 ) -> int:
-    """Write latents/ of every bird and age that a decoder serves; give the number of snippets."""
-    splits: dict[BirdAge, dict[str, str]] = {piece: {} for piece in birds_and_ages(recordings)}
+    """Encode the recordings of every bird and age that has a decoder, and write latents/.
+
+    Returns:
+        The number of snippets.
+    """
+    splits: dict[BirdAge, dict[str, str]] = {
+        bird_age: {} for bird_age in birds_and_ages(recordings)
+    }
     for recording in recordings:
         if recording.is_used:
             splits[recording.bird, recording.age][recording.path] = recording.split
     missing = without_decoder(config, paths, recordings)
-    pieces = [piece for piece in splits if piece not in missing]
-    progress = Progress(console, len(pieces), "birds and ages encoded")
+    bird_ages = [bird_age for bird_age in splits if bird_age not in missing]
+    progress = Progress(console, len(bird_ages), "birds and ages encoded")
     moments: dict[BirdAge, Moments] = {}
     n_snippets = 0
     task = _encode_bird_age.options(num_gpus=config.resources.gpus_per_encode)
     snippet_s = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.latents) as folder:
 
-        def keep(piece: BirdAge, result: tuple[int, Moments]) -> None:
+        def keep(bird_age: BirdAge, result: tuple[int, Moments]) -> None:
             nonlocal n_snippets
             n_snippets += result[0]
-            moments[piece] = result[1]
+            moments[bird_age] = result[1]
             progress.advance()
 
         tasks.run(
-            lambda piece: task.remote(
-                decoder_of(config, paths, *piece),
+            lambda bird_age: task.remote(
+                decoder_of(config, paths, *bird_age),
                 paths,
                 folder,
-                piece,
-                splits[piece],
+                bird_age,
+                splits[bird_age],
                 snippet_s,
                 config.resources.gpus_per_encode > 0,
             ),  # fmt: skip
-            pieces,
+            bird_ages,
             keep,
-            lambda piece: f"Encoding {piece[0]} at {piece[1]}",
+            lambda bird_age: f"Encoding {bird_age[0]} at {bird_age[1]}",
         )
         of_decoder: dict[Path, list[Moments]] = {}
-        for piece in pieces:
-            path = whitening_file(folder, config.decoders.scope, *piece)
-            of_decoder.setdefault(path, []).append(moments[piece])
+        for bird_age in bird_ages:
+            path = whitening_file(folder, config.decoders.scope, *bird_age)
+            of_decoder.setdefault(path, []).append(moments[bird_age])
         for path, of_served in of_decoder.items():
             write_json(path, whitening(of_served))
     return n_snippets
 
 
 def whitening(moments: list[Moments]) -> dict[str, Any]:
-    """Mean and standard deviation per dimension, over training recordings of one decoder.
+    """Mean and standard deviation per dimension, over the training recordings of one decoder.
 
     Args:
-        moments: of every bird and age that the decoder serves.
+        moments: one entry per bird and age that the decoder serves.
     """
     n = sum(m[2] for m in moments)
     mean = np.sum([m[0] for m in moments], axis=0) / n
     variance = np.sum([m[1] for m in moments], axis=0) / n - mean**2
-    # A dimension that does not vary stays as it is, instead of becoming noise.
+    # A dimension that does not vary is left alone: divided by its spread, it would become noise.
     std = np.where(variance > 1e-8, np.sqrt(np.maximum(variance, 0)), 1.0)
     return {
         "what": "whitened = (z - mean) / std, per dimension, over training recordings",
@@ -108,12 +117,12 @@ def _encode_bird_age(
     decoder: Path,
     paths: RunPaths,
     folder: Path,
-    piece: BirdAge,
+    bird_age: BirdAge,
     splits: dict[str, str],
     snippet_s: float,
     use_gpu: bool,
 ) -> tuple[int, Moments]:
-    bird, age = piece
+    bird, age = bird_age
     encoder, _, facts = load_decoder(decoder)
     where = device(use_gpu, "gpus_per_encode")
     encoder.to(where)
@@ -140,23 +149,23 @@ def _encode_bird_age(
 
 
 def read_whitening(
-    paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all"
+    paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all"
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation [latent_dim] that latents of a bird and age are whitened by."""
-    facts = json.loads(whitening_file(paths.latents, scope, *piece).read_text("utf-8"))
+    """Mean and standard deviation [latent_dim] that whiten the latents of a bird and age."""
+    facts = json.loads(whitening_file(paths.latents, scope, *bird_age).read_text("utf-8"))
     return np.array(facts["mean"]), np.array(facts["std"])
 
 
-def whitened(paths: RunPaths, piece: BirdAge, scope: DecoderScope = "all") -> list[Array]:
-    """Whitened latents [n_snippets, latent_dim] of every recording of a bird and age, float64."""
-    mean, std = read_whitening(paths, piece, scope)
-    latents = read_latents(paths.latents, *piece)
+def whitened(paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all") -> list[Array]:
+    """Sequences of whitened latents, one [n_snippets, latent_dim] per recording, float64."""
+    mean, std = read_whitening(paths, bird_age, scope)
+    latents = read_latents(paths.latents, *bird_age)
     return [(z.astype(np.float64) - mean) / std for z in latents.values()]
 
 
-def recording_lengths(paths: RunPaths, piece: BirdAge) -> dict[str, int]:
+def recording_lengths(paths: RunPaths, bird_age: BirdAge) -> dict[str, int]:
     """Number of snippets of every recording of a bird and age, in stored order."""
-    table = read_table(partition(paths.latents, *piece), columns=["recording"])
+    table = read_table(partition(paths.latents, *bird_age), columns=["recording"])
     lengths: dict[str, int] = {}
     for pair in table["recording"].value_counts().to_pylist():
         lengths[pair["values"]] = pair["counts"]

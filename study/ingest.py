@@ -1,4 +1,7 @@
-"""Recordings become spectrograms, one Ray task per bird and age."""
+"""The stages that simulate birds and read recordings: recordings become spectrograms.
+
+One Ray task reads one bird and age.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -31,7 +34,7 @@ from study.context import Stage, Study
 
 
 def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: Console) -> str:
-    """Write simulated birds in the input layout; give a hash of how they were made."""
+    """Write simulated birds in the input layout; return a hash of their parameters and seed."""
     params = config.data.simulation
     work = [(bird, dph) for bird in bird_names(params.n_birds) for dph in params.ages_dph]
     progress = Progress(console, len(work), "birds and ages")
@@ -39,17 +42,17 @@ def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: C
     with atomic_dir(paths.simulated_birds) as folder:
         task = ray.remote(simulate_bird_age)
 
-        def keep(piece: tuple[str, int], result: list[dict]) -> None:
-            rows[piece] = result
+        def keep(bird_age: tuple[str, int], result: list[dict]) -> None:
+            rows[bird_age] = result
             progress.advance()
 
         tasks.run(
-            lambda piece: task.remote(folder, params, config.seed, *piece),
+            lambda bird_age: task.remote(folder, params, config.seed, *bird_age),
             work,
             keep,
-            lambda piece: f"Simulating {piece[0]} at {piece[1]} dph",
+            lambda bird_age: f"Simulating {bird_age[0]} at {bird_age[1]} dph",
         )
-        write_truth(folder, [row for piece in work for row in rows[piece]])
+        write_truth(folder, [row for bird_age in work for row in rows[bird_age]])
     return digest({"params": dataclasses.asdict(params), "seed": config.seed})
 
 
@@ -60,7 +63,7 @@ def ingest(
 
     Args:
         config: of the study.
-        found: in the folder of recordings.
+        found: the files in the folder of recordings.
         paths: of the run folder.
         tasks: runs one task per bird and age.
         console: shows progress.
@@ -81,17 +84,17 @@ def ingest(
     min_seconds = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.spectrograms) as folder:
 
-        def keep(piece: BirdAge, recordings: list[Recording]) -> None:
+        def keep(bird_age: BirdAge, recordings: list[Recording]) -> None:
             result.extend(recordings)
             progress.advance(len(recordings))
 
         tasks.run(
-            lambda piece: _ingest_bird_age.remote(
-                found.root, folder, groups[piece], config.spectrogram, min_seconds
+            lambda bird_age: _ingest_bird_age.remote(
+                found.root, folder, groups[bird_age], config.spectrogram, min_seconds
             ),
             work,
             keep,
-            lambda piece: f"Reading {piece[0]} at {piece[1]}",
+            lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}",
         )
     in_order = {recording.path: i for i, recording in enumerate(found.recordings)}
     result.sort(key=lambda recording: in_order[recording.path])
@@ -127,7 +130,7 @@ def _ingest_bird_age(
 
 
 def count_recordings(recordings: list[Recording]) -> str:
-    """How many recordings there are, are used and are not, in one line."""
+    """One line with the numbers of recordings found, used, skipped and held out."""
     n_used = sum(r.is_used for r in recordings)
     n_flagged = sum(r.status == "flagged" for r in recordings)
     n_valid = sum(r.split == "valid" for r in recordings)

@@ -1,4 +1,4 @@
-"""The plan before a study, as text."""
+"""The plan of a study, as text in the terminal."""
 
 import textwrap
 
@@ -10,16 +10,16 @@ from study.base.console import WIDTH, Console
 from study.base.paths import Where, without_password
 from study.config.search import SearchConfig
 from study.config.stopping import first_rung, searched_late
-from study.config.tree import StudyConfig, in_words
+from study.config.tree import StudyConfig, scope_in_words
 
 
 def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
-    """Say what will be done and where results go.
+    """Print what a study will do, and where its results go.
 
     Args:
         config: of the study.
-        where: it runs and writes.
-        found: in the folder of recordings; None where birds are simulated.
+        where: the study runs and writes.
+        found: the files in the folder of recordings; None if birds are simulated.
         c: prints.
     """
     simulation, search, hmm = config.data.simulation, config.search, config.hmm
@@ -42,7 +42,7 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
     c.line(textwrap.fill(stopping, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12))
     c.line(f"Best      {_rule_in_words(search)}")
     if config.decoders.scope != "all":
-        c.line(f"Decoders  {in_words(config.decoders.scope)}")
+        c.line(f"Decoders  {scope_in_words(config.decoders.scope)}")
     c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
     c.line(f"Ray       {where.address or 'on this machine'}")
     c.line(f"MLflow    {without_password(where.tracking_uri)}")
@@ -91,5 +91,5 @@ def _search_in_words(hmm: HmmParams) -> str:
 
 
 def show_config(config: StudyConfig, c: Console) -> None:
-    """The resolved configuration as YAML, which --config would take."""
+    """Print the resolved configuration as YAML that --config accepts."""
     c.line(yaml.safe_dump(config.to_dict(), sort_keys=False, width=WIDTH).rstrip())

@@ -1,4 +1,7 @@
-"""A real song, its reconstruction, and a song sampled from the model, to see and hear."""
+"""The stage that makes songs to see and hear: real, reconstructed and sampled.
+
+A song here is a sound. A song model is the HMM of a bird and age, which gives sampled songs.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +53,7 @@ def save_spectrogram(
     plt.close(fig)
 
 
-PEAK = 0.8  # of full scale, that the real song is brought to; the others get the same gain
+PEAK = 0.8  # peak of the real song, as a share of full scale; the others get the same gain
 KINDS = ("real", "reconstruction", "sampled")
 
 
@@ -64,25 +67,25 @@ def make_songs(
 ) -> None:
     """Write songs/<bird>/<age>/{real,reconstruction,sampled}.{png,wav} and song.json.
 
-    A bird and age without a selected model has no sampled song; one without decoder has none.
+    A bird and age without a song model has no sampled song; without a decoder it has no songs.
     """
     missing = without_decoder(config, paths, recordings)
-    pieces = [piece for piece in birds_and_ages(recordings) if piece not in missing]
+    bird_ages = [bird_age for bird_age in birds_and_ages(recordings) if bird_age not in missing]
     of_bird_age = used_by_bird_age(recordings)
-    progress = Progress(console, len(pieces), "birds and ages with songs")
+    progress = Progress(console, len(bird_ages), "birds and ages with songs")
     with atomic_dir(paths.songs) as folder:
         tasks.run(
-            lambda piece: _songs_of.remote(
-                config, _to_show(of_bird_age[piece]), data_dir, paths, folder
+            lambda bird_age: _songs_of.remote(
+                config, _to_show(of_bird_age[bird_age]), data_dir, paths, folder
             ),
-            pieces,
-            lambda piece, result: progress.advance(),
-            lambda piece: f"Songs of {piece[0]} at {piece[1]}",
+            bird_ages,
+            lambda bird_age, result: progress.advance(),
+            lambda bird_age: f"Songs of {bird_age[0]} at {bird_age[1]}",
         )
 
 
 def _to_show(recordings: list[Recording]) -> Recording:
-    """The longest held-out recording; the longest of all where none is held out."""
+    """The longest held-out recording; the longest of all if none is held out."""
     held_out = [r for r in recordings if r.split == "valid"]
     return max(held_out or recordings, key=lambda r: (r.n_frames, r.path))
 
@@ -98,7 +101,9 @@ def _songs_of(
     encoder, generator, facts = load_decoder(decoder_of(config, paths, bird, age))
     _, samples = read(data_dir, recording, 0.0)
     if samples is None or recording.sample_rate_hz is None:
-        raise RuntimeError(f"{data_dir / recording.path} could be read before and cannot now.")
+        raise RuntimeError(
+            f"{data_dir / recording.path} could be read before, but cannot be read now."
+        )
     waveform = resample(samples, recording.sample_rate_hz, params)
     whole = log_spectrogram(waveform, params.sample_rate_hz, params)
     start, n_frames = _loudest_window(whole, round(config.songs.seconds / params.frame_s))
@@ -137,7 +142,7 @@ def _songs_of(
 
 
 def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32]:
-    """Latents [n_snippets, latent_dim] of a song sampled from a model, for the generator."""
+    """Sample a sequence of latents [n_snippets, latent_dim] from a song model; not whitened."""
     hmm = restored(
         model.start_probs,
         model.transition_matrix,
@@ -150,7 +155,7 @@ def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32
 
 
 def _loudest_window(spectrogram: Spectrogram, n_frames: int) -> tuple[int, int]:
-    """First frame and length of the stretch with the most sound, so that song is shown."""
+    """First frame and length of the loudest stretch, so that the picture shows song."""
     total = spectrogram.shape[1]
     if total <= n_frames:
         return 0, total
@@ -158,9 +163,9 @@ def _loudest_window(spectrogram: Spectrogram, n_frames: int) -> tuple[int, int]:
     return int(np.argmax(loudness[n_frames:] - loudness[:-n_frames])), n_frames
 
 
-def song_files(paths: RunPaths, piece: BirdAge) -> dict[str, Any]:
-    """Picture and sound of each kind that there is, by kind."""
-    folder = paths.songs / piece[0] / piece[1]
+def song_files(paths: RunPaths, bird_age: BirdAge) -> dict[str, Any]:
+    """Picture and sound of a bird and age, by kind of song; only kinds that exist."""
+    folder = paths.songs / bird_age[0] / bird_age[1]
     return {
         kind: (folder / f"{kind}.png", folder / f"{kind}.wav")
         for kind in KINDS

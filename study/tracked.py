@@ -17,7 +17,7 @@ from study.base.paths import RunPaths, without_password
 from study.base.provenance import versions
 from study.config.tree import DecoderScope, StudyConfig
 from study.context import Study
-from study.decoders.part import Trained
+from study.decoders.one_decoder import Trained
 from study.hmms.tables import fit_of
 from study.tracking.tracker import RunIdentity, Tracker
 

@@ -1,1 +1,1 @@
-"""The item decoder: MDGAN networks, losses, training, checkpoints, encoding."""
+"""The MDGAN: networks, losses, training, checkpoints, encoding."""

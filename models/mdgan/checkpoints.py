@@ -1,6 +1,6 @@
-"""Networks on disk: tensors as safetensors, all else as JSON; nothing in a file is ever run.
+"""Networks on disk: tensors as safetensors, all else as JSON; reading a file never runs code.
 
-A folder is whole when its JSON is there, which is written last and holds the hashes of the rest.
+A folder is whole when its JSON is there: it is written last and holds the hashes of the rest.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ from models.mdgan.tensor_files import (
     check_names,
     check_tensors,
     file_sha256,
-    read_json,
+    read_required_json,
     read_tensors,
     write_json,
     write_tensors,
@@ -38,16 +38,16 @@ _RETRAIN = "Train the model again, or use the version that wrote it."
 
 
 def save_training(model: Mdgan, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
-    """Write all that is needed to go on with a training to ``folder``.
+    """Write a training to ``folder``, so that it can go on from there.
 
     training.safetensors holds every tensor of ``model.state_dict()`` under a flat name, such as
-    nets/encoder/dense.project.weight or rng; training.json the values that are no tensors, the
-    networks' shape, the parameters and the hash of the tensors.
+    nets/encoder/dense.project.weight or rng. training.json holds the other values, the networks'
+    shape, the parameters and the hash of the tensors.
 
     Args:
         model: as it stands.
-        folder: exists; a training that lies there is written over.
-        facts: what else the training depends on, e.g. seed and data_sha256, for training.json.
+        folder: exists; a training in it is written over.
+        facts: for training.json: all else that the training depends on, e.g. seed and data_sha256.
     """
     leaves = _flatten(model.state_dict())
     tensors = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
@@ -66,20 +66,20 @@ def save_training(model: Mdgan, folder: Path, facts: Mapping[str, Any] | None = 
 
 
 def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) -> None:
-    """Take over a training that `save_training` wrote; a refused one leaves ``model`` as it was.
+    """Load a training that `save_training` wrote; after an error ``model`` is unchanged.
 
     Args:
         model: of the same parameters and shape; its seed does not matter.
         folder: of the training.
-        data_sha256: hash of the data to go on with, as in the facts; None accepts any.
+        data_sha256: hash of the data to go on with; the facts must have the same. None accepts any.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: format, parameters, shape, data or a tensor is another one, or a file was
-            changed or cut short.
+        ValueError: format, parameters, shape, data or a tensor differs, or a file was changed or
+            cut short.
     """
     json_path, path = folder / "training.json", folder / "training.safetensors"
-    content = read_json(json_path)
+    content = read_required_json(json_path)
     check_format(json_path, content, TRAINING_FORMAT_VERSION)
     check_names(json_path, "entry", content, _TRAINING_ENTRIES, _ANEW)
     for part, ours in (("params", asdict(model.params)), ("shape", asdict(model.shape))):
@@ -92,7 +92,7 @@ def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) ->
             "training began with, or begin it anew."
         )
     check_hash(path, content["sha256"], json_path.name)
-    # Copies: tensors of a safetensors file are windows on it, and it may be deleted.
+    # Copies, because tensors of a safetensors file are views of it, and it may be deleted.
     tensors = {name: tensor.clone() for name, tensor in read_tensors(path).items()}
     expected = _flatten(_expected_state(model, content["tensors"]))
     expected_tensors = {name: leaf for name, leaf in expected.items() if isinstance(leaf, Tensor)}
@@ -103,9 +103,9 @@ def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) ->
 
 
 def _expected_state(model: Mdgan, saved: Collection[str]) -> dict[str, Any]:
-    """The state of ``model`` with Adam's moments for each parameter that has some in ``saved``.
+    """The state of ``model`` with Adam's moments for each parameter that ``saved`` has them for.
 
-    A new model has none yet, and a parameter that no phase has moved never gets any.
+    A new model has no moments, and a parameter that no phase moves never gets any.
     """
     state = model.state_dict()
     for name, optimizer in model.optimizers.items():
@@ -124,7 +124,7 @@ def save_decoder(model: Mdgan, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def decoder_nets(model: Mdgan) -> tuple[Encoder, Generator]:
-    """Encoder and generator that are kept of a training: averaged where weights are."""
+    """The encoder and generator to keep after a training; averaged if weights are."""
     encoder, generator = model.kept("encoder"), model.kept("generator")
     assert isinstance(encoder, Encoder) and isinstance(generator, Generator)
     return encoder, generator
@@ -149,7 +149,7 @@ def save_decoder_nets(
 def save_decoder_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Add ``facts`` to the model.json of a decoder."""
     path = folder / "model.json"
-    write_json(path, {**read_json(path), **facts})
+    write_json(path, {**read_required_json(path), **facts})
 
 
 def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
@@ -157,11 +157,11 @@ def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the format is another one, a file is not the one that was written, or its
-            tensors are not those of the shape in model.json.
+        ValueError: the format differs, a file was changed, or its tensors do not have the shape in
+            model.json.
     """
     json_path = folder / "model.json"
-    content = read_json(json_path)
+    content = read_required_json(json_path)
     check_format(json_path, content, FORMAT_VERSION)
     shape_fields = {field.name for field in fields(NetworkShape)}
     check_names(json_path, "value of shape,", content["shape"], shape_fields, _RETRAIN)
@@ -174,7 +174,7 @@ def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
         tensors = read_tensors(path)
         check_tensors(path, tensors, net.state_dict(), _RETRAIN)
         net.load_state_dict(tensors)
-        # In evaluation mode a latent does not depend on what else is in the batch.
+        # In evaluation mode a latent does not depend on the rest of the batch.
         net.eval().requires_grad_(False)
     return encoder, generator, content
 
@@ -209,5 +209,5 @@ def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(part: str) -> str | int:
-    """Optimizers know their parameters by index."""
+    """A key as optimizers have it: they know their parameters by index."""
     return int(part) if part.isdecimal() else part

@@ -1,6 +1,6 @@
 """Convolutions of encoder, generator and discriminators, sized from a `NetworkShape`.
 
-Every size of encoder and generator follows from the one plan below, so that they cannot disagree.
+The one plan below gives every size of encoder and generator, so that they cannot disagree.
 Snippets are tensors [batch, 1, n_freq, n_frames].
 """
 
@@ -53,7 +53,7 @@ class Layer:
 
 
 def plan(shape: NetworkShape) -> list[Layer]:
-    """Layers of the generator in order, and from last to first those of the encoder."""
+    """Layers of the generator in order; the encoder has them in reverse order."""
     if shape.width == 0:
         raise ValueError(
             "width is 0: this shape leaves the convolutions out. Raise width, or build the dense "
@@ -91,9 +91,9 @@ class ResidualBlock(SourceModule):
     Args:
         shape: says how weights begin.
         channels: of the maps, in and out.
-        between: gives what stands before each convolution.
-        last_bias: whether the second convolution has a bias; not where a norm after the block
-            takes it out.
+        between: gives the modules before each convolution.
+        last_bias: whether the second convolution has a bias; false if a norm after the block would
+            remove it.
     """
 
     def __init__(self, shape: NetworkShape, channels: int, between: Between, last_bias: bool):
@@ -149,7 +149,7 @@ class ConvGenerator(nn.Module):
 
         Args:
             z: [batch, latent_dim].
-            source: what ``z`` comes from.
+            source: where ``z`` comes from.
 
         Returns:
             [batch, 1, n_freq, n_frames], of both signs.
@@ -158,15 +158,15 @@ class ConvGenerator(nn.Module):
         return maps
 
     def zero_last_layer(self) -> None:
-        """Let the output be 0 until the last layer has learned."""
+        """Set the last layer to 0, so that the output is 0 before training."""
         _zero(self.net[-1])
 
 
 class ConvEncoder(nn.Module):
-    """Snippets to latents: the generator's mirror, with a small MLP on top where asked for.
+    """Snippets to latents: the mirror of the generator, with a small MLP on top if asked for.
 
-    The last layer is linear: a ReLU there kills latents. The MLP's hidden layer leaks for the same
-    reason: of two ReLU units over one latent both may be dead.
+    The last layer is linear, because a ReLU there kills latents. The MLP's hidden layer leaks for
+    the same reason: both of two ReLU units over one latent may be dead.
     """
 
     def __init__(self, shape: NetworkShape):
@@ -186,7 +186,7 @@ class ConvEncoder(nn.Module):
 
         Args:
             snippets: [batch, 1, n_freq, n_frames].
-            source: what the latents of ``snippets`` come from: "encoded" for real snippets and
+            source: where the latents of ``snippets`` come from: "encoded" for real snippets and
                 their reconstructions, "prior" for samples.
 
         Returns:
@@ -196,7 +196,7 @@ class ConvEncoder(nn.Module):
         return z
 
     def zero_last_layer(self) -> None:
-        """Let the output be 0 until the last layer has learned."""
+        """Set the last layer to 0, so that the output is 0 before training."""
         _zero(self.head[-1] if len(self.head) else self.net[-1])
 
 
@@ -223,9 +223,9 @@ class Discriminator(nn.Module):
         channels, height, width = 1, N_FREQ, shape.n_frames
         for i in range(4):
             channels_out = shape.disc_width * 2**i
-            # A map of one frame is no longer halved in time.
+            # A map of one frame cannot be halved in time.
             kernel, stride = ((4, 4), (2, 2)) if width > 1 else ((4, 3), (2, 1))
-            # The first convolution has no norm after it: the level of a snippet is to be seen.
+            # No norm after the first convolution, or it would hide the level of a snippet.
             bias = i == 0 or has_bias(kind)
             conv = nn.Conv2d(channels, channels_out, kernel, stride, padding=1, bias=bias)
             modules.append(initialised(conv, shape))
@@ -241,6 +241,6 @@ class Discriminator(nn.Module):
                     spectral_norm(module)
 
     def forward(self, snippets: Tensor) -> Tensor:
-        """Logit of each snippet: above 0 where it is taken for the first of the two kinds."""
+        """Logit of each snippet; above 0 if the network takes it for the first of the two kinds."""
         logits: Tensor = self.net(snippets).squeeze(1)
         return logits

@@ -1,8 +1,7 @@
-"""The dense path of encoder and generator: a PCA, and what two small MLPs add to it.
+"""The dense path of encoder and generator: a PCA, and two small MLPs that add to it.
 
-On a CPU it sees about nine times as many snippets a second as convolutions of width 16, and it is a
-PCA before the first step. All its weights are trained from there: the MLPs learn what no PCA can
-say.
+On a CPU it sees about nine times as many snippets a second as convolutions of width 16. Before the
+first step it is a PCA. Then all its weights are trained: the MLPs learn what a PCA cannot express.
 """
 
 import torch
@@ -12,11 +11,13 @@ from torch.nn import functional
 from models.mdgan.pca import Pca
 from models.mdgan.shape import N_FREQ, NetworkShape
 
-_LEAST_STD = 0.01  # share of the first component: one that hardly varies must not become noise
+_LEAST_STD = (
+    0.01  # share of the first component: a component that hardly varies must not become noise
+)
 
 
 def _mlp(n_in: int, n_out: int, width: int) -> nn.Sequential:
-    """Two hidden layers; the output is 0 before training, so that it only adds what it learns."""
+    """An MLP with two hidden layers; its output is 0 before training."""
     last = nn.Linear(width, n_out)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -1,4 +1,4 @@
-"""Whole recordings to latents and back."""
+"""Spectrograms of whole recordings to latents, and back."""
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ BATCH = 512
 def cut_snippets(spectrogram: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]:
     """Cut a spectrogram into consecutive snippets, in order.
 
-    The last snippet is filled up by repeating the last frame, so that the tail of a song is kept:
-    silence there would be a sound of its own.
+    Repeats of the last frame fill up the last snippet, so that the tail of a recording is kept.
+    Silence there would be a sound of its own.
 
     Args:
         spectrogram: [n_freq, total_frames], total_frames >= 1.
@@ -49,10 +49,10 @@ def decode_latents(
     total_frames: int | None = None,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """Spectrogram of latents, snippet after snippet.
+    """Decode latents to a spectrogram, snippet after snippet.
 
     Args:
-        generator: the item decoder.
+        generator: decodes latents.
         z: [n_snippets, latent_dim].
         total_frames: cut the result to this length; None keeps whole snippets.
         device: "cpu" or "cuda".

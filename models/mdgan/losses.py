@@ -1,7 +1,7 @@
 """Loss terms of the MDGAN, one pure function per term; weights are applied in models.mdgan.model.
 
 Source: Che et al. 2016, Mode Regularized GANs, arXiv 1612.02136, section 3.3 (manifold and
-diffusion steps), with the additions that mdgan.py names.
+diffusion steps), with the additions that model.py names.
 """
 
 from typing import Literal, get_args
@@ -18,7 +18,7 @@ N_DIRECTIONS = 64  # of the sliced Wasserstein distance
 
 
 def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:
-    """Mean absolute ("l1") or mean squared ("l2") difference, a scalar."""
+    """Mean absolute ("l1") or mean squared ("l2") difference, as a scalar."""
     if kind == "l1":
         return functional.l1_loss(a, b)
     if kind == "l2":
@@ -31,8 +31,8 @@ def reconstruction(
 ) -> Tensor:
     """d(x, x_hat) + pool_weight * d(pool(x), pool(x_hat)) + mse_weight * mean((x - x_hat)^2).
 
-    pool: 3 x 3 average with stride 4. The pooled copy asks for the right coarse shape even where
-    the fine one is not found yet; the squared difference for loud places, which L1 holds cheap.
+    pool: 3 x 3 average with stride 4. The pooled copy asks for the right coarse shape before
+    the fine shape is right. The squared difference weighs loud places, which count little in L1.
     """
     loss = distance(x, x_hat, kind)
     if pool_weight:
@@ -63,7 +63,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, rng: torch.Generator) -> Tensor:
 def noisy_labels(
     n: int, label: float, flip_probability: float, generator: torch.Generator
 ) -> Tensor:
-    """Labels [n] equal to ``label`` (0 or 1), each flipped on its own with ``flip_probability``."""
+    """Labels [n] equal to ``label`` (0 or 1); each flips alone with ``flip_probability``."""
     labels = torch.full((n,), label)
     flips = torch.rand(n, generator=generator) < flip_probability
     return torch.where(flips, 1.0 - labels, labels)
@@ -75,7 +75,7 @@ def discriminator_loss(
     flip_probability: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """-log D(first) - log(1 - D(second)), with labels that are noisy per sample."""
+    """-log D(first) - log(1 - D(second)), with noisy labels: each sample may flip."""
     ones = noisy_labels(len(logits_first), 1.0, flip_probability, generator)
     zeros = noisy_labels(len(logits_second), 0.0, flip_probability, generator)
     bce = functional.binary_cross_entropy_with_logits
@@ -83,7 +83,7 @@ def discriminator_loss(
 
 
 def adversarial_loss(logits: Tensor) -> Tensor:
-    """-log D(generated): the non-saturating loss of whoever made the snippets."""
+    """-log D(generated): the non-saturating loss of the network that made the snippets."""
     return functional.softplus(-logits).mean()
 
 

@@ -1,10 +1,10 @@
-"""The MDGAN: five networks and six phases a step, each moving only the networks that own it.
+"""The MDGAN: five networks and six phases a step; a phase moves only its own networks.
 
 Source: Che et al. 2016, arXiv 1612.02136, section 3.3. Additions to the paper: the pooled copy and
 the squared difference in the reconstruction, the latent cycle, the distance of latents to the prior
-(sliced Wasserstein, Kolouri et al. 2018, arXiv 1804.01947), adversarial terms that come in later,
+(sliced Wasserstein, Kolouri et al. 2018, arXiv 1804.01947), adversarial terms that begin later,
 noisy labels and the monitor. Here lambda_recon weighs the reconstruction; in the paper the weight
-stands before the adversarial term.
+belongs to the adversarial term.
 """
 
 from collections.abc import Iterator
@@ -32,11 +32,11 @@ class Mdgan:
     """The five networks, their optimizers and the random numbers of one training.
 
     Args:
-        params: what to train.
+        params: of the training.
         n_frames: frames in a snippet.
         seed: of initial weights, batches, labels and prior samples.
         device: "cpu" or "cuda".
-        pca: what the dense path begins as; without one it begins at random.
+        pca: the dense path begins as this PCA; without one it begins at random.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Mdgan:
         self.params = params
         self.shape = params.shape(n_frames)
         self.device = torch.device(device)
-        # Always on the CPU: the same batches and labels whatever the device.
+        # Always on the CPU, so that batches and labels are the same on every device.
         self.rng = torch.Generator().manual_seed(seed)
-        # Of its own: the monitor's labels must not change what the others draw.
+        # A separate generator: the monitor's labels must not change what the others draw.
         self.monitor_rng = torch.Generator().manual_seed(seed)
         self.snippets_seen = 0
-        # Layers draw their weights from torch's global numbers; leave those as they were.
+        # Layers draw their weights from torch's global generator; restore its state afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = Encoder(self.shape)
@@ -87,17 +87,17 @@ class Mdgan:
 
     @property
     def is_adversarial(self) -> bool:
-        """Whether the adversarial terms have come in."""
+        """True once the adversarial terms have begun."""
         return self.snippets_seen >= self.params.adversarial_from * self.params.n_snippets
 
     def kept(self, name: str) -> nn.Module:
-        """The encoder or generator that is evaluated and kept: averaged where weights are."""
+        """The encoder or generator to evaluate and keep; with averaged weights if there are any."""
         return self.averaged[name].module if name in self.averaged else self.nets[name]
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Latents [batch, latent_dim] of snippets [batch, 1, n_freq, n_frames]."""
-        # In evaluation mode a latent does not depend on what else is in the batch.
+        # In evaluation mode a latent does not depend on the rest of the batch.
         z: Tensor = self.kept("encoder").eval()(x)
         return z
 
@@ -114,7 +114,7 @@ class Mdgan:
         return z.to(self.device)
 
     def train_step(self, x: Tensor) -> Losses:
-        """One pass through all phases for a minibatch of real snippets.
+        """Run all phases once for a minibatch of real snippets.
 
         Args:
             x: snippets [batch, 1, n_freq, n_frames].
@@ -143,13 +143,13 @@ class Mdgan:
         return {name: value.detach() for name, value in out.items()}
 
     def _reconstruct(self, x: Tensor, out: Losses) -> None:
-        """The manifold phase of encoder and generator without adversary."""
+        """Run the manifold phase of encoder and generator without adversary."""
         with self._phase("encoder", "generator"):
             z, x_hat = self._reconstruction(x)
             self._autoencoder_loss(x, x_hat, z, out).backward()
 
     def _step_in_turn(self, x: Tensor, out: Losses) -> None:
-        """The order of the paper: manifold step, then diffusion step."""
+        """Run the phases in the order of the paper: manifold step, then diffusion step."""
         # E and G do not move between phases 1 and 2: one pass serves both.
         self._require_grad("encoder", "generator")
         z, x_hat = self._reconstruction(x)
@@ -165,10 +165,10 @@ class Mdgan:
             self.monitor_phase(x, x_sampled, out)
 
     def _step_jointly(self, x: Tensor, out: Losses) -> None:
-        """Both discriminators, then one update of encoder and generator by the sum of their terms.
+        """Update both discriminators, then encoder and generator once by the sum of their terms.
 
-        One pass gives the samples of phase 4 and of the latent cycle: a sum of losses has the sum
-        of their gradients, on one graph as on two.
+        One pass gives the samples for phase 4 and for the latent cycle: the gradient of a sum of
+        losses is the sum of the gradients, on one graph as on two.
         """
         self._require_grad("encoder", "generator")
         z, x_hat = self._reconstruction(x)
@@ -202,7 +202,7 @@ class Mdgan:
     def diffusion_discriminator_phase(self, x_hat: Tensor, x_sampled: Tensor, out: Losses) -> None:
         """3: the diffusion discriminator tells reconstructions from samples of the prior.
 
-        The reconstructions are those from the start of the step: a pass through E and G less.
+        It takes the reconstructions from the start of the step, which saves a pass through E and G.
         """
         with self._phase("diffusion_disc"):
             loss = self._disc_loss("diffusion_disc", x_hat, x_sampled)
@@ -221,7 +221,7 @@ class Mdgan:
             self._cycle_loss(prior, x_sampled, out).backward()
 
     def monitor_phase(self, x: Tensor, x_sampled: Tensor, out: Losses) -> None:
-        """6: the monitor tells real snippets from samples: how far samples are from song."""
+        """6: the monitor tells real snippets from samples; its loss tells how far they differ."""
         with self._phase("monitor_disc"):
             loss = self._disc_loss("monitor_disc", x, x_sampled, self.monitor_rng)
             loss.backward()
@@ -236,7 +236,7 @@ class Mdgan:
         return prior, self._pass("generator", prior, "prior")
 
     def _autoencoder_loss(self, x: Tensor, x_hat: Tensor, z: Tensor, out: Losses) -> Tensor:
-        """Reconstruction, and how far the batch's latents are from the prior."""
+        """Weighted reconstruction, plus the weighted distance of the latents to the prior."""
         p = self.params
         recon = losses.reconstruction(x, x_hat, p.distance, p.pool_weight, p.mse_weight)
         out["train/reconstruction"] = recon
@@ -271,7 +271,7 @@ class Mdgan:
 
     @contextmanager
     def _phase(self, *owners: str) -> Iterator[None]:
-        """Gradients for the owners only; after the block their optimizers step."""
+        """Give gradients to the owners only; step their optimizers after the block."""
         self._require_grad(*owners)
         for name in owners:
             self.optimizers[name].zero_grad()
@@ -294,7 +294,7 @@ class Mdgan:
                 group["lr"] = rate * share
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on as if never stopped."""
+        """The whole state: a training that loads it goes on as if it had never stopped."""
         return {
             "nets": {name: net.state_dict() for name, net in self.nets.items()},
             "averaged": {name: average.state_dict() for name, average in self.averaged.items()},
@@ -305,14 +305,14 @@ class Mdgan:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of ``state_dict``."""
+        """Load a state that ``state_dict`` gave."""
         for name, net in self.nets.items():
             net.load_state_dict(state["nets"][name])
             optimizer = self.optimizers[name]
             optimizer.load_state_dict(state["optimizers"][name])
             for parameter, moments in optimizer.state.items():
                 for key in ("exp_avg", "exp_avg_sq"):
-                    # The fused step walks through memory: moments must lie as their weights do.
+                    # The fused step walks through memory: moments need the layout of their weights.
                     moments[key] = torch.empty_like(parameter).copy_(moments[key])
         for name, average in self.averaged.items():
             average.load_state_dict(state["averaged"][name])

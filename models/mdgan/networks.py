@@ -9,7 +9,7 @@ from models.mdgan.pca import Pca
 from models.mdgan.shape import NetworkShape as NetworkShape
 from models.mdgan.shape import Source
 
-# Of the output's Softplus. One that begins as a PCA is nearly linear from 0 on, as the PCA is.
+# Sharpness of the output's Softplus. A network that begins as a PCA needs it nearly linear above 0.
 _SHARPNESS, _DENSE_SHARPNESS = 1.0, 20.0
 
 
@@ -24,12 +24,12 @@ class Encoder(nn.Module):
             self.convolutions.zero_last_layer()
 
     def start_as(self, pca: Pca) -> None:
-        """Begin as ``pca``, where there is a dense path; convolutions begin at random anyway."""
+        """Begin as ``pca`` if there is a dense path; convolutions begin at random."""
         if self.dense is not None:
             self.dense.start_as(pca)
 
     def forward(self, snippets: Tensor, source: Source = "encoded") -> Tensor:
-        """Encode ``snippets`` [batch, 1, n_freq, n_frames]; ``source``: what they were made of."""
+        """Encode ``snippets`` [batch, 1, n_freq, n_frames]; ``source`` is their origin."""
         if self.convolutions is None:
             assert self.dense is not None
             encoded: Tensor = self.dense(snippets)
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """The item decoder: latents [batch, latent_dim] to snippets [batch, 1, n_freq, n_frames]."""
+    """Latents [batch, latent_dim] to snippets [batch, 1, n_freq, n_frames]."""
 
     def __init__(self, shape: NetworkShape):
         super().__init__()
@@ -50,12 +50,12 @@ class Generator(nn.Module):
             self.convolutions.zero_last_layer()
 
     def start_as(self, pca: Pca) -> None:
-        """Begin as ``pca``, where there is a dense path; convolutions begin at random anyway."""
+        """Begin as ``pca`` if there is a dense path; convolutions begin at random."""
         if self.dense is not None:
             self.dense.start_as(pca)
 
     def forward(self, z: Tensor, source: Source = "encoded") -> Tensor:
-        """Decode ``z`` [batch, latent_dim]; ``source``: where ``z`` comes from."""
+        """Decode ``z`` [batch, latent_dim]; ``source`` is its origin."""
         if self.convolutions is None:
             assert self.dense is not None
             raw = self.dense(z)

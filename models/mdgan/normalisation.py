@@ -1,7 +1,7 @@
-"""What stands between convolutions: normalisations, activations and the first weights.
+"""Layers between convolutions (normalisations, activations), and the first weights.
 
-"Batch" keeps running statistics for each source of its input, since reconstructions and samples of
-the prior differ; modules that have to know the source derive from `SourceModule`.
+"Batch" keeps running statistics for each source of its input, because reconstructions and samples
+of the prior differ. Modules that need the source derive from `SourceModule`.
 """
 
 from typing import TypeVar, get_args
@@ -19,11 +19,11 @@ Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
 
 
 class SourceModule(nn.Module):
-    """A module whose ``forward(x, source)`` wants to know what ``x`` comes from."""
+    """A module whose ``forward(x, source)`` needs to know where ``x`` comes from."""
 
 
 class SourceSequential(nn.Sequential):
-    """Modules in order, where those that want the source of their input are told it."""
+    """Modules in order; it passes the source on to each `SourceModule`."""
 
     def forward(self, x: Tensor, source: Source = "encoded") -> Tensor:
         """Run ``x``, which comes from ``source``, through all modules."""
@@ -33,10 +33,10 @@ class SourceSequential(nn.Sequential):
 
 
 class SourceBatchNorm(SourceModule):
-    """Batch norm whose running mean and variance are kept for each source.
+    """Batch norm that keeps a running mean and variance for each source.
 
-    Scale and shift are shared: the sources differ in their statistics, and both are to train one
-    function. Shared, what the diffusion phase does to them reaches reconstructions as well.
+    Scale and shift are shared: the sources differ in their statistics, but they train one function.
+    So the diffusion phase changes reconstructions as well.
 
     Source: Li et al. 2016, arXiv 1603.04779 (statistics per domain, all else shared).
 
@@ -74,8 +74,8 @@ def norm(kind: Normalisation, channels: int) -> list[nn.Module]:
 def disc_norm(kind: Normalisation, channels: int) -> list[nn.Module]:
     """The normalisation of the discriminators: one module, or none.
 
-    Batch norm is the plain one: their two kinds of snippets come in passes of their own, and they
-    are used in training mode alone.
+    Their batch norm is torch's own: each kind of snippet has its own pass, and discriminators are
+    used in training mode only.
     """
     if kind == "spectral":
         return []
@@ -85,31 +85,31 @@ def disc_norm(kind: Normalisation, channels: int) -> list[nn.Module]:
 
 
 def activation(kind: Normalisation, otherwise: nn.Module) -> nn.Module:
-    """SELU where it takes the place of a normalisation, else ``otherwise``."""
+    """SELU if it replaces the normalisation, else ``otherwise``."""
     return nn.SELU() if kind == "selu" else otherwise
 
 
 def has_bias(kind: Normalisation) -> bool:
-    """Whether a layer before this normalisation has a bias: not where the norm takes it out."""
+    """True if a layer before this normalisation has a bias; false if the norm would remove it."""
     return kind not in ("batch", "batch_no_affine", "instance")
 
 
 def initialised(module: Weighted, shape: NetworkShape, fan_in: float | None = None) -> Weighted:
-    """Give a layer its first weights, and give it back.
+    """Set a layer's first weights, and return the layer.
 
     "normal" draws weights from N(0, 0.02) and sets biases to 0 (norms begin with weight 1 and bias
-    0 anyway). "default" leaves torch's own, but for SELU: this keeps mean 0 and variance 1
-    only under weights of variance 1 / fan_in (LeCun) and no biases. "normal" is followed for SELU
-    too, though it takes this away.
+    0 anyway). "default" leaves torch's own weights, except for SELU: it keeps mean 0 and
+    variance 1 only with weights of variance 1 / fan_in (LeCun) and no biases. "normal" also holds
+    for SELU, although it breaks this.
 
     Source: Radford et al. 2015, arXiv 1511.06434, section 4; Klambauer et al. 2017,
         arXiv 1706.02515, paragraph "Initialization".
 
     Args:
         module: the layer.
-        shape: says which.
-        fan_in: inputs behind one output; None, for all but transposed convolutions, counts the
-            weights of one output.
+        shape: says which initialisation.
+        fan_in: inputs behind one output. None counts the weights of one output, which is right
+            for all but transposed convolutions.
     """
     if shape.initialisation == "normal":
         std = NORMAL_STD

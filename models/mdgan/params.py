@@ -1,4 +1,4 @@
-"""Everything that steers one training of an MDGAN."""
+"""Parameters of one training of an MDGAN."""
 
 import math
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ LEAST_RATE = 0.05  # share of lr that is left at the end of a schedule
 
 @dataclass(frozen=True)
 class MdganParams:
-    """Everything that steers one training, apart from data and seed.
+    """Parameters of one training: all that steers it, except data and seed.
 
     Attributes:
         latent_dim: numbers in a latent.
-        width: channels next to the snippet in the convolutions of encoder and generator; 0 leaves
-            them out.
-        dense_width: hidden units of the dense path, which begins as a PCA; 0 leaves it out.
+        width: channels next to the snippet in the convolutions of encoder and generator; 0 means no
+            convolutions.
+        dense_width: hidden units of the dense path, which begins as a PCA; 0 means no dense path.
         n_components: principal components that the dense path works on.
         disc_width: channels next to the snippet in the three discriminators.
         normalisation: layer, batch, batch_no_affine, instance, spectral, selu or none.
         is_residual: a residual block after each convolution.
         has_head: the encoder's convolutions end in a small MLP.
         initialisation: of convolutions: default (torch's own) or normal (N(0, 0.02)).
-        prior: distribution of the latents that samples start from: normal, uniform, student_t.
+        prior: distribution of latents for samples: normal, uniform, student_t.
         prior_scale: its scale (standard deviation of the normal).
         distance: l1 or l2, for reconstruction and latent cycle.
         pool_weight: weight of the pooled copy in the reconstruction, 0 leaves it out.
@@ -39,7 +39,7 @@ class MdganParams:
         lambda_recon: weight of the reconstruction against the adversarial terms.
         lambda_latent: weight of the latent cycle d(E(G(z)), z), 0 leaves it out.
         lambda_prior: weight of the distance between encoded latents and prior, 0 leaves it out.
-        adversarial_from: share of the training after which the adversarial terms come in; before,
+        adversarial_from: share of the training before the adversarial terms begin; until then
             encoder and generator learn to reconstruct. 0 as in the paper, 1 for an autoencoder.
         order: alternating (two updates of the generator, manifold then diffusion, as in the
             paper), or joint (one update by the sum).
@@ -47,14 +47,14 @@ class MdganParams:
         lr: Adam's learning rate for encoder and generator at the start.
         disc_lr_ratio: the discriminators' learning rate as a share of ``lr``.
         lr_schedule: constant, or linear or cosine to 5 % of ``lr`` at the end.
-        lr_warmup: share of the training in which the rate rises from 0.
+        lr_warmup: share of the training during which the rate rises from 0.
         beta1: Adam's first decay.
         max_grad_norm: longest gradient, of encoder and generator together or of a discriminator;
             a longer one is scaled down. 0 for no limit.
-        ema_decay: decay per step of the averaged weights that are evaluated and kept; 0 keeps the
+        ema_decay: decay per step of the averaged weights, which are evaluated and kept; 0 keeps the
             last weights.
-        collapse_after: steps after which a decoder whose snippets do not vary ends the training; 0
-            never.
+        collapse_after: after this many steps, the training ends if decoded snippets do not vary; 0
+            never ends it.
         batch_size: snippets in a minibatch.
         n_snippets: snippets seen in a whole training.
         n_reports: evaluations, evenly spaced, the last at the end.

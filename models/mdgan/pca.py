@@ -1,4 +1,4 @@
-"""The principal components of snippets: what every decoder is compared with, and may begin as."""
+"""Principal components of snippets: a decoder is compared with them, and may begin as them."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ def fit_pca(snippets: Tensor, n_components: int, seed: int) -> Pca:
 
     Args:
         snippets: [n, 1, n_freq, n_frames].
-        n_components: wanted.
+        n_components: number of components.
         seed: of the solver.
 
     Raises:

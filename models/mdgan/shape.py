@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 N_FREQ = 129
-N_FRAMES = (8, 16)  # that the networks are planned for
+N_FRAMES = (8, 16)  # the networks are planned for these
 
 Normalisation = Literal["layer", "batch", "batch_no_affine", "instance", "spectral", "selu", "none"]
 Initialisation = Literal["default", "normal"]
-# What a latent comes from: batch norm keeps statistics of its own for each.
+# The origin of a latent; batch norm keeps separate statistics for each.
 Source = Literal["encoded", "prior"]
 
 
@@ -22,8 +22,8 @@ class NetworkShape:
         width: channels of the layer next to the snippet in the convolutions of encoder and
             generator ("ngf"); 0 leaves the convolutions out.
         disc_width: the same in the discriminators ("ndf").
-        normalisation: between convolutions: layer, batch (with statistics of its own for samples
-            of the prior), batch_no_affine, instance, spectral (of the discriminators' weights, with
+        normalisation: between convolutions: layer, batch (with separate statistics for samples of
+            the prior), batch_no_affine, instance, spectral (of the discriminators' weights, with
             layer in encoder and generator), selu (no normalisation, SELU instead of ReLU), none.
         is_residual: whether each convolution has a residual block after it.
         has_head: whether the encoder's convolutions end in a small MLP on the latent.

@@ -1,6 +1,7 @@
-"""Files of tensors and of JSON: written whole, and refused by name where they are not as expected.
+"""Files of tensors and JSON that are written whole, and checked when they are read.
 
-Every ``check_`` raises ValueError or, for a missing file, FileNotFoundError.
+Every ``check_`` raises ValueError or, for a missing file, FileNotFoundError; the message names the
+file.
 """
 
 import hashlib
@@ -15,14 +16,18 @@ from torch import Tensor
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file; ``path`` is never a part of it."""
+    """Write a safetensors file; ``path`` never holds a part of it."""
     temporary = path.with_name(f".{path.name}.tmp")
     save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, temporary)
     temporary.replace(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read what `write_tensors` wrote; what is no safetensors file is refused."""
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        ValueError: it is not a safetensors file.
+    """
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
@@ -34,14 +39,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON; ``path`` is never a part of it. NaN and infinities raise ValueError."""
+    """Write indented JSON; ``path`` never holds a part of it.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
     temporary.replace(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote."""
+def read_required_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        ValueError: it is not JSON.
+    """
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -64,7 +78,7 @@ def file_sha256(path: Path) -> str:
 
 
 def check_hash(path: Path, expected: str, named_in: str) -> None:
-    """Refuse a file that is not the one ``named_in`` tells of."""
+    """Refuse a file whose hash is not the one that ``named_in`` gives."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing, {named_in} names it: restore it, or delete the folder and train "
@@ -105,7 +119,7 @@ def check_equal(
 def check_names(
     path: Path, kind: str, found: Collection[str], expected: Collection[str], remedy: str
 ) -> None:
-    """Refuse names of a ``kind`` that are missing in a file, or that nothing is known of."""
+    """Refuse a file that lacks names of a ``kind``, or has unknown ones."""
     for fault, names in (
         ("lacks the", set(expected) - set(found)),
         ("has an unknown", set(found) - set(expected)),
@@ -120,7 +134,7 @@ def check_names(
 def check_tensors(
     path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], remedy: str
 ) -> None:
-    """Refuse tensors that are not the expected ones in name, shape and type."""
+    """Refuse tensors whose names, shapes or types differ from the expected ones."""
     check_names(path, "tensor", found, expected, remedy)
     for name, tensor in expected.items():
         in_file, in_net = (_kind(t) for t in (found[name], tensor))

@@ -1,4 +1,4 @@
-"""The training loop: batches, reports, and what ends it; it knows neither data nor launcher."""
+"""The training loop: batches, reports and its end; it knows neither data nor launcher."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class TrainingFailedError(RuntimeError):
     """Training cannot go on; the message says why.
 
     Attributes:
-        status: of the trial, or decoder, whose training this was.
+        status: of the trial or decoder in training.
     """
 
     status = "failed"
@@ -33,8 +33,14 @@ class CollapsedError(TrainingFailedError):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a training reports: index of the report from 1, snippets seen, metrics by name."""
+class TrainingReport:
+    """One report of a training.
+
+    Attributes:
+        report: index, from 1.
+        snippets_seen: up to this report.
+        metrics: by name.
+    """
 
     report: int
     snippets_seen: int
@@ -45,15 +51,15 @@ def train(
     model: Mdgan,
     sample_batch: SampleBatch,
     evaluate: Callable[[Mdgan], dict[str, float]],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[TrainingReport], None],
 ) -> None:
-    """Train ``model`` to the end of its budget, from wherever it stands.
+    """Train ``model`` to the end of its budget, from its present state.
 
     Args:
-        model: new, or with a state taken over.
+        model: new, or with the state of an earlier training.
         sample_batch: (n, rng) gives n real snippets [n, 1, n_freq, n_frames].
-        evaluate: held-out metrics of the model as it is.
-        on_progress: called after every evaluation; may raise to end the training.
+        evaluate: gives held-out metrics of the model.
+        on_progress: called after every evaluation; it may raise an error to end the training.
 
     Raises:
         CollapsedError: decoded snippets do not vary, after ``collapse_after`` steps or later.
@@ -76,10 +82,10 @@ def train(
             _check_collapse(model, x, step)
         if is_report:
             report += 1
-            # A phase that came in since the last report has a mean over its own steps.
+            # A phase that began after the last report has a mean over its own steps.
             means = {name: float(value) / counts[name] for name, value in sums.items()}
             metrics = {**means, **evaluate(model)}
-            on_progress(Progress(report, model.snippets_seen, metrics))
+            on_progress(TrainingReport(report, model.snippets_seen, metrics))
             sums, counts = {}, {}
 
 

@@ -1,1 +1,1 @@
-"""What a decoder is measured by on held-out snippets."""
+"""Metrics of a decoder on held-out snippets."""

@@ -1,4 +1,4 @@
-"""How far snippets, or their features, are from others: unweighted errors and Frechet distances."""
+"""Distances between snippets, or between their features: errors and Frechet distances."""
 
 import math
 
@@ -13,14 +13,14 @@ LSD_FLOOR = 0.01
 
 
 def log_magnitude_db(snippets: Tensor) -> Tensor:
-    """20 log10 of the magnitudes behind snippets of log(1 + magnitude), floored at `LSD_FLOOR`.
+    """20 log10 of the magnitudes behind snippets of log(1 + magnitude), with the floor `LSD_FLOOR`.
 
     A sine of full scale has a magnitude of 64 (half the sum of a Hann window of 256 points), so the
-    floor lies 76 dB below it. Without a floor silence would decide: between 0 and a millionth lie
-    as many dB as between a syllable and nothing.
+    floor lies 76 dB below it. Without a floor silence would decide: 0 and a millionth are as many
+    dB apart as a syllable and silence.
     """
     x = snippets.clamp(min=math.log1p(LSD_FLOOR))
-    # log(expm1(x)) = x + log(1 - exp(-x)), which does not overflow where a decoder is far too loud.
+    # log(expm1(x)) = x + log(1 - exp(-x)), which does not overflow if a decoder is far too loud.
     return 20 / math.log(10) * (x + torch.log(-torch.expm1(-x)))
 
 

@@ -1,8 +1,8 @@
-"""Held-out metrics of a decoder, none of them weighted by what is searched.
+"""Held-out metrics of a decoder; no searched parameter weighs them.
 
 All trials of a study are measured on the same held-out snippets, by one
-`models.metrics.reference.Reference`. Beside each figure of reconstruction or sampling stands what
-a PCA of the same dimension reaches: a large latent is no merit of a decoder.
+`models.metrics.reference.Reference`. Each figure of reconstruction or sampling is also
+divided by the figure of a PCA of the same dimension, because a large latent is no merit.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def evaluate(model: Mdgan, reference: Reference, valid: Tensor, seed: int) -> di
     """Unweighted metrics of a decoder on held-out snippets.
 
     Args:
-        model: as it encodes and decodes; nothing of it is changed.
+        model: encodes and decodes; it is not changed.
         reference: of the study.
         valid: snippets [n, 1, n_freq, n_frames] of held-out recordings: the same tensor at each
             report of a training, the same snippets for all trials. A Frechet distance falls with
@@ -52,10 +52,11 @@ def evaluate(model: Mdgan, reference: Reference, valid: Tensor, seed: int) -> di
         ``recon_lsd_db`` and ``frechet_recon``; of as many samples of the prior: ``frechet_sample``,
         ``precision``, ``recall``, ``density``, ``coverage``. ``recon_l1_vs_pca``,
         ``recon_l2_vs_pca``, ``recon_lsd_vs_pca``, ``frechet_recon_vs_pca`` and
-        ``frechet_sample_vs_pca`` are divided by what a PCA of the same dimension reaches (see
+        ``frechet_sample_vs_pca`` are divided by the figures of a PCA of the same dimension (see
         `models.metrics.held_out.HeldOut.pca_figures`): below 1 the decoder is better. Of latents:
-        those of `latent_measures`. ``spread`` (of snippets, the lesser of reconstructed and
-        sampled, against the held-out ones), ``collapsed`` (0 or 1) and ``objective``.
+        the measures of `latent_measures`. ``spread`` (the smaller spread of reconstructed and
+        sampled snippets, divided by the held-out snippets' spread), ``collapsed``
+        (0 or 1) and ``objective``.
 
     Raises:
         TrainingFailedError: the decoder gives numbers that are not finite.
@@ -99,13 +100,13 @@ def evaluate(model: Mdgan, reference: Reference, valid: Tensor, seed: int) -> di
 
 
 def objective(metrics: dict[str, float]) -> float:
-    """What trials are ranked by; lower is better.
+    """The number that ranks trials; lower is better.
 
-    Held-out L1 over that of a PCA of the same dimension, plus twice the Frechet distance of
-    samples. The first alone would favour a decoder that cannot sample, the second alone one that
-    cannot reconstruct; neither contains a loss weight. Twice, since between sound trainings L1
-    differs by hundredths, which the distance of one that cannot sample must outweigh
-    (``benchmarks/objective.py``). A collapsed trial is worse than any other.
+    It is the held-out L1 divided by the L1 of a PCA of the same dimension, plus twice the Frechet
+    distance of samples. The first alone would favour a decoder that cannot sample, the second alone
+    a decoder that cannot reconstruct; neither contains a loss weight. The distance counts twice:
+    the L1 of sound trainings differs by hundredths, and the distance must outweigh that
+    (``benchmarks/objective.py``). A collapsed trial ranks below all others.
     """
     if metrics["valid/collapsed"]:
         return COLLAPSED_OBJECTIVE
@@ -114,7 +115,7 @@ def objective(metrics: dict[str, float]) -> float:
 
 
 def latent_measures(z: Array, prior: Array) -> dict[str, float]:
-    """How far latents are from the prior that samples start from.
+    """Distances between latents and the prior that samples start from.
 
     Args:
         z: latents [n, latent_dim] of held-out snippets.
@@ -140,12 +141,12 @@ def latent_measures(z: Array, prior: Array) -> dict[str, float]:
 
 
 def _root_mean_square_correlation(cov: Array) -> float:
-    """Over all pairs of dimensions; 0 where there is no pair."""
+    """Over all pairs of dimensions; 0 if there is no pair."""
     std = np.sqrt(np.diag(cov))
     correlations = (cov / np.outer(std, std))[np.triu_indices(len(cov), 1)]
     return float(np.sqrt(np.square(correlations).mean())) if len(correlations) else 0.0
 
 
 def _in_batches(net: Callable[[Tensor], Tensor], inputs: Tensor, device: torch.device) -> Tensor:
-    """``net`` over ``inputs``, 256 at a time, so that memory does not grow with their number."""
+    """Run ``net`` over ``inputs``, 256 at a time, so that memory does not grow with them."""
     return torch.cat([net(batch.to(device)).float().cpu() for batch in inputs.split(256)])

@@ -1,4 +1,4 @@
-"""Held-out snippets, and how near others come to them, in the terms of a study's reference."""
+"""Held-out snippets, and how near other snippets come to them, by a study's reference."""
 
 import functools
 
@@ -19,15 +19,15 @@ Array = NDArray[np.float64]
 
 
 class HeldOut:
-    """Held-out snippets with all that comparisons need again and again.
+    """Held-out snippets, with everything that is computed from them once for many comparisons.
 
-    Features of the reference are divided by the root of the held-out snippets' total variance, the
-    PCA's and the convolution's each by its own: both count alike, 0 is "the same", and a decoder
-    that always gives the mean snippet has a Frechet distance of about 1.
+    The PCA features and the convolution's features are each divided by the root of their total
+    variance over the held-out snippets. So both count alike, 0 means "the same", and a decoder that
+    always gives the mean snippet has a Frechet distance of about 1.
 
     Args:
         reference: of the study.
-        snippets: [n, 1, n_freq, n_frames], not to be changed in place afterwards.
+        snippets: [n, 1, n_freq, n_frames]; do not change them in place afterwards.
 
     Raises:
         ValueError: too few snippets, or all of them are equal.
@@ -43,8 +43,8 @@ class HeldOut:
             self._scale[part] = np.sqrt(features[:, part].var(0).sum())
         if not self._scale.all():
             raise ValueError(
-                f"All {len(snippets)} held-out snippets are equal: nothing can be measured by "
-                "them. Check the held-out recordings for silence."
+                f"All {len(snippets)} held-out snippets are equal: they cannot measure "
+                "anything. Check the held-out recordings for silence."
             )
         self._features = features / self._scale
         self._gaussians = [mean_and_cov(self._features[:, part]) for part in FEATURE_PARTS]
@@ -60,9 +60,9 @@ class HeldOut:
         return reconstruction_errors(x_hat, self.snippets, self._db)
 
     def frechet(self, features: Array) -> float:
-        """Frechet distance of scaled features [n, n_features] to those of the held-out snippets.
+        """Frechet distance of scaled features [n, n_features] to the held-out snippets' features.
 
-        The mean of that in the PCA features and that in the features of the convolution.
+        It is the mean of two distances: in the PCA features, and in the convolution's features.
         """
         parts = zip(FEATURE_PARTS, self._gaussians, strict=True)
         return float(
@@ -74,10 +74,10 @@ class HeldOut:
         return neighbour_measures(self._features, self._radii, features)
 
     def pca_figures(self, latent_dim: int, seed: int) -> dict[str, float]:
-        """What a PCA of the same dimension reaches here; computed once.
+        """The same figures for a PCA of the same dimension; computed once.
 
         Args:
-            latent_dim: components; where it is more than the reference has, all of those.
+            latent_dim: components; all components of the reference if it has fewer.
             seed: of the samples.
 
         Returns:
@@ -101,8 +101,8 @@ class HeldOut:
         }
 
 
-# By identity of both: a training asks for the same ones at each of its reports.
+# Cached by identity: a training asks for the same two objects at each of its reports.
 @functools.lru_cache(maxsize=2)
 def held_out_of(reference: Reference, snippets: Tensor) -> HeldOut:
-    """The `HeldOut` of these very objects, made once."""
+    """The `HeldOut` of these two objects, made once."""
     return HeldOut(reference, snippets)

@@ -1,8 +1,8 @@
-"""Whether samples look like song, and whether they show all of it, by nearest neighbours.
+"""Nearest neighbours: do samples look like song, and do they show all of it?
 
-One Frechet distance cannot tell samples that are poor from samples that are few of a kind; these
-four can. Precision and recall: Kynkaanniemi et al. 2019, arXiv 1904.06991, equation 1; density and
-coverage: Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4.
+One Frechet distance cannot tell poor samples from samples of few kinds; these four measures can.
+Precision and recall: Kynkaanniemi et al. 2019, arXiv 1904.06991, equation 1; density and coverage:
+Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def neighbour_radii(points: Array) -> Array:
     """Distance [n] of each of ``points`` [n, d] to its N_NEIGHBOURS-th neighbour among the others.
 
     Raises:
-        ValueError: there are too few points to have as many neighbours.
+        ValueError: there are too few points for so many neighbours.
     """
     if len(points) <= N_NEIGHBOURS:
         raise ValueError(
@@ -34,7 +34,7 @@ def neighbour_radii(points: Array) -> Array:
 def neighbour_measures(real: Array, real_radii: Array, samples: Array) -> dict[str, float]:
     """Precision, recall, density and coverage of samples.
 
-    The ball of a point reaches to its N_NEIGHBOURS-th neighbour among its own kind.
+    The ball of a point reaches to its N_NEIGHBOURS-th neighbour among points of its own kind.
 
     Args:
         real: features [n, d] of real snippets.
@@ -44,8 +44,8 @@ def neighbour_measures(real: Array, real_radii: Array, samples: Array) -> dict[s
     Returns:
         ``precision``: share of samples that lie in a ball of a real snippet; ``recall``: share of
         real snippets that lie in a ball of a sample; ``density``: real balls around a sample over
-        N_NEIGHBOURS, which no single outlier can raise (about 1 where both are the same, and may be
-        more); ``coverage``: share of real snippets with a sample in their ball.
+        N_NEIGHBOURS, which no single outlier can raise (about 1 if both distributions are equal; it
+        can be more); ``coverage``: share of real snippets with a sample in their ball.
     """
     between = cdist(real, samples)
     in_real_ball = between <= real_radii[:, None]

@@ -1,15 +1,16 @@
-"""What all trials of a study are measured by: a PCA and features that never change.
+"""The reference that measures all trials of a study: a PCA and features that never change.
 
-A Frechet distance is comparable over trials where its features are fixed (Heusel et al. 2017, arXiv
-1706.08500, with features of our own). They are 32 PCA scores and a random convolution, fitted
-before the search on snippets of training recordings.
+Frechet distances of different trials are comparable only with fixed features (Heusel et al. 2017,
+arXiv 1706.08500; the features here are our own). They are 32 PCA scores and a random convolution.
+The PCA is fitted before the search, on snippets of training recordings.
 
 Why these two (``benchmarks/frechet_sensitivity.py``, 2,000 snippets, simulated and real song): the
-PCA sees pitch and hardly sees blur; the convolution sees noise and blur, and gives a shift in pitch
-of real song 0.08 where the PCA gives 0.56. What shows least, a bird left out, has 1.7 and 2.1 times
-the floor in their mean, 1.8 and 1.7 in the PCA alone, 1.5 and 2.5 in the convolution alone. With
-128 scores, or with the hidden units of a bird classifier, the floor is 2 to 4 times as high, what
-shows least has 1.2 to 1.9 times of it; and a study of one bird has no birds to tell apart.
+PCA sees pitch and hardly sees blur; the convolution sees noise and blur. For a shift in pitch of
+real song the convolution gives 0.08, the PCA 0.56. The weakest fault is a bird left out: it gives
+1.7 and 2.1 times the floor in the mean of both, 1.8 and 1.7 times in the PCA alone, 1.5 and 2.5
+times in the convolution alone. With 128 scores, or with the hidden units of a bird classifier, the
+floor is 2 to 4 times as high, and the weakest fault gives 1.2 to 1.9 times that floor. And a
+study of one bird has no birds for a classifier to tell apart.
 """
 
 import hashlib
@@ -30,15 +31,15 @@ Array = NDArray[np.float64]
 
 N_PCA_FEATURES = 32
 N_CONV_CHANNELS = 16
-N_BANDS = 4  # of frequency, that the convolution is averaged over
+N_BANDS = 4  # bands of frequency; the convolution's output is averaged over each
 MAX_PCA_DIM = 128
 FEATURE_PARTS = (slice(0, N_PCA_FEATURES), slice(N_PCA_FEATURES, None))  # PCA, convolution
 
 
-# Compared and hashed by identity, so that what follows from a reference can be kept beside it.
+# Compared and hashed by identity, so that a cache can hold results by their reference.
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What every trial of a study is measured by.
+    """The fixed features that measure every trial of a study.
 
     Attributes:
         pca_mean: [n_freq * n_frames] mean training snippet.
@@ -63,7 +64,7 @@ class Reference:
 
     @property
     def sha256(self) -> str:
-        """Hash over all arrays: where it is equal, metrics of trials can be compared."""
+        """Hash over all arrays; metrics of trials can be compared if it is equal."""
         digest = hashlib.sha256()
         for field in fields(self):
             digest.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
@@ -79,14 +80,14 @@ class Reference:
 
         Raises:
             FileNotFoundError: it is missing.
-            ValueError: it is another file, or was changed; nothing in it was run.
+            ValueError: it is another file, or was changed. Reading it never runs code.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(**{f.name: arrays[f.name] for f in fields(cls)})
         except FileNotFoundError:
             raise
-        # What is no archive of plain arrays ends in any of these, none of which names the file.
+        # A file that is not an archive of plain arrays raises one of these; none names the file.
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise ValueError(
                 f"{path} is not the file that a study wrote ({error}). Delete it and run the same "
@@ -96,7 +97,8 @@ class Reference:
     def features(self, snippets: Tensor) -> Array:
         """Fixed features [n, n_features] of snippets [n, 1, n_freq, n_frames].
 
-        First N_PCA_FEATURES scores, then the N_CONV_CHANNELS * N_BANDS features of the convolution.
+        The first N_PCA_FEATURES are PCA scores; N_CONV_CHANNELS * N_BANDS features of the
+        convolution follow.
         """
         scores = self.pca_scores(snippets, N_PCA_FEATURES)
         return np.concatenate([scores, self.convolve(snippets)], axis=1)
@@ -110,22 +112,22 @@ class Reference:
     def pca_decode(self, scores: Array) -> Tensor:
         """Snippets [n, 1, n_freq, n_frames] of scores [n, dim] in the first components.
 
-        Clipped at 0: a log magnitude is never negative, so this is the best that PCA can do.
+        They are clipped at 0: a log magnitude is never negative, so this is the best PCA can do.
         """
         flat = scores @ self.pca_components[: scores.shape[1]] + self.pca_mean
         snippets = torch.from_numpy(flat.clip(min=0).astype(np.float32))
         return snippets.reshape(len(scores), 1, N_FREQ, -1)
 
     def pca_sample(self, n: int, dim: int, seed: int) -> Tensor:
-        """Snippets [n, 1, n_freq, n_frames] of a Gaussian in the first ``dim`` components.
+        """Snippets [n, 1, n_freq, n_frames] from a Gaussian in the first ``dim`` components.
 
-        With the standard deviations of the training snippets: sampled without any network.
+        It has the standard deviations of the training snippets, and needs no network.
         """
         std = self.pca_std[:dim]
         return self.pca_decode(np.random.default_rng(seed).standard_normal((n, len(std))) * std)
 
     def convolve(self, snippets: Tensor) -> Array:
-        """The fixed random convolution [n, N_CONV_CHANNELS * N_BANDS], of snippets."""
+        """Features [n, N_CONV_CHANNELS * N_BANDS] of snippets, by the fixed random convolution."""
         kernels_1 = torch.tensor(self.conv_kernels_1).float()
         kernels_2 = torch.tensor(self.conv_kernels_2).float()
         maps = functional.relu(functional.conv2d(snippets, kernels_1, stride=2))
@@ -144,7 +146,7 @@ def fit_reference(
         train: snippets [n, 1, n_freq, n_frames] of training recordings.
         valid: snippets of held-out recordings that trials will be measured on.
         seed: of the random kernels and of the PCA's solver.
-        max_components: principal components; fewer where there are not more training snippets.
+        max_components: principal components; fewer if there are fewer training snippets.
 
     Raises:
         ValueError: too few training snippets, or all of them are equal.

@@ -1,1 +1,1 @@
-"""What every stage uses: names of files, ledger, terminal, provenance, seeds, errors."""
+"""Common to every stage: names of files, ledger, terminal, provenance, seeds, errors."""

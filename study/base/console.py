@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: plan, progress, tables of at most 100 columns."""
+"""Output in the terminal: lines, progress, tables of at most 100 columns."""
 
 import sys
 import time
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 WIDTH = 100
-# Before this share of the work is done, the start of worker processes is most of the time.
+# Until this share of the work is done, most of the time goes to starting worker processes.
 MIN_SHARE_FOR_ESTIMATE = 0.15
 
 
 def format_seconds(seconds: float) -> str:
-    """8 s, 3:05 or 2:03:05."""
+    """Seconds as text: 8 s, 3:05 or 2:03:05."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -21,7 +21,7 @@ def format_seconds(seconds: float) -> str:
 
 
 class Console:
-    """Prints; the only place that does."""
+    """The terminal; nothing else prints."""
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stdout
@@ -42,7 +42,7 @@ class Console:
         self.line(f"[{index}/{n_stages}] {name}")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Print a table; columns as wide as needed, numbers to the right, cut at 100 columns."""
+        """Print a table, numbers to the right; cut each line at 100 columns."""
         cells = [[_cell(value) for value in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
         numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows)
@@ -56,13 +56,13 @@ class Console:
             self.line(text if len(text) <= WIDTH else text[: WIDTH - 1] + "…")
 
     def end_progress(self) -> None:
-        """Keep the last state on a line of its own."""
+        """Finish the line of progress, so that the next text begins on a new line."""
         if self._progress_open:
             self._stream.write("\n")
             self._progress_open = False
 
     def progress(self, text: str) -> None:
-        """Show a state of things: in place in a terminal, else as a line."""
+        """Show progress: in place in a terminal, otherwise as a line."""
         if self._stream.isatty():
             self._stream.write("\r\033[K      " + text[: WIDTH - 7])
             self._stream.flush()
@@ -72,7 +72,7 @@ class Console:
 
 
 class Progress:
-    """Counts pieces of work and says how long the rest will take."""
+    """Counts work that is done, and tells how long the rest will take."""
 
     def __init__(self, console: Console, total: int, noun: str, every_s: float = 5.0):
         self._console = console
@@ -84,7 +84,7 @@ class Progress:
         self._work_done = 0.0
 
     def advance(self, n: int = 1, work_share: float | None = None) -> None:
-        """``n`` more are done; ``work_share`` is their share of all work where sizes differ."""
+        """Count ``n`` more as done; ``work_share`` is their share of all work, if sizes differ."""
         self._done += n
         self._work_done += n / max(self._total, 1) if work_share is None else work_share
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""The one kind of error that ends the command with a sentence instead of a traceback."""
+"""The one kind of error that ends the command with a sentence and without a traceback."""
 
 FAILED = 1
 REFUSED = 2  # nothing was started
@@ -9,11 +9,11 @@ class StudyError(RuntimeError):
     """Ends the command; the message names the value, the cause and the remedy.
 
     Attributes:
-        exit_code: of the command.
+        exit_code: the command's exit code.
     """
 
     exit_code = FAILED
 
 
 class StorageFullError(StudyError):
-    """Nothing more can be written to the run folder; what is there is kept."""
+    """The run folder takes no more files; the files in it are kept."""

@@ -1,7 +1,7 @@
-"""What of a study is done, and whether it is still valid.
+"""The ledger of stages: which are done, and whether their results are still valid.
 
-A stage is done when the record of its last run holds the same key (a hash of everything that it
-depends on) and every file that it wrote is still there with its size.
+A stage is done if the record of its last run holds the same key (a hash of everything that it
+depends on), and every file that it wrote is still there with the same size.
 """
 
 import fcntl
@@ -28,13 +28,13 @@ class FolderInUseError(StudyError):
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage leaves behind.
+    """The result of a stage.
 
     Attributes:
         outputs: files and folders that it wrote.
-        digest: hash of what the next stages depend on.
-        facts: kept in the record, and in study.json.
-        to_track: what MLflow is told of; not kept.
+        digest: hash of everything in it that later stages depend on.
+        facts: for the record and for study.json.
+        to_track: for MLflow only; the record does not keep it.
     """
 
     outputs: list[Path]
@@ -66,12 +66,12 @@ class Ledger:
     def run(
         self, name: str, depends_on: dict[str, Any], work: Callable[[], StageResult]
     ) -> StageRecord:
-        """Run a stage, or skip it where its input has not changed.
+        """Run a stage, or skip it if its input has not changed.
 
         Args:
             name: of the stage.
-            depends_on: plain content; a change of any part makes the stage run again.
-            work: does it.
+            depends_on: plain content; if any part changes, the stage runs again.
+            work: does the stage's work.
         """
         self._console.stage(len(self.done) + 1, self._n_stages, name)
         key = digest({"stage": name, "version": __version__, **depends_on})
@@ -112,10 +112,10 @@ class Ledger:
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Keep other studies out of the run folder.
+    """Lock the run folder against other studies.
 
     Raises:
-        FolderInUseError: another process has it.
+        FolderInUseError: another process uses it.
     """
     path = run_dir / ".lock"
     with path.open("a+") as file:

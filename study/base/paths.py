@@ -1,4 +1,4 @@
-"""Every file name of a study, in one place."""
+"""All file names of a study, in one place."""
 
 import re
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _SQLITE = "sqlite:///"
 
 @dataclass(frozen=True)
 class Where:
-    """Where a study runs and writes; none of it changes a number.
+    """The places where a study runs and writes; they change no number.
 
     Attributes:
         out: run folder.
-        address: of a Ray cluster; None starts Ray here.
+        address: of a Ray cluster; None starts Ray on this machine.
         tracking_uri: of MLflow.
     """
 
@@ -37,7 +37,7 @@ class RunPaths:
 
     @property
     def recordings(self) -> Path:
-        """One row per file found."""
+        """Table of recordings, one row per file found."""
         return self.root / "recordings.parquet"
 
     @property
@@ -47,37 +47,37 @@ class RunPaths:
 
     @property
     def reference(self) -> Path:
-        """What all trials are measured by."""
+        """The reference that measures all trials."""
         return self.root / "reference.npz"
 
     @property
     def search(self) -> Path:
-        """One folder per trial: what a killed search goes on from, and the decoders."""
+        """One folder per trial: checkpoints to go on from after a kill, and the decoder."""
         return self.root / "search"
 
     @property
     def repeats_folder(self) -> Path:
-        """The same for trials that were trained again with other seeds."""
+        """The same folders for trials that were trained again with other seeds."""
         return self.search / "repeats"
 
     @property
     def trials(self) -> Path:
-        """One row per trial."""
+        """Table of trials, one row per trial."""
         return self.root / "trials.parquet"
 
     @property
     def trial_reports(self) -> Path:
-        """One row per report of a trial."""
+        """Table of reports, one row per report of a trial."""
         return self.root / "trial_reports.parquet"
 
     @property
     def repeats(self) -> Path:
-        """One row per candidate for the best trial, and seed."""
+        """Table of repeats, one row per seed of each candidate for the best trial."""
         return self.root / "repeats.parquet"
 
     @property
     def selection(self) -> Path:
-        """How the best trial was chosen."""
+        """Record of the choice of the best trial."""
         return self.root / "selection.json"
 
     @property
@@ -87,12 +87,12 @@ class RunPaths:
 
     @property
     def decoders(self) -> Path:
-        """Encoders and generators of birds, or birds and ages, where they have their own."""
+        """Encoders and generators of birds, or birds and ages, that have their own."""
         return self.root / "decoders"
 
     @property
     def decoder_table(self) -> Path:
-        """One row per decoder below ``decoders``, those that could not be trained among them."""
+        """Table of decoders, one row each; it includes decoders that could not be trained."""
         return self.root / "decoders.parquet"
 
     @property
@@ -113,28 +113,28 @@ class RunPaths:
     def whitening(self) -> Path:
         """Mean and spread of the latents; the underscore hides it from readers of the folder.
 
-        Where there are several decoders, each has a file of this name: study/decoders/scope.py.
+        If there are several decoders, each has a file of this name: study/decoders/scope.py.
         """
         return self.latents / WHITENING
 
     @property
     def hmm_grid(self) -> Path:
-        """One row per HMM fit."""
+        """Table of HMM fits, one row each."""
         return self.root / "hmm_grid.parquet"
 
     @property
     def hmm_selected(self) -> Path:
-        """One row per bird and age."""
+        """Table of selected HMMs, one row per bird and age."""
         return self.root / "hmm_selected.parquet"
 
     @property
     def hmm(self) -> Path:
-        """The selected models."""
+        """The selected HMMs (song models)."""
         return self.root / "hmm"
 
     @property
     def songs(self) -> Path:
-        """Real, reconstructed and sampled songs."""
+        """Songs to see and hear: real, reconstructed and sampled."""
         return self.root / "songs"
 
     @property
@@ -144,27 +144,27 @@ class RunPaths:
 
     @property
     def study(self) -> Path:
-        """What made all this."""
+        """Configuration, versions and hashes that made the study's results."""
         return self.root / "study.json"
 
     @property
     def outbox(self) -> Path:
-        """What MLflow was told, and what it is still to be told."""
+        """Records for MLflow, delivered and waiting."""
         return self.root / ".tracking"
 
     @property
     def stages(self) -> Path:
-        """What is done, and from what input."""
+        """Records of the stages that are done."""
         return self.root / ".stages"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The SQLite file that a tracking URI names; None where it names a server."""
+    """The SQLite file that a tracking URI names; None if it names a server."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
 def absolute_uri(uri: str) -> str:
-    """The same URI wherever it is read: a relative SQLite path means another file elsewhere."""
+    """The URI with an absolute path: a relative SQLite path means other files elsewhere."""
     path = sqlite_file(uri)
     return uri if path is None else f"{_SQLITE}{path.absolute()}"
 
@@ -190,12 +190,12 @@ def default_tracking_uri() -> str:
 def artifact_location(uri: str, experiment: str) -> str | None:
     """Folder of an experiment's artefacts: artifacts/ beside the SQLite file.
 
-    None for a server, which knows where they go; beside a file they would go to the current folder.
+    None for a server, which has its own place. For a file, MLflow would take the current folder.
     """
     path = sqlite_file(uri)
     return None if path is None else (path.parent / "artifacts" / experiment).as_uri()
 
 
 def without_password(text: str) -> str:
-    """A URI, or a text with some in it, as it may be shown and stored."""
+    """A text without the names and passwords of its URIs, to be shown and stored."""
     return re.sub(r"(?<=://)[^/\s]*@", "", text)

@@ -1,4 +1,4 @@
-"""Who made a result: versions, commit, code."""
+"""Origin of a result: versions, commit, hash of the code."""
 
 import hashlib
 import importlib.metadata
@@ -16,9 +16,9 @@ PACKAGES = (
 
 
 def git_commit() -> str:
-    """Commit of the project, "-dirty" behind it where files differ; "unknown" outside of git.
+    """Commit of the project, with "-dirty" if files differ from it; "unknown" outside git.
 
-    Also where the code is installed: a repository around it would be another project's.
+    It is also "unknown" for installed code: a repository around it is another project's.
     """
     if not is_checkout():
         return "unknown"
@@ -31,9 +31,9 @@ def git_commit() -> str:
 
 
 def code_hash() -> str:
-    """Hash of all code that makes numbers: the same for the same code, in git or outside of it.
+    """Hash of all code that makes numbers: equal for equal code, in git or outside git.
 
-    `ray up` copies the code and not .git, so that on a cluster nothing else tells one from another.
+    `ray up` copies the code without .git, so on a cluster only this hash identifies the code.
     """
     code = hashlib.sha256()
     for package in ("data_io", "models", "study"):

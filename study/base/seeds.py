@@ -1,4 +1,4 @@
-"""Seeds of parts of a study, which follow from its own."""
+"""Seeds of birds and ages, which follow from the study's seed."""
 
 import zlib
 
@@ -8,6 +8,6 @@ from data_io.recordings import BirdAge
 
 
 def bird_age_seed(seed: int, bird_age: BirdAge) -> int:
-    """Seed of a bird and age, whatever task works on it and in whatever order."""
+    """Seed of a bird and age; it does not depend on tasks or their order."""
     name = zlib.crc32("\0".join(bird_age).encode())
     return int(np.random.SeedSequence([seed, name]).generate_state(1)[0])

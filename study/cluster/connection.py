@@ -1,4 +1,4 @@
-"""Connection to Ray: one that runs, or one of our own on this machine."""
+"""Connection to Ray: to a running cluster, or to one that this process starts here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study.base.errors import REFUSED, StudyError
 from study.base.paths import ROOT
 from study.cluster.tasks import MAX_RETRIES
 
-# What workers need of the project is code; the rest may be large or private.
+# Workers need only the code of the project; the rest may be large or private.
 _EXCLUDES = [
     ".git", ".venv", "runs", "mlflow", "tests", "benchmarks", "docs",
     ".mypy_cache", ".ruff_cache", ".pytest_cache",
@@ -30,22 +30,22 @@ class ResourceError(StudyError):
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to Ray for the time of the block.
+    """Connect to Ray for the duration of the block.
 
     Args:
         address: of a running cluster, or "auto"; None starts Ray on this machine, for this
             process alone.
 
     Raises:
-        ResourceError: there is no such cluster, or it does not let us in.
+        ResourceError: there is no such cluster, or it refuses us.
     """
     _check_reachable(address)
-    # One task, one core: numerical libraries must not start threads of their own beside it.
+    # One task, one core: numerical libraries must not start threads of their own.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         runtime_env: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(ROOT), **threads}}
-        # "local": without it, Ray would join any cluster that somebody runs on this machine.
+        # Without "local", Ray would join any cluster that somebody runs on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
     else:
         runtime_env = {"working_dir": str(ROOT), "excludes": _EXCLUDES, "env_vars": threads}
@@ -71,7 +71,7 @@ def _unreachable(address: str | None, error: Exception) -> ResourceError:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Refuse an address where nothing listens: Ray itself would try for minutes."""
+    """Refuse an address where nothing listens; Ray itself would try for minutes."""
     if address is None or ":" not in address:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -82,7 +82,7 @@ def _check_reachable(address: str | None) -> None:
 
 
 def unused_gpus(gpus_per_trial: float) -> str:
-    """A hint where there are GPUs and trials get none of them; "" where there is nothing to say."""
+    """A hint if the cluster has GPUs and trials get none of them; otherwise ""."""
     n_gpus = ray.cluster_resources().get("GPU", 0)
     if not n_gpus or gpus_per_trial:
         return ""

@@ -1,4 +1,4 @@
-"""GPU memory of a training, measured on the largest network of a search."""
+"""Measurement of the GPU memory of a training, with the largest network of a search."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from study.config.tree import StudyConfig
 
 N_EVALUATED_AT_ONCE = 256  # snippets, in models/metrics/evaluation.py
 N_STEPS = 3  # of the measured training; memory no longer grows after the first
-# Where the choice is between words, the one that takes most memory first: bytes kept at a time for
-# the backward passes of one step, measured on the convolutions.
+# Choices between words, in order of the memory they take (most first): bytes kept at a time for the
+# backward passes of one step, measured on the convolutions.
 HUNGRIEST_FIRST = {
     "normalisation": (
         "instance", "batch", "batch_no_affine", "layer", "spectral", "selu", "none",
     ),
     "order": ("joint", "alternating"),
 }  # fmt: skip
-# Not the largest but the smallest brings in more: adversarial terms that begin at once.
+# Here the smallest value takes most memory: adversarial terms then begin at once.
 LEAST_IS_HUNGRIEST = ("adversarial_from",)
 
 
@@ -33,7 +33,7 @@ class Measured:
     Attributes:
         gpu: its name.
         total_bytes: its memory.
-        trial_bytes: what a trial holds of it at most, with the libraries' own part.
+        trial_bytes: most memory that a trial holds, including the libraries' own part.
     """
 
     gpu: str
@@ -42,19 +42,19 @@ class Measured:
 
 
 def measure_training(config: StudyConfig, where: str) -> Measured:
-    """Train the largest network for a few steps on this process's GPU, which is its alone."""
+    """Train the largest network for a few steps; this process must have its GPU to itself."""
     params = largest_params(config.mdgan, config.search.space)
     train_briefly(params, config.snippets.n_frames, where)
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
-    # What is neither free nor ours to reserve: the context and the libraries, of each process.
+    # Neither free nor reserved by us: context and libraries, which each process needs.
     context = max(0, total - free - torch.cuda.memory_reserved())
     name = torch.cuda.get_device_name()
     return Measured(name, total, torch.cuda.max_memory_reserved() + context)
 
 
 def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:
-    """The last steps of a training, in which all terms take part, on random snippets."""
+    """Run the last steps of a training, where all terms take part, on random snippets."""
     model = Mdgan(params, n_frames, 0, where)
     rng = torch.Generator().manual_seed(0)
     model.snippets_seen = max(0, params.n_snippets - N_STEPS * params.batch_size)
@@ -67,7 +67,7 @@ def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:
 
 
 def largest_params(base: MdganParams, space: dict[str, SpaceEntry]) -> MdganParams:
-    """Of every searched parameter the value that takes most memory."""
+    """The parameters that take most memory in the space of a search."""
     chosen: dict[str, Any] = {}
     for name, entry in space.items():
         values = entry.choice or entry.bounds

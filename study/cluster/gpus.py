@@ -1,6 +1,6 @@
-"""GPUs: who computes on one, how much of one a trial needs, and waiting for its memory.
+"""GPUs: choice of the device, share of a GPU per trial, and waiting for its memory.
 
-Ray's fractions are bookkeeping, not a limit of memory: what shares a GPU must fit together.
+Ray's fractions are bookkeeping and do not limit memory: trials that share a GPU must fit together.
 """
 
 import math
@@ -19,7 +19,7 @@ from study.cluster.gpu_memory import Measured, measure_training
 from study.cluster.nodes import possible_nodes
 from study.config.tree import StudyConfig
 
-USED = 0.9  # of a GPU's memory that is shared out; the rest is for what the measurement did not see
+USED = 0.9  # share of a GPU's memory to give out; the rest covers what was not measured
 GRANULARITY = 10_000  # Ray counts GPUs in ten-thousandths
 WAIT_S = 120.0  # for memory of a process that ended; a driver gives it back within seconds
 # Share of a trial's part that must be free before it begins: a screen may hold some of the memory.
@@ -33,11 +33,11 @@ class UnusableGpuError(TrainingFailedError):
 
 
 def device(use_gpu: bool, setting: str = "gpus_per_trial") -> str:
-    """Where to compute: "cuda" or "cpu".
+    """The device to compute on: "cuda" or "cpu".
 
     Args:
         use_gpu: whether Ray gave (part of) a GPU.
-        setting: of ``resources``, by which the GPU was asked for.
+        setting: of ``resources``, which asked for the GPU.
 
     Raises:
         UnusableGpuError: torch finds no GPU.
@@ -60,13 +60,13 @@ def wait_for_memory(
     free_and_total: Callable[[], tuple[int, int]] = _free_and_total,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until the GPU has room for a trial's part of it: a dead process may still hold it.
+    """Wait until the GPU has room for a trial's share; a dead process may still hold memory.
 
     Args:
-        gpus: that the trial was given; 0 returns at once.
-        timeout_s: to wait at most.
-        free_and_total: bytes of the GPU's memory.
-        sleep: for so many seconds.
+        gpus: GPUs of the trial; 0 returns at once.
+        timeout_s: longest time to wait.
+        free_and_total: gives free and total bytes of the GPU's memory.
+        sleep: waits for a number of seconds.
 
     Raises:
         UnusableGpuError: torch finds no GPU, or its memory did not become free.
@@ -98,9 +98,9 @@ class GpuKind:
     """GPU nodes that are alike.
 
     Attributes:
-        accelerator: Ray's name of the GPU, "" where Ray does not know it.
-        node_id: one of these nodes; "" where none has been started yet.
-        cpus_per_gpu: the fewest among them.
+        accelerator: Ray's name of the GPU; "" if Ray does not know it.
+        node_id: one of these nodes; "" if none has started yet.
+        cpus_per_gpu: fewest CPUs per GPU among these nodes.
     """
 
     accelerator: str
@@ -110,7 +110,7 @@ class GpuKind:
 
 @dataclass(frozen=True)
 class GpuShare:
-    """GPUs of a trial, and a sentence for the console; empty where there is nothing to say."""
+    """GPUs of a trial, and a sentence for the console, or an empty one."""
 
     gpus: float
     sentence: str = ""
@@ -120,13 +120,13 @@ Measure = Callable[[StudyConfig, GpuKind], Measured]
 
 
 def gpus_per_trial(config: StudyConfig, measure: Measure | None = None) -> GpuShare:
-    """GPUs of a trial: those asked for or, where they are "auto", as few as a trial needs.
+    """GPUs of a trial: as configured or, for "auto", as few as a trial needs.
 
-    Called once connected. For "auto" the largest network of the search is trained for a few steps
-    on one GPU of each kind; it must fit on all of them.
+    Connect to Ray first. For "auto" the largest network of the search trains for a few steps on one
+    GPU of each kind; it must fit on all kinds.
 
     Raises:
-        ResourceError: a trial does not fit on a GPU, or none became free to measure on.
+        ResourceError: a trial does not fit on a GPU, or no GPU became free for the measurement.
     """
     asked = config.resources.gpus_per_trial
     if asked != "auto":
@@ -150,10 +150,10 @@ def gpus_per_trial(config: StudyConfig, measure: Measure | None = None) -> GpuSh
 
 
 def trials_per_gpu(measured: Measured, cpus_per_gpu: float, cpus_per_trial: int) -> tuple[int, str]:
-    """Trials that share a GPU, and what limits them where it is not its memory.
+    """Number of trials that share a GPU, and a remark if CPUs limit it and not memory.
 
     Raises:
-        ResourceError: not even one fits.
+        ResourceError: not even one trial fits.
     """
     total, need = measured.total_bytes, measured.trial_bytes
     if need > total:
@@ -177,7 +177,7 @@ def _does_not_fit(gpu: str, why: str) -> ResourceError:
 
 
 def gpu_kinds() -> list[GpuKind]:
-    """The kinds of GPU nodes of the connected cluster, or else those that it may yet start."""
+    """The kinds of GPU nodes of the connected cluster; if none runs, the kinds it may start."""
     kinds: dict[str, GpuKind] = {}
     for node in ray.nodes():
         have = node["Resources"] if node["Alive"] else {}
@@ -195,7 +195,7 @@ def gpu_kinds() -> list[GpuKind]:
 
 
 def measure_on_cluster(config: StudyConfig, kind: GpuKind) -> Measured:
-    """Measure in a Ray task that has a whole GPU of that kind to itself.
+    """Measure in a Ray task that has a whole GPU of ``kind`` to itself.
 
     Raises:
         ResourceError: no GPU became free, or the measurement failed.

@@ -1,8 +1,8 @@
 """Nodes of the cluster, and kinds of nodes that it may yet start.
 
-Of the latter Ray tells no driver (ray-project/ray issue 52033). They stand where whoever manages
-the cluster reported them to Ray, or else in the file that the head's autoscaler was started with.
-Imports little: it runs on nodes that a study waits for.
+Ray tells no driver which kinds it may start (ray-project/ray issue 52033). This module reads them
+from the report that the cluster's manager gave to Ray, or else from the file that started the
+head's autoscaler. It imports little, because it runs on nodes that a study waits for.
 """
 
 import math
@@ -15,10 +15,10 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-HEAD = "node:__internal_head__"  # a resource that the head alone has
+HEAD = "node:__internal_head__"  # only the head has this resource
 TIMEOUT_S = 30.0
-MANY = 1000  # nodes, where no limit is set
-# Sums of decimal fractions: 10 * 0.1 is a whole GPU.
+MANY = 1000  # nodes, if no limit is set
+# For sums of decimal fractions: 10 * 0.1 is a whole GPU.
 ROUNDING = 1e-9
 
 
@@ -30,7 +30,7 @@ class Node:
         name: of the host, or of the kind.
         cpus: cores that it offers.
         gpus: GPUs that it offers.
-        count: of a kind: how many there may be at most.
+        count: for a kind, the most nodes of it that there may be.
         is_there: whether it runs.
     """
 
@@ -41,23 +41,23 @@ class Node:
     is_there: bool = True
 
     def holds(self, cpus: float, gpus: float) -> bool:
-        """Whether one piece of work fits here."""
+        """True if one task fits here."""
         return self.cpus >= cpus and self.gpus >= gpus
 
     def n_at_once(self, cpus: float, gpus: float) -> int:
-        """Pieces of work that fit here at a time."""
+        """Tasks that fit here at a time."""
         by_cpus = math.floor(self.cpus / cpus + ROUNDING)
         return min(by_cpus, self.n_on_gpus(gpus)) if gpus else by_cpus
 
     def n_on_gpus(self, gpus: float) -> int:
-        """Pieces of work that its GPUs would hold at a time."""
+        """Tasks that its GPUs would hold at a time."""
         if gpus < 1:  # a share lies on one GPU
             return int(self.gpus) * math.floor(1 / gpus + ROUNDING)
         return math.floor(self.gpus / gpus)
 
 
 def possible_nodes(timeout_s: float = TIMEOUT_S) -> list[Node]:
-    """Kinds of nodes that the connected cluster may start; empty where it does not grow.
+    """Kinds of nodes that the connected cluster may start; empty if it cannot grow.
 
     Raises:
         ray.exceptions.RayError: the head gave no answer.
@@ -66,19 +66,19 @@ def possible_nodes(timeout_s: float = TIMEOUT_S) -> list[Node]:
     if head is None:
         return []
     on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    # No CPU asked for: a head often offers none, and this must not wait for work under way.
+    # It asks for no CPU: a head often offers none, and this must not wait for running tasks.
     task = ray.remote(read_node_kinds).options(num_cpus=0, scheduling_strategy=on_head)
     kinds: list[Node] = ray.get(task.remote(), timeout=timeout_s)
     return kinds
 
 
 def is_head(node: dict[str, Any]) -> bool:
-    """Whether an entry of ``ray.nodes()`` is the head."""
+    """True if an entry of ``ray.nodes()`` is the head."""
     return bool(node["Resources"].get(HEAD))
 
 
 def read_node_kinds() -> list[Node]:
-    """The same, read on the head."""
+    """Kinds of nodes that the cluster may start, read on the head."""
     reported = ray._private.state.state.get_cluster_config()
     if reported is not None and reported.node_group_configs:
         return kinds_reported(reported)
@@ -104,7 +104,7 @@ def kinds_reported(config: Any) -> list[Node]:
 def kinds_in_file(config: dict[str, Any]) -> list[Node]:
     """Kinds of nodes of a cluster file as `ray up` completed it, such as ray_bootstrap_config.yaml.
 
-    A kind whose resources Ray knows only once a node of it runs counts as having none.
+    Ray learns the resources of some kinds only when a node runs; they count as having none.
     """
     limit = int(config.get("max_workers", MANY))
     kinds = []
@@ -119,7 +119,7 @@ def kinds_in_file(config: dict[str, Any]) -> list[Node]:
 
 
 def _autoscaler_file(gcs_address: str) -> Path | None:
-    """The file that the autoscaler of this cluster was started with, by its command line."""
+    """The file that started this cluster's autoscaler, found in its command line."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if f"--gcs-address={gcs_address}" not in words:

@@ -1,4 +1,4 @@
-"""The words of the command line."""
+"""The options of the command line."""
 
 import argparse
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from study.config.reader import PRESETS
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was given; None for what was left out.
+    """The options of one command; None for options that were left out.
 
     Attributes:
-        preset: name of the configuration to begin with.
-        config: file with what differs from it.
+        preset: name of the configuration to start from.
+        config: file with the values that differ from the preset.
         data: folder of recordings.
         out: run folder.
         address: of a Ray cluster.
         tracking_uri: of MLflow.
-        dry_run: print the plan, start nothing.
-        doctor: look at what a study needs, start nothing.
-        overrides: key=value.
+        dry_run: print the plan and start nothing.
+        doctor: check what a study needs and start nothing.
+        overrides: "key=value" texts.
     """
 
     preset: str
@@ -35,7 +35,7 @@ class Options:
 
 
 def parse(words: list[str]) -> Options:
-    """Read the command line; ends the process where it is not understood."""
+    """Read the command line; a wrong option ends the process."""
     return Options(**vars(_parser().parse_args(words)))
 
 

@@ -1,6 +1,6 @@
-"""Reading of a configuration: preset, file and key=value to the typed tree, checked.
+"""Reader of configurations: from preset, file and key=value to a checked, typed tree.
 
-Order of precedence: defaults < preset < file < key=value.
+Order of precedence: defaults < preset < file < key=value < --data.
 """
 
 import dataclasses
@@ -33,10 +33,10 @@ def load_config(
     """Resolve a configuration.
 
     Args:
-        preset: smoke, demo or full.
-        file: YAML with only what differs, or None.
+        preset: one of `PRESETS`.
+        file: YAML with only the values that differ, or None.
         overrides: "key=value", keys with dots, values as in YAML.
-        data: folder of recordings, or None; it goes before what the others say.
+        data: folder of recordings, or None; it wins over all others.
 
     Raises:
         ConfigError: unknown key, wrong type, value out of range, file that cannot be read.
@@ -88,9 +88,9 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 
 def _fix_searched(tree: dict[str, Any], layer: dict[str, Any]) -> None:
-    """A searched parameter that a later layer sets to a value is no longer searched.
+    """Stop searching a parameter that a later layer sets to a value.
 
-    ``null`` takes an entry out of the space (see `_merged`).
+    ``null`` removes an entry from the space (see `_merged`).
     """
     fixed = layer.get("mdgan")
     search = layer.get("search")
@@ -109,7 +109,7 @@ def _merged(base: Any, layer: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(layer, dict)):
         return layer
     if _is_space_entry(base) and _is_space_entry(layer):
-        return layer  # another kind of entry takes the place of the old one
+        return layer  # another kind of entry replaces the old one
     merged = dict(base)
     for key, value in layer.items():
         merged[key] = _merged(base[key], value) if key in base else value
@@ -121,7 +121,7 @@ def _is_space_entry(node: dict[str, Any]) -> bool:
 
 
 def _build(cls: Any, tree: Any, path: str) -> Any:
-    """Make the dataclass ``cls`` of a dictionary, checking keys and types."""
+    """Make the dataclass ``cls`` from a dictionary; check keys and types."""
     if not isinstance(tree, dict):
         raise ConfigError(f"{path or 'the configuration'} is {tree!r}: it holds keys, not a value.")
     hints = typing.get_type_hints(cls)
@@ -161,7 +161,7 @@ def _unknown_key(full_key: str, key: str, known: set[str]) -> str:
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
-    """``value`` as the type ``hint``, or ConfigError."""
+    """Convert ``value`` to the type ``hint``, or raise ConfigError."""
     if hint is Any:
         # YAML reads 2e-4 as text
         return float(value) if isinstance(value, str) and _is_number(value) else value
@@ -171,7 +171,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
-        # A number or a word, such as auto: text that is no number is the word.
+        # A number or a word, such as auto: a text that is not a number is the word.
         kinds = [a for a in args if a is not type(None)]
         words = [w for kind in kinds if typing.get_origin(kind) is Literal
                  for w in typing.get_args(kind)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The search space as data."""
+"""The search space: the values that each parameter may take."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from models.mdgan.params import MdganParams
 
 Role = Literal["scientific", "nuisance"]
-# What a training may be searched over; the others are the budget, or compare unlike with unlike.
+# Not searched: the budget, and parameters whose values cannot be compared fairly.
 NOT_SEARCHED = (
     "n_snippets", "n_reports", "monitor", "n_components", "collapse_after", "precision",
     "channels_last", "compilation",
@@ -18,12 +18,12 @@ NOT_SEARCHED = (
 
 @dataclass(frozen=True)
 class SpaceEntry:
-    """What one parameter may be; exactly one of the three is given.
+    """The values that one parameter may take; give exactly one of the first three.
 
     Attributes:
-        choice: these values.
-        uniform: [low, high], evenly.
-        log_uniform: [low, high], evenly in the logarithm.
+        choice: list of values.
+        uniform: [low, high], drawn evenly.
+        log_uniform: [low, high], drawn evenly in the logarithm.
         role: scientific (the study asks about it) or nuisance (it must be set well to be fair).
     """
 
@@ -55,13 +55,13 @@ class SpaceEntry:
         return self.uniform or self.log_uniform or ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Only what is given, as written in a configuration file."""
+        """The entry as a configuration file has it, without empty fields."""
         kinds = ("choice", "uniform", "log_uniform")
         given = {n: list(getattr(self, n)) for n in kinds if getattr(self, n) is not None}
         return {**given, "role": self.role}
 
     def describe(self) -> str:
-        """One line for the plan."""
+        """The values in words, for the plan."""
         if self.choice is not None:
             return "one of " + ", ".join(map(str, self.choice))
         low, high = self.bounds
@@ -78,7 +78,7 @@ DEFAULT_SPACE = {
 
 
 def check_space(space: dict[str, SpaceEntry]) -> None:
-    """Every entry is a parameter of MDGAN, and each of its values one that it can take.
+    """Check that every entry is an MDGAN parameter, and that it can take each of its values.
 
     Raises:
         ValueError: names the entry.
@@ -103,7 +103,7 @@ def check_space(space: dict[str, SpaceEntry]) -> None:
 
 
 def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...]) -> None:
-    """Every point to try first lies in the space; parameters that are not searched may be named.
+    """Check that every point to try first lies in the space; it may name fixed parameters.
 
     Raises:
         ValueError: names point and parameter.
@@ -115,7 +115,7 @@ def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...])
                 raise ValueError(f"first[{i}] holds {name}, which is no mdgan parameter.")
             entry = space.get(name)
             if entry is None:
-                continue  # fixed by the study: its value holds
+                continue  # the study fixes it
             inside = (
                 value in entry.choice
                 if entry.choice is not None
@@ -129,7 +129,7 @@ def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...])
 
 
 def check_grid(space: dict[str, SpaceEntry]) -> None:
-    """A grid can be made of the scientific entries.
+    """Check that the scientific entries can form a grid.
 
     Raises:
         ValueError: names the entry that has no values to combine.
@@ -146,7 +146,7 @@ def check_grid(space: dict[str, SpaceEntry]) -> None:
 
 
 def grid_points(space: dict[str, SpaceEntry]) -> list[dict[str, Any]]:
-    """Every combination of the scientific choices."""
+    """All combinations of the scientific choices."""
     scientific = {n: e.choice or () for n, e in space.items() if e.role == "scientific"}
     return [
         dict(zip(scientific, values, strict=True))

@@ -1,6 +1,6 @@
 """The configuration of a study: one typed tree.
 
-Defaults, units and checks of a leaf stand beside the code that it steers; reader.py reads it.
+Defaults, units and checks of a leaf are beside the code that it steers; reader.py reads it.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where recordings come from.
+    """Source of the recordings.
 
     Attributes:
         dir: folder of recordings; null simulates birds.
@@ -37,14 +37,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DecodersConfig:
-    """Whom a decoder serves.
+    """The decoders of a study, and whom each serves.
 
     Attributes:
         scope: "all" (the best trial's decoder serves every bird and age), "bird" (one per bird),
-            "bird_and_age" (one per bird and age) or "chained" (the same, ages in order, each
-            started from the weights of the age before). The last three are trained after the search
-            with the best trial's parameters.
-        n_snippets: snippets seen in the training of each; null for mdgan.n_snippets.
+            "bird_and_age" (one per bird and age) or "chained" (the same, with ages in order;
+            each starts from the weights of the age before). The last three are trained after the
+            search, with the best trial's parameters.
+        n_snippets: snippets that each sees in training; null for mdgan.n_snippets.
     """
 
     scope: DecoderScope = "all"
@@ -52,19 +52,19 @@ class DecodersConfig:
 
     @property
     def is_by_age(self) -> bool:
-        """Whether every age has a decoder, and so a latent space, of its own."""
+        """True if every age has its own decoder, and so its own latent space."""
         return self.scope in ("bird_and_age", "chained")
 
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """What one piece of work takes of the cluster.
+    """Resources of the cluster that trials and tasks take.
 
     Attributes:
         cpus_per_trial: cores, and threads, of a trial.
         gpus_per_trial: GPUs of a trial; a fraction (1/2, 1/3, ...) lets trials share one; auto
             measures how much memory a trial takes and shares accordingly.
-        max_concurrent_trials: null for as many as fit.
+        max_concurrent_trials: trials at once; null for as many as fit.
         gpus_per_encode: GPUs of an encoding task.
         max_tasks: tasks of the other stages (reading, decoders, encoding, HMMs, songs, figures)
             that run at once, in the whole cluster; null for as many as there are cores. Lower it
@@ -101,7 +101,7 @@ class SongsConfig:
     Attributes:
         seconds: length of each, at most.
         griffin_lim_iterations: more give cleaner sound.
-        n_in_report: birds and ages whose songs stand inside report.html; the others are linked.
+        n_in_report: birds and ages whose songs are inside report.html; all are in songs/.
     """
 
     seconds: float = 4.0
@@ -111,7 +111,7 @@ class SongsConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Everything that decides the numbers of a study.
+    """The whole configuration of a study; it decides every number.
 
     Attributes:
         name: of the study, its run folder and its MLflow experiment.
@@ -148,17 +148,17 @@ class StudyConfig:
         if self.decoders.is_by_age and self.hmm.is_chained:
             raise ValueError(
                 f"decoders.scope is {self.decoders.scope} and hmm.is_chained is true: every age "
-                "has latents of its own then, in which the model of the age before means nothing. "
+                "then has its own latents, and the model of the age before means nothing in them. "
                 "Set hmm.is_chained=false, or decoders.scope to all or bird."
             )
 
     def max_frames(self, split: str) -> int:
-        """Frames that are loaded of one side of the split, train or valid, at most."""
+        """Most frames to load from one side of the split, train or valid."""
         frames = int(60 * self.snippets.max_minutes / self.spectrogram.frame_s)
         return frames if split == "train" else frames // 4
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, numbers and text."""
+        """The configuration as plain dictionaries, lists, numbers and text."""
         return typing.cast(dict[str, Any], json.loads(json.dumps(_plain(self))))
 
     @property
@@ -183,10 +183,10 @@ _IN_WORDS: dict[DecoderScope, str] = {
     "all": "one for all birds and ages",
     "bird": "one for each bird",
     "bird_and_age": "one for each bird and age",
-    "chained": "one for each bird and age, started from that of the age before",
+    "chained": "one for each bird and age, started from the decoder of the age before",
 }
 
 
-def in_words(scope: DecoderScope) -> str:
-    """Whom a decoder serves, for a person."""
+def scope_in_words(scope: DecoderScope) -> str:
+    """The scope of decoders, as a person reads it."""
     return _IN_WORDS[scope]

@@ -1,6 +1,6 @@
-"""Decoders of single birds, or birds and ages, with the best trial's parameters.
+"""The stage that trains decoders of single birds, or birds and ages.
 
-Each is trained in a Ray task; a chain of ages is one task.
+They take the best trial's parameters. Each decoder is one Ray task; a chain of ages is one task.
 """
 
 import dataclasses
@@ -27,19 +27,19 @@ from study.base.paths import RunPaths
 from study.base.seeds import bird_age_seed
 from study.cluster.gpus import device, wait_for_memory
 from study.cluster.tasks import MAX_RETRIES, TaskRunner
-from study.config.tree import StudyConfig, in_words
+from study.config.tree import StudyConfig, scope_in_words
 from study.context import Stage, Study
-from study.decoders.part import (
-    Part,
+from study.decoders.one_decoder import (
+    DecoderPlan,
     Trained,
     decoder_row,
-    load_part,
-    save_part,
+    load_data,
+    save_trained,
     start_from,
-    train_part,
+    train_decoder,
 )
-from study.decoders.scope import plan, recordings_of
-from study.training.train import new_model
+from study.decoders.scope import chains, recordings_of
+from study.training.train import new_mdgan
 
 _COLUMNS = pa.schema(
     [
@@ -69,73 +69,76 @@ def train_decoders(
 ) -> list[Trained]:
     """Train the decoders of ``config.decoders.scope``; write decoders/ and decoders.parquet.
 
-    One that cannot be trained gets a row that says why. In a chain it is passed over: the next age
-    starts from the last one that has a decoder.
+    A decoder that cannot be trained gets a row that says why. A chain passes over it: the next age
+    starts from the last age that has a decoder.
 
     Args:
         config: of the study.
         recordings: of the study.
-        paths: of the run folder, in which best/ and reference.npz are there.
-        tasks: runs one task per decoder, or chain of decoders.
+        paths: of the run folder, which holds best/ and reference.npz.
+        tasks: runs one task per decoder, or per chain of decoders.
         console: shows progress.
-        gpus: of a training, as of a trial.
+        gpus: for one training, as many as for a trial.
 
     Returns:
-        One for each decoder, in order of bird and age.
+        One result per decoder, in order of bird and age.
 
     Raises:
-        TaskError: a training could not be done; the message names the bird and age.
+        TaskError: a training failed; the message names the bird and age.
     """
     params = decoder_params(config, paths)
     n_frames = config.snippets.n_frames
-    parts = [[_part(of, recordings, n_frames) for of in chain]
-             for chain in plan(config.decoders.scope, recordings)]  # fmt: skip
+    planned = [
+        [_plan(bird_age, recordings, n_frames) for bird_age in chain]
+        for chain in chains(config.decoders.scope, recordings)
+    ]
     done: dict[BirdAge, Trained] = {}
-    for part in (part for chain in parts for part in chain):
-        status, reason = _refusal(part, params.batch_size)
+    for plan in (plan for chain in planned for plan in chain):
+        status, reason = _why_not_trained(plan, params.batch_size)
         if status:
-            done[part.of] = Trained(decoder_row(part, status, reason))
-    left = [[part for part in chain if part.of not in done] for chain in parts]
+            done[plan.bird_age] = Trained(decoder_row(plan, status, reason))
+    left = [[plan for plan in chain if plan.bird_age not in done] for chain in planned]
     work = sorted(filter(None, left), key=len, reverse=True)
     progress = Progress(console, sum(map(len, work)), "decoders")
     task = _train_chain.options(num_cpus=config.resources.cpus_per_trial, num_gpus=gpus)
     with atomic_dir(paths.decoders) as folder:
 
-        def keep(chain: list[Part], results: list[Trained]) -> None:
-            done.update({part.of: one for part, one in zip(chain, results, strict=True)})
+        def keep(chain: list[DecoderPlan], results: list[Trained]) -> None:
+            done.update({plan.bird_age: one for plan, one in zip(chain, results, strict=True)})
             progress.advance(len(results))
 
         tasks.run(
             lambda chain: task.remote(config, params, paths, folder, chain, gpus),
             work,
             keep,
-            lambda chain: f"Training decoders of {', '.join(part.words for part in chain)}",
+            lambda chain: f"Training decoders of {', '.join(plan.name for plan in chain)}",
         )
-    results = [done[part.of] for chain in parts for part in chain]
+    results = [done[plan.bird_age] for chain in planned for plan in chain]
     _write_table(paths, results)
     return results
 
 
 def decoder_params(config: StudyConfig, paths: RunPaths) -> MdganParams:
-    """The best trial's parameters, with the number of snippets that a decoder is to see."""
+    """The best trial's parameters, with the number of snippets that the configuration asks for."""
     facts = json.loads((paths.best / "model.json").read_text("utf-8"))
     params = MdganParams(**facts["params"])
     n_snippets = config.decoders.n_snippets
     return params if n_snippets is None else dataclasses.replace(params, n_snippets=n_snippets)
 
 
-def _part(of: BirdAge, recordings: list[Recording], n_frames: int) -> Part:
-    mine = recordings_of(of, recordings)
-    return Part(of, mine, sum(r.n_frames // n_frames for r in mine if r.split == "train"))
+def _plan(bird_age: BirdAge, recordings: list[Recording], n_frames: int) -> DecoderPlan:
+    mine = recordings_of(bird_age, recordings)
+    n_snippets = sum(r.n_frames // n_frames for r in mine if r.split == "train")
+    return DecoderPlan(bird_age, mine, n_snippets)
 
 
-def _refusal(part: Part, batch_size: int) -> tuple[str, str]:
-    """Status and reason of a decoder that cannot be trained; empty where it can."""
-    if not any(r.split == "valid" for r in part.recordings):
-        reason = "no recording is held out to measure it by; 2 usable ones of an age are needed"
+def _why_not_trained(plan: DecoderPlan, batch_size: int) -> tuple[str, str]:
+    """Status and reason of a decoder that cannot be trained; both empty if it can."""
+    if not any(r.split == "valid" for r in plan.recordings):
+        reason = "no recording is held out to measure it; one age needs 2 usable recordings"
         return "no_held_out", reason
-    if part.n_snippets < batch_size:
-        reason = f"{part.n_snippets} snippets to train on, {batch_size} needed (mdgan.batch_size)"
+    if plan.n_snippets < batch_size:
+        reason = f"{plan.n_snippets} snippets to train on, {batch_size} needed (mdgan.batch_size)"
         return "too_few_snippets", reason
     return "", ""
 
@@ -152,7 +155,7 @@ def _train_chain(
     params: MdganParams,
     paths: RunPaths,
     folder: Path,
-    chain: list[Part],
+    chain: list[DecoderPlan],
     gpus: float,
 ) -> list[Trained]:
     """Train one decoder after the other, each from the last sound one, and write them."""
@@ -162,23 +165,23 @@ def _train_chain(
     wait_for_memory(gpus)
     where = device(gpus > 0)
     with _threads(config.resources.cpus_per_trial):
-        for part in chain:
-            seed = bird_age_seed(config.seed, part.of)
-            data = load_part(config, part, paths, reference)
-            model = new_model(params, data, seed, where)
+        for plan in chain:
+            seed = bird_age_seed(config.seed, plan.bird_age)
+            data = load_data(config, plan, paths, reference)
+            model = new_mdgan(params, data, seed, where)
             if before is not None:
                 start_from(model, before[1])
-            trained = train_part(model, data, part, seed, before[0] if before else "")
+            trained = train_decoder(model, data, plan, seed, before[0] if before else "")
             if trained.is_sound:
-                before = part.of[1], model
-                save_part(model, trained, folder, config.decoders.scope)
+                before = plan.bird_age[1], model
+                save_trained(model, trained, folder, config.decoders.scope)
             results.append(trained)
     return results
 
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
-    """So many threads for torch in the block; the process goes on to other tasks after it."""
+    """Give torch ``n`` threads in the block; the process runs other tasks after it."""
     others = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -197,7 +200,7 @@ def _needs(study: Study) -> dict[str, Any]:
 
 def _run(study: Study) -> StageResult:
     config, paths, console = study.config, study.paths, study.console
-    console.note(in_words(config.decoders.scope))
+    console.note(scope_in_words(config.decoders.scope))
     trained = train_decoders(config, study.recordings, paths, study.tasks, console, gpus=study.gpus)
     rows = [one.row for one in trained]
     refused = [row for row in rows if row["status"] != "ok"]
@@ -206,8 +209,8 @@ def _run(study: Study) -> StageResult:
         console.note(f"{name} has no decoder: {row['reason']}")
     if len(refused) == len(rows):
         raise StudyError(
-            f"None of {len(rows)} decoders could be trained; {paths.decoder_table} says why "
-            "for each. Give more recordings, or set decoders.scope to all or bird."
+            f"None of {len(rows)} decoders could be trained; {paths.decoder_table} gives the "
+            "reason for each. Give more recordings, or set decoders.scope to all or bird."
         )
     names = ("bird", "age", "status", "reason", "encoder_sha256", "generator_sha256")
     made = digest([[row.get(name) for name in names] for row in rows])

@@ -1,1 +1,1 @@
-"""What a person looks at: the page, its figures, the tables in the terminal."""
+"""Results for a person: the page, its figures, the tables in the terminal."""

@@ -1,4 +1,4 @@
-"""The picture of one decoder: snippets that it makes, how it was trained, where latents lie."""
+"""The picture of one decoder: its snippets, its training, and a map of its latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from data_io.recordings import age_order, parse_age
+from data_io.recordings import BirdAge, age_order, parse_age
 from data_io.spectrogram import SpectrogramParams
 
 Row = dict[str, Any]
-BirdAge = tuple[str, str]
 Array = NDArray[np.floating]
 
-MAX_BIRDS_NAMED = 20  # colours that can be told apart; there is no room for a longer legend
+MAX_BIRDS_NAMED = 20  # more colours look alike, and a longer legend does not fit
 MAX_AGES_NAMED = 8
 MAX_NAME_CHARS = 12
 HELD_OUT_CURVES = {
@@ -31,15 +30,15 @@ HELD_OUT_CURVES = {
 
 @dataclass(frozen=True)
 class DecoderView:
-    """What is shown of a decoder.
+    """Content of the picture of one decoder.
 
     Attributes:
         rows: snippets [n_shown, n_freq, n_frames] by kind, in log(1 + magnitude); the first kind is
             real and sets the grey scale.
         shown_from: [n_shown] bird and age of the real snippets that are shown.
-        latent_map: [n, 2] latents of all held-out snippets in a plane.
-        map_words: what the plane is.
-        birds_and_ages: [n] of the held-out snippets.
+        latent_map: [n, 2] latents of all held-out snippets, mapped to a plane.
+        map_words: name of the plane.
+        birds_and_ages: [n] bird and age of each held-out snippet.
     """
 
     rows: dict[str, NDArray[np.float32]]
@@ -150,7 +149,7 @@ def _draw_birds(ax: Axes, view: DecoderView) -> None:
 def _draw_ages(ax: Axes, view: DecoderView) -> None:
     ages = sorted({age for _, age in view.birds_and_ages}, key=age_order)
     days = {age: parse_age(age)[0] for age in ages}
-    if None in days.values():  # dates or words have an order, but no distances
+    if None in days.values():  # dates and words have an order, but no distances
         value: dict[str, float] = {age: float(i) for i, age in enumerate(ages)}
         label = "age, in order"
     else:

@@ -1,4 +1,4 @@
-"""Pictures of a study, as PNG files and as SVG for the report; decoder_figures draws decoders."""
+"""Figures of trials and of numbers of states, as SVG for the report."""
 
 import io
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ MAX_LABELS = 8
 
 
 def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: list[str]) -> Figure:
-    """BIC per snippet over number of states, one curve per age; the selected number is ringed.
+    """BIC per snippet over number of states, one curve per age, a ring at the selected number.
 
-    Differences to the lowest BIC of each curve: the level itself says nothing between ages.
+    It shows differences to the lowest BIC of each curve; levels of BIC cannot be compared between
+    ages.
 
     Args:
         grid: rows of hmm_grid.parquet of this bird.
@@ -60,7 +61,7 @@ def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: li
 def states_figure(selected: Sequence[Row]) -> Figure:
     """Selected number of states over age, one line per bird.
 
-    A bar spans what other criteria would choose; a cross: at the most states that are allowed.
+    A bar spans the numbers that other criteria would choose. A cross marks the limit of states.
     """
     ages = sorted({row["age"] for row in selected}, key=age_order)
     position = {age: i for i, age in enumerate(ages)}
@@ -75,7 +76,7 @@ def states_figure(selected: Sequence[Row]) -> Figure:
         x = [position[r["age"]] for r in rows]
         y = [r["n_states"] for r in rows]
         ax.plot(x, y, "o-", ms=4, color=f"C{i % 10}", label=bird)
-        shift = 0.06 * (i - (len(birds) - 1) / 2)  # so that bars of several birds can be told apart
+        shift = 0.06 * (i - (len(birds) - 1) / 2)  # bars of several birds must not overlap
         for xi, row in zip(x, rows, strict=True):
             others = [row[column] for column in CRITERIA.values()]
             span = [k for k in [row["n_states"], *others] if k is not None]
@@ -90,7 +91,7 @@ def states_figure(selected: Sequence[Row]) -> Figure:
 
 
 def trials_figure(reports: Sequence[Row], objective: str, best: str) -> Figure:
-    """Objective over snippets seen, one line per trial; the best is drawn strong."""
+    """Objective over snippets seen, one line per trial, a thick line for the best trial."""
     fig, ax = _axes(5.6)
     of_trial: dict[str, list[Row]] = {row["trial_id"]: [] for row in reports}
     for row in reports:
@@ -118,7 +119,7 @@ def _axes(width: float) -> tuple[Figure, Any]:
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as an <svg> element, to stand inside a page; closes the figure."""
+    """Close the figure and return it as an <svg> element for a page."""
     buffer = io.StringIO()
     # Without a fixed salt and date, the same study would give another page each time.
     with mpl.rc_context({"svg.hashsalt": "birdsong"}):

@@ -1,4 +1,4 @@
-"""report.html: one page that holds all it shows."""
+"""The stage that writes report.html, one page without other files."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ METRIC_COLUMNS = {
 def write_report(
     config: StudyConfig, recordings: list[Recording], paths: RunPaths, lineage: dict[str, str]
 ) -> None:
-    """Write report.html from the tables, models and songs of the run folder."""
+    """Write report.html from the tables, figures and songs of the run folder."""
     trials = ranked(read_table(paths.trials).to_pylist())
     reports = read_table(paths.trial_reports).to_pylist()
     grid = read_table(paths.hmm_grid).to_pylist()
@@ -49,13 +49,15 @@ def write_report(
         ages.setdefault(bird, []).append(age)
     chosen = by_bird(selected, ages)
     params = list(config.search.space)
-    with_songs = [piece for piece in birds_and_ages(recordings) if song_files(paths, piece)]
+    with_songs = [
+        bird_age for bird_age in birds_and_ages(recordings) if song_files(paths, bird_age)
+    ]
     shown = _songs_inside(with_songs, config.songs.n_in_report)
     n_left = len(with_songs) - len(shown)
     problems = [r for r in recordings if r.status != "ok"]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        # Names of birds come from folders: no name may become markup.
+        # Names of birds come from folders; no name may become markup.
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
@@ -84,7 +86,7 @@ def write_report(
         bic_figures=[safe(as_svg(bic_figure(fits, chosen[bird], bird, ages[bird])))
                      for bird, fits in by_bird(grid, ages).items() if fits],
         selected=[_selected_cells(row) for row in selected],
-        songs=[_inlined(paths, piece) for piece in shown],
+        songs=[_inlined(paths, bird_age) for bird_age in shown],
         songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
         problems=problems[:MAX_PROBLEMS],
         problems_note=f"and {len(problems) - MAX_PROBLEMS} more in recordings.parquet"
@@ -95,7 +97,7 @@ def write_report(
 
 
 def ranked(trials: Sequence[Row]) -> list[Row]:
-    """Completed trials first, by objective; then the others by number."""
+    """Sort trials: completed trials first, by objective; then the others, by number."""
 
     def key(row: Row) -> tuple[bool, float, int]:
         is_completed = row["status"] == "completed"
@@ -115,32 +117,32 @@ def by_bird(rows: Sequence[Row], birds: Iterable[str]) -> dict[str, list[Row]]:
 def _objective_words(objective: str) -> str:
     if objective != "valid/objective":
         return ""
-    return ": L1 over that of PCA, plus twice the Frechet distance of samples"
+    return ": L1 divided by the L1 of PCA, plus twice the Frechet distance of samples"
 
 
-def _songs_inside(pieces: list[BirdAge], n: int) -> list[BirdAge]:
-    """At most ``n``, spread evenly over all."""
-    if len(pieces) <= n:
-        return pieces
-    return [pieces[round(i * (len(pieces) - 1) / max(n - 1, 1))] for i in range(n)]
+def _songs_inside(bird_ages: list[BirdAge], n: int) -> list[BirdAge]:
+    """Choose at most ``n`` birds and ages, spread evenly over all."""
+    if len(bird_ages) <= n:
+        return bird_ages
+    return [bird_ages[round(i * (len(bird_ages) - 1) / max(n - 1, 1))] for i in range(n)]
 
 
-def _inlined(paths: RunPaths, piece: BirdAge) -> Row:
+def _inlined(paths: RunPaths, bird_age: BirdAge) -> Row:
     songs = [
         {"kind": kind, "png": _base64(png), "wav": _base64(wav)}
-        for kind, (png, wav) in song_files(paths, piece).items()
+        for kind, (png, wav) in song_files(paths, bird_age).items()
     ]
-    return {"title": f"{piece[0]}, {piece[1]}", "songs": songs}
+    return {"title": f"{bird_age[0]}, {bird_age[1]}", "songs": songs}
 
 
 def _figure_of(paths: RunPaths, trial_id: str) -> str:
-    """The picture of a trial; "" where it left no decoder to draw."""
+    """The picture of a trial as base64; "" if the trial left no decoder."""
     path = paths.trial_figure(trial_id)
     return _base64(path) if path.exists() else ""
 
 
 def _link_to_figure(paths: RunPaths, trial_id: str) -> str:
-    """The picture of a trial as seen from the report; "" where there is none."""
+    """Link from the report to the picture of a trial; "" if there is none."""
     path = paths.trial_figure(trial_id)
     return path.relative_to(paths.report.parent).as_posix() if path.exists() else ""
 

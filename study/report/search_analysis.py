@@ -1,6 +1,6 @@
-"""What a search tells beside its best trial: what mattered, where it was too narrow, trade-offs.
+"""Analysis of a search: importance of parameters, edges of the space, trade-offs.
 
-All of it is worked out from the rows of trials.parquet, so that a report can be written again.
+It needs only the rows of trials.parquet, so that a report can be written again.
 """
 
 import dataclasses
@@ -22,20 +22,20 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Row = dict[str, Any]
 Side = Literal["lower", "upper"]
-MIN_FOR_IMPORTANCES = 10  # completed trials; a forest over fewer tells chance from chance
+MIN_FOR_IMPORTANCES = 10  # completed trials; a forest over fewer shows chance only
 EDGE_SHARE = 0.05  # of a range, at either end
-# Where the search lowers one number, the two that it is made of.
+# The two parts of the objective, for searches that lower one number.
 RECONSTRUCTION_AND_SAMPLES = ("valid/recon_l1_vs_pca", "valid/frechet_sample")
 
 
 @dataclass(frozen=True)
 class Importances:
-    """How much each searched parameter decided of the objective.
+    """The importance of each searched parameter for the objective.
 
     Attributes:
-        shares: by parameter, of the variance that single parameters make; largest first, sum 1.
-            Empty where it cannot be told.
-        sentence: what they rest on, or why there are none.
+        shares: by parameter, its share of the variance that single parameters make; largest first,
+            sum 1. Empty if unknown.
+        sentence: their basis, or the reason why there are none.
     """
 
     shares: dict[str, float]
@@ -49,7 +49,7 @@ class Edge:
     Attributes:
         name: of the parameter.
         side: the edge.
-        advice: what to widen, in words.
+        advice: a sentence on what to widen.
     """
 
     name: str
@@ -58,16 +58,16 @@ class Edge:
 
 
 def completed(trials: Sequence[Row]) -> list[Row]:
-    """Trials that were trained to the end."""
+    """The trials that were trained to the end."""
     return [row for row in trials if row["status"] == "completed"]
 
 
 def importances(search: SearchConfig, trials: Sequence[Row]) -> Importances:
     """Share of each searched parameter in the variance of the objective, by fANOVA.
 
-    Source: Hutter et al. 2014, as in Optuna: a random forest over completed trials, and how much of
-    its variance each parameter makes alone. Optuna's forest averages over the values as they stand,
-    so parameters that are searched in the logarithm enter as logarithms.
+    Source: Hutter et al. 2014, as in Optuna: a random forest over completed trials, and the share
+    of its variance that each parameter makes alone. Optuna's forest averages over plain values, so
+    parameters that are searched in the logarithm enter as logarithms.
     """
     rows = completed(trials)
     if not search.space:
@@ -75,7 +75,7 @@ def importances(search: SearchConfig, trials: Sequence[Row]) -> Importances:
     if len(rows) < MIN_FOR_IMPORTANCES:
         return Importances(
             {},
-            f"At least {MIN_FOR_IMPORTANCES} completed trials are wanted; there are {len(rows)}.",
+            f"At least {MIN_FOR_IMPORTANCES} completed trials are needed; there are {len(rows)}.",
         )
     if len({row["objective"] for row in rows}) == 1:
         return Importances({}, "All completed trials have the same objective: nothing mattered.")
@@ -89,8 +89,8 @@ def importances(search: SearchConfig, trials: Sequence[Row]) -> Importances:
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return Importances(
         {name: float(share) for name, share in found.items()},
-        f"By fANOVA over {len(rows)} completed trials, each parameter alone: what only several of "
-        "them do together is left out, and what matters little here may matter elsewhere.",
+        f"By fANOVA over {len(rows)} completed trials, each parameter alone. Effects of several "
+        "parameters together are left out. What matters little here may matter elsewhere.",
     )
 
 
@@ -102,7 +102,7 @@ def _distribution(entry: SpaceEntry) -> BaseDistribution:
 
 
 def _position(entry: SpaceEntry, value: Any) -> Any:
-    """A parameter's value as `_distribution` has it, inside its bounds whatever was rounded."""
+    """A parameter's value on the scale of `_distribution`, inside its bounds after rounding."""
     if entry.choice is not None:
         return value
     low, high = entry.bounds
@@ -111,11 +111,11 @@ def _position(entry: SpaceEntry, value: Any) -> Any:
 
 
 def edges(config: StudyConfig, best: Row) -> list[Edge]:
-    """Parameters whose best value lies at an edge beyond which the search could be widened.
+    """Parameters whose best value lies at an edge, if the search can be widened there.
 
-    That is, in the outer 5 % of a range (in the logarithm where it is searched so), or the smallest
-    or largest of several numbers. Values without order have no edge, and neither has a parameter
-    that can take no value beyond, such as a share of 0.
+    An edge is the outer 5 % of a range (in the logarithm if it is searched so), or the smallest or
+    largest of several numbers. Values without order have no edge. A parameter that can take no
+    value beyond, such as a share of 0, has none either.
 
     Args:
         config: of the study.
@@ -150,7 +150,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _can_widen(config: StudyConfig, best: Row, name: str, entry: SpaceEntry, side: Side) -> bool:
-    """Whether the parameter can take a value a little beyond the edge."""
+    """True if the parameter can take a value a little beyond the edge."""
     low, high = min(entry.choice or entry.bounds), max(entry.choice or entry.bounds)
     edge, sign = (low, -1) if side == "lower" else (high, 1)
     if entry.log_uniform is not None:
@@ -183,12 +183,14 @@ def _advice(name: str, entry: SpaceEntry, value: Any, side: Side) -> str:
 
 
 def front_metrics(search: SearchConfig) -> tuple[str, ...]:
-    """Metrics whose best trade-offs are shown: the objectives, or reconstruction and samples."""
+    """Metrics for the trade-offs: the objectives, or reconstruction and samples."""
     return search.objectives if len(search.objectives) > 1 else RECONSTRUCTION_AND_SAMPLES
 
 
 def front(search: SearchConfig, trials: Sequence[Row]) -> list[str]:
-    """Completed trials than which no other is better in one of `front_metrics`, as good in all.
+    """Completed trials on the front: no other is better in a metric and as good in all others.
+
+    The metrics are those of `front_metrics`.
 
     Returns:
         Trial ids, in the order of the rows.

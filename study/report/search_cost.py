@@ -1,4 +1,4 @@
-"""What a search cost, by what became of its trials, and which of them came to nothing."""
+"""The cost of a search, by the outcome of its trials, and the trials without a decoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ REPEATED = "candidates again, with other seeds"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a group of trainings took.
+    """The cost of a group of trainings.
 
     Attributes:
-        group: what became of them.
-        n: trainings.
+        group: their outcome.
+        n: number of trainings.
         snippets: seen, up to the last report that counts.
-        seconds: of training, as far as known; null where none is.
-        n_untimed: trainings whose time is not known, such as one that failed before it reported.
-        share: of all known time, null where the group has none; of the snippets where no time at
-            all is known.
+        seconds: known training time; None if no time is known.
+        n_untimed: trainings of unknown time, such as one that failed before its first report.
+        share: of all known time, None if the group has no known time. If the search has none, share
+            of the snippets.
     """
 
     group: str
@@ -37,11 +37,11 @@ class Cost:
 
 
 def costs(trials: Sequence[Row], repeats: Sequence[Row]) -> list[Cost]:
-    """What the search took, by what became of its trials; groups without any are left out.
+    """The cost of a search by the outcome of its trials; empty groups are left out.
 
     Args:
         trials: rows of trials.parquet; ``seconds`` may be missing.
-        repeats: rows of repeats.parquet; those of the search itself count once.
+        repeats: rows of repeats.parquet; rows that repeat the search's own seed count once.
     """
     again = _with_other_seeds(trials, repeats)
     groups = {

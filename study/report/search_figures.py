@@ -1,4 +1,4 @@
-"""Figures of a search, for the report."""
+"""Figures of the search, for the report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from study.search.selection import Selection
 Row = dict[str, Any]
 BEST = "C3"
 PANELS_IN_ROW = 4
-# Objectives of trials that were stopped are drawn as far above the completed ones as those reach.
+# Room above the completed trials for stopped ones, as a multiple of the completed trials' range.
 ROOM_ABOVE = 1.0
 LOOKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "completed": (("completed",), {"marker": "o", "ms": 4.5, "color": "C0", "alpha": 0.8}),
@@ -66,11 +66,11 @@ def seeds_figure(selection: Selection) -> Figure:
 def front_figure(
     trials: Sequence[Row], metrics: Sequence[str], front: Sequence[str], best: str
 ) -> Figure:
-    """Completed trials by two metrics at a time; those of the front are joined.
+    """Completed trials by two metrics at a time; a line joins the trials of the front.
 
     Args:
         trials: rows of trials.parquet.
-        metrics: two or more, lower is better; the first is set against each of the others.
+        metrics: two or more, lower is better; the figure shows the first against each other one.
         front: ids of the trials that no other beats in all metrics.
         best: id of the best trial.
     """
@@ -86,7 +86,7 @@ def front_figure(
             xy = [[row[metrics[0]] for row in mine], [row[other] for row in mine]]
             ax.plot(*xy, "o", ms=5, color=shade, label=f"latent {size}")
         ends = sorted((r[metrics[0]], r[other]) for r in rows if r["trial_id"] in front)
-        if n == 1:  # of more metrics, the front is no line in a plane
+        if n == 1:  # with more metrics, the front is not a line in a plane
             ax.plot(*zip(*ends, strict=True), "-", lw=1, color="0.6", zorder=0)
         else:
             ax.plot(*zip(*ends, strict=True), "o", ms=9, mfc="none", color="0.5", label="front")
@@ -107,7 +107,7 @@ def slices_figure(
 ) -> Figure:
     """The objective over each searched parameter, one panel each.
 
-    Trials that were stopped early are hollow; a cross above all is one that gave no decoder.
+    Hollow points are trials that were stopped early; crosses at the top are trials without decoder.
     """
     n = len(space)
     n_columns = min(n, PANELS_IN_ROW)
@@ -127,13 +127,13 @@ def slices_figure(
 
 
 def _top(trials: Sequence[Row]) -> float:
-    """What is above it is drawn at it: one bad trial would press all others flat."""
+    """The height at which all higher values are drawn, or one bad trial would flatten the rest."""
     values = [row["objective"] for row in completed(trials)]
     return float(max(values) + ROOM_ABOVE * max(max(values) - min(values), 0.05 * abs(max(values))))
 
 
 def _height(row: Row, top: float) -> float:
-    """Where a trial is drawn; above all others where it gave no decoder."""
+    """The height at which a trial is drawn; above all others if it gave no decoder."""
     if row["status"] in ("completed", "stopped"):
         return min(float(row["objective"]), top)
     return top * 1.03
@@ -183,7 +183,7 @@ def _log_axis(ax: Axes, low: float, high: float) -> None:
 
 
 def importances_figure(shares: Mapping[str, float]) -> Figure:
-    """Share of each parameter, largest on top."""
+    """Bars with the share of each parameter, largest on top."""
     fig = Figure(figsize=(4.6, 0.8 + 0.28 * len(shares)), layout="constrained")
     ax = fig.subplots()
     names = list(shares)[::-1]
@@ -197,5 +197,5 @@ def importances_figure(shares: Mapping[str, float]) -> Figure:
 
 
 def metric_words(metric: str) -> str:
-    """A metric as an axis has it."""
+    """The name of a metric on an axis."""
     return HELD_OUT_CURVES.get(metric, metric.removeprefix("valid/"))

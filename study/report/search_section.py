@@ -1,4 +1,4 @@
-"""What the report says of the search as a whole: rule, seeds, trade-offs, edges, cost."""
+"""The report's section on the search: rule, seeds, trade-offs, edges, cost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,11 +25,11 @@ Row = dict[str, Any]
 
 
 def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], best: str) -> Row:
-    """What search.html.j2 shows.
+    """Content of search.html.j2.
 
     Args:
         config: of the study.
-        paths: of the run folder; repeats.parquet and selection.json are read where they are there.
+        paths: of the run folder; repeats.parquet and selection.json may be missing.
         trials: rows of trials.parquet.
         best: id of the best trial.
     """
@@ -67,7 +67,7 @@ def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], 
 
 
 def read_selection(paths: RunPaths) -> Selection | None:
-    """How the best trial was chosen; None where the folder has no record of it."""
+    """Read how the best trial was chosen; None if the folder has no record of it."""
     content = read_json(paths.selection)
     return Selection.from_dict(content) if content is not None else None
 

@@ -1,4 +1,4 @@
-"""The plan before a study and the tables after it, as text."""
+"""The results of a study, as tables in the terminal."""
 
 import statistics
 import textwrap
@@ -29,7 +29,7 @@ MAX_ROWS = 40
 def show_result(
     config: StudyConfig, paths: RunPaths, uri: str, experiment_id: str, c: Console
 ) -> None:
-    """Best trials, selected numbers of states, and where to look."""
+    """Print the best trials, the selected numbers of states, and where to look."""
     c.line()
     trials = read_table(paths.trials).to_pylist()
     _trials_table(trials, c)
@@ -57,8 +57,10 @@ def _trials_table(trials: list[dict[str, Any]], c: Console) -> None:
     keys = ["status", "latent_dim", "lambda_recon", "lambda_prior", "lr", "objective",
             "valid/recon_l1_vs_pca", "valid/recon_l2_vs_pca",
             "valid/frechet_sample", "valid/frechet_sample_vs_pca"]  # fmt: skip
-    c.line("Trials, best first (obj.: the objective; recon, prior: weights; then, held out, errors")
-    c.line("over those of PCA and how far samples are from song: /PCA below 1 is better than PCA)")
+    c.line(
+        "Trials, best first (obj.: the objective; recon, prior: weights; L1, L2: held-out errors;"
+    )
+    c.line("Frechet: distance of samples to song; /PCA: divided by PCA's value, below 1 is better)")
     names = [row["trial_id"] + (" *" if row["is_best"] else "") for row in rows]
     table = [[name, *(row.get(key) for key in keys)] for name, row in zip(names, rows, strict=True)]
     for line in table:
@@ -71,7 +73,7 @@ def _trials_table(trials: list[dict[str, Any]], c: Console) -> None:
 def _search_result(
     config: StudyConfig, paths: RunPaths, trials: list[dict[str, Any]], c: Console
 ) -> None:
-    """Why the best trial is the best, where the space was too narrow, what gave no decoder."""
+    """Print why the best trial was chosen, edges of the space, and trials without a decoder."""
     selection = read_selection(paths)
     repeats = read_table(paths.repeats).to_pylist() if paths.repeats.exists() else []
     if selection is not None:
@@ -127,9 +129,9 @@ def _states_table(selected: list[dict[str, Any]], c: Console) -> None:
     ]  # fmt: skip
     c.table(header, rows)
     c.line(
-        "AIC ... held out: the number of states that these would choose (BIC eff: fewer independent"
+        "AIC ... held out: states that other criteria would choose (BIC eff: BIC with the number"
     )
-    c.line("snippets). Where they differ much, trust no conclusion that needs the exact number.")
+    c.line("of independent snippets). If they differ much, do not rely on the exact number.")
     for row in selected:
         if row["n_states"] is None:
             c.line(f"{row['bird']} {row['age']}: {row['reason']}")

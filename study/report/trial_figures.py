@@ -1,4 +1,4 @@
-"""A picture per trial that left a decoder, whether it completed, was stopped or collapsed."""
+"""The stage that draws a picture of each trial with a decoder, whatever the trial's status."""
 
 import hashlib
 import importlib
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 N_SHOWN = 8
 MAX_TITLE_CHARS = 160
 BATCH = 256
-PROGRESS_EVERY_S = 60.0  # drawing is quick: one line, but where a study has very many trials
+PROGRESS_EVERY_S = 60.0  # drawing is quick: usually one line, more with very many trials
 
 
 def draw_trials(
@@ -46,7 +46,7 @@ def draw_trials(
     """Write trials/<trial>.png for every trial that left a checkpoint.
 
     Returns:
-        The trials that were drawn, by number.
+        Ids of the trials that were drawn, by number.
     """
     rows = read_table(paths.trials).to_pylist()
     reports_of: dict[str, list[Row]] = {}
@@ -56,7 +56,9 @@ def draw_trials(
     work = [row for row in rows if checkpoints[row["trial_id"]] is not None]
     if len(work) < len(rows):
         n = len(rows) - len(work)
-        console.note(f"{n} of {len(rows)} trials left no decoder in {paths.search}: not drawn")
+        console.note(
+            f"{n} of {len(rows)} trials left no decoder in {paths.search} and are not drawn"
+        )
     held_out = load_held_out(config, recordings, paths)
     shown = choose_to_show(held_out, N_SHOWN)
     shared = ray.put(held_out)
@@ -81,7 +83,7 @@ def draw_trials(
 
 
 def kept_decoder(paths: RunPaths, trial_id: str) -> Path | None:
-    """Folder of the decoder that a trial ended with; None where it left none."""
+    """Folder of a trial's last decoder; None if it left none."""
     folder = TrialFolder(paths.search / trial_id).decoder
     return folder if folder.is_dir() else None
 
@@ -89,19 +91,19 @@ def kept_decoder(paths: RunPaths, trial_id: str) -> Path | None:
 def choose_to_show(held_out: HeldOutSnippets, n: int) -> NDArray[np.int64]:
     """Indices [n] of snippets to show, the same for all trials.
 
-    They come evenly from all birds and ages, and from the loudest quarter of each: one drawn
-    blindly is often the silence between two sounds.
+    They come evenly from all birds and ages, and from the loudest quarter of each: a random
+    snippet is often the silence between two sounds.
     """
     members: dict[BirdAge, list[int]] = {}
-    for i, piece in enumerate(held_out.birds_and_ages):
-        members.setdefault(piece, []).append(i)
-    pieces = sorted(members, key=lambda piece: (piece[0], age_order(piece[1])))
-    wanted = [pieces[i * len(pieces) // n] for i in range(n)]
+    for i, bird_age in enumerate(held_out.birds_and_ages):
+        members.setdefault(bird_age, []).append(i)
+    bird_ages = sorted(members, key=lambda bird_age: (bird_age[0], age_order(bird_age[1])))
+    wanted = [bird_ages[i * len(bird_ages) // n] for i in range(n)]
     loudness = held_out.snippets.mean(axis=(1, 2, 3))
     shown: list[int] = []
-    for piece in dict.fromkeys(wanted):
-        by_loudness = sorted(members[piece], key=lambda i: (loudness[i], i))
-        shares = 0.75 + 0.25 * (np.arange(wanted.count(piece)) + 0.5) / wanted.count(piece)
+    for bird_age in dict.fromkeys(wanted):
+        by_loudness = sorted(members[bird_age], key=lambda i: (loudness[i], i))
+        shares = 0.75 + 0.25 * (np.arange(wanted.count(bird_age)) + 0.5) / wanted.count(bird_age)
         shown += [by_loudness[int(share * len(by_loudness))] for share in shares]
     return np.array(shown)
 
@@ -121,7 +123,7 @@ def _draw_trial(
     reference = Reference.load(reference_path)
     view = view_decoder(encoder, generator, facts, reference, held_out, shown, config.seed)
     figure = decoder_figure(view, reports, config.spectrogram, _title(row, facts))
-    # Without the version of matplotlib in it, the same picture is the same file.
+    # Without matplotlib's version in it, equal pictures are equal files.
     figure.savefig(out, metadata={"Software": None})
 
 
@@ -146,21 +148,21 @@ def view_decoder(
     shown: NDArray[np.int64],
     seed: int,
 ) -> DecoderView:
-    """What is shown of a decoder, beside PCA of the same dimension.
+    """The content of a decoder's picture, beside PCA of the same dimension.
 
-    The samples of PCA are drawn from a Gaussian with the standard deviations of the training
-    snippets' scores: what could be sampled without any network.
+    PCA samples come from a Gaussian with the standard deviations of the training snippets' scores.
+    They show what is possible without any network.
 
     Args:
         encoder: in evaluation mode.
         generator: in evaluation mode.
         facts: the content of model.json, see `models.mdgan.checkpoints.load_decoder`.
-        reference: holds the PCA, which has as many dimensions as there are latents, or all it has.
+        reference: holds the PCA; its first latent_dim components are used, or all if it has fewer.
         held_out: all held-out snippets of the study.
-        shown: indices of those to show.
+        shown: indices of the snippets to show.
         seed: of the samples and of the map.
     """
-    # A copy: what Ray shares between tasks is read-only.
+    # A copy, because Ray's shared memory is read-only.
     snippets = torch.tensor(held_out.snippets)
     z = torch.cat([encoder(batch) for batch in snippets.split(BATCH)])
     n_shown, latent_dim = len(shown), z.shape[1]
@@ -172,7 +174,7 @@ def view_decoder(
         "real": snippets[shown],
         "reconstructed": generator(z[shown]),
         f"PCA, {scores.shape[1]} dim.": reference.pca_decode(scores),
-        # Batch norm keeps statistics of its own for samples of the prior.
+        # Batch norm keeps separate statistics for samples of the prior.
         "sampled": generator(prior, "prior"),
         "sampled, PCA": reference.pca_sample(n_shown, latent_dim, seed),
     }
@@ -183,10 +185,10 @@ def view_decoder(
 
 
 def map_latents(z: NDArray[np.float32], seed: int) -> tuple[NDArray[np.floating], str]:
-    """Latents [n, latent_dim] in a plane [n, 2], and what the plane is.
+    """Map latents [n, latent_dim] to a plane [n, 2]; also give the name of the plane.
 
-    By UMAP (McInnes et al. 2018, arXiv 1802.03426) where umap-learn is installed, else by the first
-    two principal components. One or two latents are shown as they are.
+    The map is UMAP (McInnes et al. 2018, arXiv 1802.03426) if umap-learn is installed, otherwise
+    the first two principal components. One or two latents are shown unchanged.
     """
     n, latent_dim = z.shape
     if latent_dim == 1:

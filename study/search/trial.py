@@ -12,13 +12,13 @@ from ray import tune
 from data_io.files import STORAGE_FULL
 from models.mdgan.checkpoints import load_training, save_decoder, save_training
 from models.mdgan.params import MdganParams
-from models.mdgan.training import Progress, TrainingFailedError
+from models.mdgan.training import TrainingFailedError, TrainingReport
 from models.metrics.evaluation import COLLAPSED_OBJECTIVE
 from study.cluster.gpus import UnusableGpuError, device, wait_for_memory
 from study.search.system_metrics import system_metrics
 from study.search.trial_folder import Report, TrialFolder, TrialSpec, read_reports
 from study.training.data import TrialData
-from study.training.train import new_model, train_on, trial_params
+from study.training.train import new_mdgan, train_on, trial_params
 
 # What Tune ranks trials by: the study's objective, or a number worse than any where the decoder has
 # collapsed, whichever metric the objective is.
@@ -85,7 +85,7 @@ def _train_trial(
         tune.report({**known, "note": "; ".join(notes)})
         notes = []
     wait_for_memory(job.gpus)
-    model = new_model(params, data, spec.seed, device(job.gpus > 0))
+    model = new_mdgan(params, data, spec.seed, device(job.gpus > 0))
     if checkpoint is not None:
         load_training(model, checkpoint, data.sha256)
     seen_before = model.snippets_seen
@@ -97,7 +97,7 @@ def _train_trial(
         facts = {"snippets_seen": model.snippets_seen, "params": dataclasses.asdict(params)}
         save_decoder(model, path, facts)
 
-    def report(progress: Progress) -> None:
+    def report(progress: TrainingReport) -> None:
         now = time.monotonic()
         metrics = progress.metrics
         ranked_by = COLLAPSED_OBJECTIVE if metrics["valid/collapsed"] else metrics[job.objective]

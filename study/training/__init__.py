@@ -1,1 +1,1 @@
-"""One training on the data of a study, for trials and for decoders."""
+"""One training on a study's data, for trials and for decoders."""

@@ -1,4 +1,4 @@
-"""What trainings are fed with and measured on: frames, and the fixed held-out snippets."""
+"""The data of a training: frames to learn from, and fixed held-out snippets to measure it."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
 
-N_REFERENCE_SNIPPETS = 8000  # training snippets that the reference PCA is fitted to
+N_REFERENCE_SNIPPETS = 8000  # training snippets for the PCA of the reference
 
 
 @dataclass(frozen=True)
 class TrialData:
-    """What all trials share; Ray keeps one copy per node, which workers read without copying.
+    """The data that all trials share; Ray keeps one copy per node, and workers read that copy.
 
     Attributes:
         pool: frames of training recordings.
         valid: [n, 1, n_freq, n_frames] held-out snippets, the same for all trials.
-        reference: what all trials are measured by.
+        reference: measures all trials.
         sha256: hash of the recordings and their split.
     """
 
@@ -59,7 +59,7 @@ def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: Run
 
 @dataclass(frozen=True)
 class HeldOutSnippets:
-    """The held-out snippets that every trial is measured on, and where they are from.
+    """The held-out snippets that measure every trial, and where they come from.
 
     Attributes:
         snippets: [n, 1, n_freq, n_frames] log(1 + magnitude).
@@ -73,7 +73,7 @@ class HeldOutSnippets:
 def load_side(
     config: StudyConfig, recordings: list[Recording], paths: RunPaths, split: str
 ) -> FramePool:
-    """Frames of one side of the split, "train" or "valid"."""
+    """Load the frames of one side of the split, "train" or "valid"."""
     n_frames, max_frames = config.snippets.n_frames, config.max_frames(split)
     return load_pool(paths.spectrograms, recordings, split, n_frames, max_frames, config.seed)
 
@@ -81,9 +81,9 @@ def load_side(
 def choose_held_out(
     config: StudyConfig, pool: FramePool, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Which of ``pool.starts`` trials are measured on.
+    """Choose the held-out snippets that measure trials, as indices [n] into ``pool.starts``.
 
-    It must be what ``rng`` is used for first: so a study's choice follows from its seed alone.
+    It must be the first use of ``rng``, so that a study's choice follows from its seed alone.
     """
     return rng.integers(len(pool.starts), size=config.search.n_eval_snippets)
 
@@ -91,7 +91,7 @@ def choose_held_out(
 def load_held_out(
     config: StudyConfig, recordings: list[Recording], paths: RunPaths
 ) -> HeldOutSnippets:
-    """The snippets that the trials were measured on, each with its bird and age."""
+    """Load the snippets that measured the trials, each with its bird and age."""
     pool = load_side(config, recordings, paths, "valid")
     choice = choose_held_out(config, pool, np.random.default_rng(config.seed))
     return HeldOutSnippets(pool.crops(choice), pool.birds_and_ages(choice))

@@ -8,26 +8,26 @@ import torch
 
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
-from models.mdgan.training import Progress, train
+from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
 from study.training.data import TrialData, sample_batch
 
 
 def trial_params(base: MdganParams, sampled: dict[str, Any]) -> MdganParams:
-    """The parameters of a trial: the study's, with every sampled value in its place."""
+    """The parameters of a trial: the study's parameters, with the sampled values put in."""
     return dataclasses.replace(base, **sampled)
 
 
-def new_model(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
-    """A model that nothing was learned by yet; its dense path begins as the reference's PCA."""
+def new_mdgan(params: MdganParams, data: TrialData, seed: int, device: str) -> Mdgan:
+    """A new, untrained MDGAN; its dense path begins as the PCA of the reference."""
     return Mdgan(params, data.pool.n_frames, seed, device, data.reference.pca)
 
 
 def train_on(
-    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[Progress], None]
+    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[TrainingReport], None]
 ) -> None:
-    """Train to the end of the budget, with evaluation on the held-out snippets of ``data``."""
-    valid = torch.tensor(data.valid)  # a copy: Ray's memory is read-only
+    """Train to the end of the budget; evaluate on the held-out snippets of ``data``."""
+    valid = torch.tensor(data.valid)  # a copy, because Ray's memory is read-only
     train(
         model,
         lambda n, rng: sample_batch(data.pool, n, rng),
@@ -37,5 +37,5 @@ def train_on(
 
 
 def too_like(metrics: dict[str, float]) -> str:
-    """Why a decoder whose last metrics these are has collapsed."""
+    """The reason why a decoder with these last metrics has collapsed."""
     return f"snippets vary {metrics['valid/spread']:.3f} times as much as real ones"

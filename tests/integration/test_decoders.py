@@ -30,12 +30,18 @@ from study.config.tree import DecodersConfig, SearchConfig, StudyConfig
 from study.context import Study
 from study.decoders import fan_out as decoder_fan_out
 from study.decoders.fan_out import DECODERS, decoder_params, train_decoders
-from study.decoders.part import Part, Trained, load_part, start_from, train_part
+from study.decoders.one_decoder import (
+    DecoderPlan,
+    Trained,
+    load_data,
+    start_from,
+    train_decoder,
+)
 from study.decoders.scope import (
     ALL_AGES,
     caution,
+    chains,
     decoder_of,
-    plan,
     recordings_of,
     whitening_file,
     without_decoder,
@@ -61,10 +67,10 @@ def recording(bird, age, i, split="train", n_frames=160, status="ok"):
     return Recording(bird, age, dph, None, path, status=status, n_frames=n_frames, split=split)
 
 
-def listed(*pieces, n=3):
+def listed(*bird_ages, n=3):
     """The last recording of a bird and age is held out."""
-    return [recording(*piece, i, "valid" if i == n - 1 else "train")
-            for piece in pieces for i in range(n)]  # fmt: skip
+    return [recording(*bird_age, i, "valid" if i == n - 1 else "train")
+            for bird_age in bird_ages for i in range(n)]  # fmt: skip
 
 
 def config_of(scope, **others):
@@ -89,10 +95,10 @@ def write_study(root, recordings, params=TINY):
     """Spectrograms, reference and best trial of a study, as the stages before leave them."""
     paths = RunPaths(root)
     sounds = []
-    for piece in sorted({(r.bird, r.age) for r in recordings}):
-        mine = [(r.path, sound(*piece, i, r.n_frames)) for i, r in enumerate(recordings)
-                if (r.bird, r.age) == piece]  # fmt: skip
-        write_spectrograms(paths.spectrograms, *piece, mine, {})
+    for bird_age in sorted({(r.bird, r.age) for r in recordings}):
+        mine = [(r.path, sound(*bird_age, i, r.n_frames)) for i, r in enumerate(recordings)
+                if (r.bird, r.age) == bird_age]  # fmt: skip
+        write_spectrograms(paths.spectrograms, *bird_age, mine, {})
         sounds.append([spectrogram for _, spectrogram in mine])
     n = min(r.n_frames for r in recordings) - N_FRAMES
     cut = [s[:, i : i + N_FRAMES] for mine in sounds for s in mine for i in range(0, n, 2)]
@@ -103,8 +109,8 @@ def write_study(root, recordings, params=TINY):
     return paths
 
 
-def part_of(recordings, bird, age, n_snippets=20):
-    return Part((bird, age), recordings_of((bird, age), recordings), n_snippets)
+def plan_of(recordings, bird, age, n_snippets=20):
+    return DecoderPlan((bird, age), recordings_of((bird, age), recordings), n_snippets)
 
 
 def weights(model):
@@ -144,7 +150,7 @@ def test_ages_are_in_order_however_recordings_are_listed(scope, expected):
     recordings.append(recording("c", "45", 0, split="", status="skipped"))
     for seed in range(5):
         random.Random(seed).shuffle(recordings)
-        assert plan(scope, recordings) == expected
+        assert chains(scope, recordings) == expected
 
 
 def test_a_decoder_is_trained_on_the_used_recordings_of_what_it_serves():
@@ -234,16 +240,16 @@ def chain_of(monkeypatch, tmp_path, statuses):
     paths = write_study(tmp_path, recordings)
     moments = []
 
-    def short(model, data, part, seed, started_from):
+    def short(model, data, plan, seed, started_from):
         first = weights(model)
-        trained = train_part(model, data, part, seed, started_from)
+        trained = train_decoder(model, data, plan, seed, started_from)
         trained.row["status"] = statuses[len(moments)]
         moments.append((first, weights(model), seed))
         return trained
 
-    monkeypatch.setattr(decoder_fan_out, "train_part", short)
+    monkeypatch.setattr(decoder_fan_out, "train_decoder", short)
     params = dataclasses.replace(TINY, n_snippets=16)
-    chain = [part_of(recordings, "a", age) for age in ages]
+    chain = [plan_of(recordings, "a", age) for age in ages]
     results = decoder_fan_out._train_chain._function(
         config_of("chained"), params, paths, paths.decoders, chain, 0
     )
@@ -278,12 +284,12 @@ def test_held_out_snippets_are_of_the_same_bird_and_age(tmp_path):
     recordings = listed(("a", "20"), ("a", "60"), ("b", "20"))
     paths = write_study(tmp_path, recordings)
     reference = Reference.load(paths.reference)
-    data = load_part(config_of("bird"), part_of(recordings, "a", "60"), paths, reference)
+    data = load_data(config_of("bird"), plan_of(recordings, "a", "60"), paths, reference)
     assert data.valid.shape == (100, 1, 129, 16)
     # Bands begin at 10 + age and are 40 wide.
     assert set(np.flatnonzero(data.valid.sum((0, 1, 3)))) == set(range(70, 110))
     assert len(data.pool.frames) == 2 * 160
-    whole = load_part(config_of("bird"), part_of(recordings, "a", ALL_AGES), paths, reference)
+    whole = load_data(config_of("bird"), plan_of(recordings, "a", ALL_AGES), paths, reference)
     assert len(whole.pool.frames) == 4 * 160
 
 
@@ -301,7 +307,8 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
 
         def run(self, submit, work, on_result, describe):
             for chain in work:
-                found = [Trained({"bird": p.of[0], "age": p.of[1], "status": "ok"}) for p in chain]
+                keys = [p.bird_age for p in chain]
+                found = [Trained({"bird": b, "age": a, "status": "ok"}) for b, a in keys]
                 on_result(chain, found)
 
     tasks = Sound()
@@ -314,7 +321,7 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
     }  # fmt: skip
     missing = without_decoder(config, paths, recordings)
     assert list(missing) == [("b", "45"), ("b", "90")]
-    assert "2 usable ones of an age are needed" in missing["b", "45"]
+    assert "one age needs 2 usable recordings" in missing["b", "45"]
     assert "2 snippets to train on, 8 needed (mdgan.batch_size)" in missing["b", "90"]
     # Together the two ages of b have enough.
     whole = config_of("bird")
@@ -337,10 +344,10 @@ def test_a_training_that_gives_nothing_gives_a_row_that_says_so(monkeypatch, sta
     metrics = {"valid/collapsed": 1.0, "valid/spread": 0.01, "valid/odd": np.inf}
     monkeypatch.setattr(train, "evaluate", lambda *_: dict(metrics))
     pool = FramePool(np.full((64, 129), value, "f4"), np.arange(40), N_FRAMES)
-    part = part_of(listed(("a", "45")), "a", "45")
+    plan = plan_of(listed(("a", "45")), "a", "45")
     model = Mdgan(dataclasses.replace(TINY, n_snippets=16), N_FRAMES, 0)
     data = TrialData(pool, np.zeros((2, 1, 129, 16), "f4"), None, "")
-    trained = train_part(model, data, part, 0, "20")
+    trained = train_decoder(model, data, plan, 0, "20")
     assert (trained.row["status"], trained.is_sound) == (status, False)
     assert reason in trained.row["reason"]
     assert trained.row["started_from"] == "20"
@@ -377,8 +384,8 @@ def stages_run(tmp_path, config, recordings):
 @pytest.mark.integration
 def test_from_decoders_to_models_each_by_its_own(tmp_path):
     scope = "chained"
-    pieces = [("a", "20"), ("a", "60"), ("b", "20")]
-    recordings = [*listed(*pieces), recording("c", "20", 0)]
+    bird_ages = [("a", "20"), ("a", "60"), ("b", "20")]
+    recordings = [*listed(*bird_ages), recording("c", "20", 0)]
     hmm = load_config("smoke", None, ["hmm.n_states=[1,2]", "hmm.min_snippets=20",
                                       "hmm.search=grid", "hmm.max_n_states=2"]).hmm  # fmt: skip
     config = config_of(scope, hmm=hmm)
@@ -391,22 +398,22 @@ def test_from_decoders_to_models_each_by_its_own(tmp_path):
     }  # fmt: skip
     assert "c 20 has no decoder: no recording is held out" in text
     means = []
-    for piece in pieces:
-        facts = json.loads((decoder_of(config, paths, *piece) / "model.json").read_text())
-        assert facts["sha256"]["encoder.safetensors"] == rows[piece]["encoder_sha256"]
+    for bird_age in bird_ages:
+        facts = json.loads((decoder_of(config, paths, *bird_age) / "model.json").read_text())
+        assert facts["sha256"]["encoder.safetensors"] == rows[bird_age]["encoder_sha256"]
         train = {r.path for r in recordings if r.split == "train"}
-        latents = read_latents(paths.latents, *piece)
+        latents = read_latents(paths.latents, *bird_age)
         z = np.concatenate([one for name, one in latents.items() if name in train])
-        whitening = json.loads(whitening_file(paths.latents, scope, *piece).read_text())
+        whitening = json.loads(whitening_file(paths.latents, scope, *bird_age).read_text())
         np.testing.assert_allclose(whitening["mean"], z.mean(0), atol=1e-4)
         np.testing.assert_allclose(whitening["std"], z.std(0), rtol=1e-3, atol=1e-5)
-        model = json.loads((paths.hmm / piece[0] / f"{piece[1]}.json").read_text())
+        model = json.loads((paths.hmm / bird_age[0] / f"{bird_age[1]}.json").read_text())
         assert model["whitening"]["mean"] == whitening["mean"]
         means.append(tuple(whitening["mean"]))
     assert len(set(means)) == 3
     assert not (paths.latents / "bird=c").exists()
     selected = {(r["bird"], r["age"]): r for r in read_table(paths.hmm_selected).to_pylist()}
-    assert [selected[p]["status"] for p in pieces] == ["ok"] * 3
+    assert [selected[p]["status"] for p in bird_ages] == ["ok"] * 3
     assert selected["c", "20"]["status"] == "no_decoder"
     assert "no decoder (no_held_out: no recording" in selected["c", "20"]["reason"]
     client = MlflowClient(study.tracker.uri)

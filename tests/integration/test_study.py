@@ -18,7 +18,7 @@ from data_io.store import read_recordings
 from study.base.paths import ROOT, RunPaths
 from study.config.reader import load_config
 from study.training.data import load_trial_data
-from study.training.train import new_model, train_on, trial_params
+from study.training.train import new_mdgan, train_on, trial_params
 from tests.helpers.report_figures import figures_with
 
 # From one state to as many as may be tried: BIC leads to no more numbers of states than these.
@@ -338,7 +338,7 @@ def test_every_trial_gives_the_same_numbers_outside_of_ray(study, tmp_path):
             continue
         params = trial_params(config.mdgan, {name: row[name] for name in config.search.space})
         reported = []
-        train_on(new_model(params, data, row["seed"], "cpu"), data, row["seed"], reported.append)
+        train_on(new_mdgan(params, data, row["seed"], "cpu"), data, row["seed"], reported.append)
         measured = reported[row["reports"] - 1].metrics
         assert measured == {name: row[name] for name in measured}
         compared += 1

@@ -425,7 +425,7 @@ def test_altered_song_model_is_refused(tmp_path: Path) -> None:
         path.with_stem("90").read_bytes(),
     ):
         path.write_bytes(altered)
-        with pytest.raises(ValueError, match=r"43\.npz is not the file that 43\.json speaks of"):
+        with pytest.raises(ValueError, match=r"43\.npz does not have the hash that 43\.json gives"):
             load_song_model(tmp_path, "b1", "43")
     path.write_bytes(good)
     load_song_model(tmp_path, "b1", "43")

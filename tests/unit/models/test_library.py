@@ -70,15 +70,15 @@ def test_the_documented_lines_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     found = {"TINY": dataclasses.replace(TINY, latent_dim=8)}
     exec(lines.replace(params, "TINY"), found)
-    assert len(found["songs"]) == 3
-    assert capsys.readouterr().out.count("Progress(") == 2
+    assert len(found["spectrograms"]) == 3
+    assert capsys.readouterr().out.count("TrainingReport(") == 2
     assert found["metrics"]["valid/recon_l1_vs_pca"] > 0
-    n_snippets = -(-found["songs"][0].shape[1] // 16)
+    n_snippets = -(-found["spectrograms"][0].shape[1] // 16)
     assert found["z"].shape == (n_snippets, 8)
-    assert found["song"].shape == (129, 16 * n_snippets)
+    assert found["again"].shape == (129, 16 * n_snippets)
     assert found["snippets"].shape == (100, 129, 16)
     assert np.ptp(found["snippets"], axis=0).max() > 0
-    np.testing.assert_array_equal(found["same"].encode(found["songs"][0]), found["z"])
+    np.testing.assert_array_equal(found["same"].encode(found["spectrograms"][0]), found["z"])
 
 
 def test_the_readme_has_the_same_lines():

@@ -118,7 +118,7 @@ def test_too_few_or_equal_trials_give_no_importances_but_a_sentence():
     few = random_trials(MIN_FOR_IMPORTANCES - 1, lambda p: p["lr"])
     found = importances(search, [*few, trial(99, 3.0, "stopped")])
     assert found.shares == {}
-    assert found.sentence == "At least 10 completed trials are wanted; there are 9."
+    assert found.sentence == "At least 10 completed trials are needed; there are 9."
     equal = importances(search, random_trials(12, lambda p: 0.5))
     assert (equal.shares, equal.sentence[:21]) == ({}, "All completed trials ")
     fixed = config(*[f"search.space.{name}=null" for name in SPACE]).search
@@ -415,7 +415,7 @@ def test_the_report_says_why_the_best_trial_is_the_best(tmp_path):
     assert text.strip().startswith(start)
     assert "the smallest latent size whose mean over seeds is within one standard error" in text
     assert "widen search.space.lr below 1e-05" in text
-    assert "At least 10 completed trials are wanted; there are 3." in text
+    assert "At least 10 completed trials are needed; there are 3." in text
     for figure in ("Candidates: ", "Trade-offs", "lr"):
         assert len(figures_with(section, figure)) == 1, figure
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in section.splitlines()]

@@ -1,7 +1,7 @@
-"""The training of one decoder of a bird, or of a bird and age.
+"""The training of one decoder: of a bird, or of a bird and age.
 
-It is measured against the study's one reference, on held-out snippets of its own: its Frechet
-distances are to the song of all birds, and so larger than those of the trials.
+The study's one reference measures it, on held-out snippets of its own bird. So its Frechet
+distances are distances to the snippets of all birds, and are larger than the trials' distances.
 """
 
 import dataclasses
@@ -16,49 +16,49 @@ import numpy as np
 from data_io.recordings import BirdAge, Recording, data_hash
 from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
-from models.mdgan.training import Progress, TrainingFailedError
+from models.mdgan.training import TrainingFailedError, TrainingReport
 from models.metrics.reference import Reference
 from study.base.paths import RunPaths
 from study.base.seeds import bird_age_seed
 from study.config.tree import DecoderScope, StudyConfig
-from study.decoders.scope import ALL_AGES, decoder_part
+from study.decoders.scope import ALL_AGES, decoder_key
 from study.training.data import TrialData, choose_held_out, load_side
 from study.training.train import too_like, train_on
 
-# What a training hands on to that of the next age: weights, no optimizers and no random numbers.
+# A training hands these on to the next age: weights, no optimizers and no random numbers.
 _HANDED_ON = ("nets", "averaged")
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one decoder is trained on.
+class DecoderPlan:
+    """Whom one decoder serves, and the recordings that it is trained and measured on.
 
     Attributes:
-        of: bird and age; the age is empty where the decoder serves all ages.
+        bird_age: bird and age; the age is empty if the decoder serves all ages.
         recordings: of both sides of the split.
-        n_snippets: consecutive ones in the recordings for training.
+        n_snippets: consecutive snippets in the training recordings.
     """
 
-    of: BirdAge
+    bird_age: BirdAge
     recordings: list[Recording]
     n_snippets: int
 
     @property
-    def words(self) -> str:
-        """The part, for a person."""
-        bird, age = self.of
+    def name(self) -> str:
+        """Bird, or bird and age, as a person reads it."""
+        bird, age = self.bird_age
         return bird if age == ALL_AGES else f"{bird} at {age}"
 
 
 @dataclass
 class Trained:
-    """What came of one decoder.
+    """The outcome of one decoder's training.
 
     Attributes:
-        row: of decoders.parquet. ``age`` is empty where the decoder serves all ages; ``status`` is
+        row: of decoders.parquet. ``age`` is empty if the decoder serves all ages; ``status`` is
             ok, no_held_out, too_few_snippets, failed or collapsed; ``started_from`` is the age
-            whose weights it began with, empty for new ones; ``n_recordings`` and ``n_snippets`` are
-            those of training.
+            whose weights it began with, empty for new weights; ``n_recordings`` and ``n_snippets``
+            count training recordings and their snippets.
         reports: metrics by snippets seen.
     """
 
@@ -71,43 +71,49 @@ class Trained:
         return bool(self.row["status"] == "ok")
 
 
-def decoder_row(part: Part, status: str, reason: str, started_from: str = "") -> dict[str, Any]:
-    """What is known of a decoder before its training, as in decoders.parquet."""
+def decoder_row(
+    plan: DecoderPlan, status: str, reason: str, started_from: str = ""
+) -> dict[str, Any]:
+    """The columns of decoders.parquet that are known before a decoder is trained."""
     return {
-        "bird": part.of[0],
-        "age": part.of[1],
+        "bird": plan.bird_age[0],
+        "age": plan.bird_age[1],
         "status": status,
         "reason": reason,
         "started_from": started_from,
-        "n_recordings": sum(r.split == "train" for r in part.recordings),
-        "n_snippets": part.n_snippets,
+        "n_recordings": sum(r.split == "train" for r in plan.recordings),
+        "n_snippets": plan.n_snippets,
     }
 
 
-def load_part(config: StudyConfig, part: Part, paths: RunPaths, reference: Reference) -> TrialData:
-    """Load frames of a part, and fixed held-out snippets of its own."""
+def load_data(
+    config: StudyConfig, plan: DecoderPlan, paths: RunPaths, reference: Reference
+) -> TrialData:
+    """Load the frames of a decoder's recordings, and fixed held-out snippets of them."""
     pool, held_out = (
-        load_side(config, part.recordings, paths, split) for split in ("train", "valid")
+        load_side(config, plan.recordings, paths, split) for split in ("train", "valid")
     )
-    rng = np.random.default_rng(bird_age_seed(config.seed, part.of))
+    rng = np.random.default_rng(bird_age_seed(config.seed, plan.bird_age))
     choice = choose_held_out(config, held_out, rng)
-    return TrialData(pool, held_out.crops(choice), reference, data_hash(part.recordings))
+    return TrialData(pool, held_out.crops(choice), reference, data_hash(plan.recordings))
 
 
 def start_from(model: Mdgan, before: Mdgan) -> None:
-    """Give ``model`` the weights of ``before``; optimizers, schedule and seeds stay its own."""
+    """Give ``model`` the weights of ``before``; it keeps its own optimizers, schedule and seeds."""
     learned = before.state_dict()
     handed_on = {name: learned[name] for name in _HANDED_ON if name in learned}
     model.load_state_dict({**model.state_dict(), **handed_on})
 
 
-def train_part(model: Mdgan, data: TrialData, part: Part, seed: int, started_from: str) -> Trained:
-    """Train a model to the end of its budget; the row says where it diverged or collapsed."""
+def train_decoder(
+    model: Mdgan, data: TrialData, plan: DecoderPlan, seed: int, started_from: str
+) -> Trained:
+    """Train a model to the end of its budget; the row says if it diverged or collapsed."""
     reports: dict[int, dict[str, float]] = {}
     status, reason = "ok", ""
     started = time.monotonic()
 
-    def keep(report: Progress) -> None:
+    def keep(report: TrainingReport) -> None:
         reports[report.snippets_seen] = report.metrics
 
     try:
@@ -117,23 +123,23 @@ def train_part(model: Mdgan, data: TrialData, part: Part, seed: int, started_fro
     last = reports[max(reports)] if reports else {}
     if status == "ok" and last["valid/collapsed"]:
         status, reason = "collapsed", too_like(last)
-    row = decoder_row(part, status, reason, started_from)
+    row = decoder_row(plan, status, reason, started_from)
     row |= {"snippets_seen": model.snippets_seen, "seconds": time.monotonic() - started}
-    # What is no finite number has no place in JSON, and means "not known" in a table.
+    # JSON has no place for a number that is not finite; in a table it means "not known".
     row |= {name: value if math.isfinite(value) else None
             for name, value in last.items() if name.startswith("valid/")}  # fmt: skip
     return Trained(row, reports)
 
 
-def save_part(model: Mdgan, trained: Trained, folder: Path, scope: DecoderScope) -> None:
+def save_trained(model: Mdgan, trained: Trained, folder: Path, scope: DecoderScope) -> None:
     """Write a decoder to <bird>/ or <bird>/<age>/, and its hashes to its row."""
     row = trained.row
-    out = folder.joinpath(*decoder_part(scope, row["bird"], row["age"]))
+    out = folder.joinpath(*decoder_key(scope, row["bird"], row["age"]))
     out.mkdir(parents=True, exist_ok=True)  # a worker that died may have written it before
     metrics = {name: value for name, value in row.items() if name.startswith("valid/")}
     named = {name: row[name] for name in ("bird", "age", "started_from", "snippets_seen")}
     params = dataclasses.asdict(model.params)
     save_decoder(model, out, {"scope": scope, **named, "params": params, "metrics": metrics})
-    _, _, facts = load_decoder(out)  # what is kept can be opened
+    _, _, facts = load_decoder(out)  # a decoder that is kept can be opened
     for name in ("encoder", "generator"):
         row[f"{name}_sha256"] = facts["sha256"][f"{name}.safetensors"]
