@@ -2,7 +2,7 @@
 
 python -m benchmarks.hmm_engines RUN          the birds and ages of a finished run folder
 python -m benchmarks.hmm_engines RUN --first 4
-python -m benchmarks.hmm_engines              made-up latents: 6 birds, about two minutes
+python -m benchmarks.hmm_engines              made-up latents of 6 birds
 
 Each search runs twice in this process, on one thread: with hmm.engine=ours and with
 hmm.engine=hmmlearn. Of a run folder, the settings of its search are those of the run. Times are

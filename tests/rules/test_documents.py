@@ -15,7 +15,9 @@ DOCUMENTS = [
 ]
 # Of a table row, link or picture no line can be broken.
 UNBREAKABLE = re.compile(r"\||!?\[[^\]]*\]\(\S+\)$|https?://\S+$")
-COMMAND = re.compile(r"python -m benchmarks\.\w+|make [a-z-]+|study/run_tune\.py|birdsong --|pytest ")
+COMMAND = re.compile(
+    r"python -m benchmarks\.\w+|make [a-z-]+|study/run_tune\.py|birdsong --|pytest "
+)
 # A short cell that begins with a number: longer ones are prose.
 NUMBERS = re.compile(r"^\|.*\| *(?:under |about )?[-*]*\d[^|\n]{0,30}\|", re.MULTILINE)
 
