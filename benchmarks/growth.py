@@ -149,21 +149,27 @@ def states(folder: Path) -> dict[str, float]:
 
 def records(folder: Path) -> dict[str, float]:
     """MLflow on a SQLite file: seconds and bytes for the run of a bird and age."""
-    from study.tracking.tracker import RunIdentity, Tracker
+    from study.tracking.picture import Measured
+    from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    tracker = Tracker(uri, "growth", {"study": "growth"}, folder / "outbox", {"n_states"})
-    tracker.start_study(None, "growth", {})
+    tracker = Tracker(uri, "growth", {"study": "growth"}, folder / "sent", {"n_states"})
+    tracker.start_study({}, "growth", {})
     tracker.flush(600.0)
     before, started = _size(folder), time.perf_counter()
     for i in range(N_RUNS):
         run = RunIdentity("hmm", "trial-000", f"bird{i}", "60")
-        tracker.start_run(run, f"hmm-{i}")
-        tracker.log_params(run, {"n_states": 20})
-        rows = {k: {f"hmm/{m}": float(k + m) for m in range(N_METRICS)} for k in range(N_POINTS)}
-        tracker.log_metrics(run, rows)
-        tracker.end_run(run, True, {"reason": ""})
-    tracker.end_run(RunIdentity("study"), True)
+        curve = {
+            k: Measured(started, {f"hmm/{m}": float(k + m) for m in range(N_METRICS)})
+            for k in range(N_POINTS)
+        }
+        tracker.show(
+            RunPicture(
+                run, tracker.study_run_id, f"hmm-{i}", params={"n_states": 20}, curve=curve,
+                tags={"reason": ""}, status="FINISHED",
+            )
+        )  # fmt: skip
+    tracker.end_study(True)
     if tracker.close(900.0):
         raise RuntimeError("MLflow did not take in all of it")
     return {

@@ -20,10 +20,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--metrics", type=int, default=10_000, help="of each client")
     parser.add_argument("--client", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--outbox", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.client is not None:
-        write(args.client, args.metrics, args.outbox)
+        write(args.client, args.metrics, args.folder)
         return
     if lack := missing():
         raise SystemExit(f"The server cannot be started here: {lack}")

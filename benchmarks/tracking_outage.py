@@ -13,10 +13,12 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from mlflow.tracking import MlflowClient
 
-from study.tracking.tracker import RunIdentity, Tracker
+from study.tracking.picture import Measured
+from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 from tests.helpers.mlflow_server import MlflowServer
 
 METRICS = ("a", "b", "c", "d")
@@ -38,11 +40,14 @@ def measured(
     server: MlflowServer, folder: Path, away_s: float, n_trials: int, every_s: float
 ) -> bool:
     """The same with a server that runs."""
-    tracker = Tracker(server.uri, "outage", {}, folder / "outbox", [], print)
-    tracker.start_study(None, "study", {})
+    tracker = Tracker(server.uri, "outage", {}, folder / "sent", [], print)
+    tracker.start_study({}, "study", {})
     trials = [RunIdentity("trial", f"trial-{i:03}") for i in range(n_trials)]
     longest = 0.0
     step = 0
+
+    def picture(trial: RunIdentity, **parts: Any) -> RunPicture:
+        return RunPicture(trial, tracker.study_run_id, trial.trial_id, **parts)
 
     def record(seconds: float) -> None:
         nonlocal longest, step
@@ -50,9 +55,8 @@ def measured(
         while time.monotonic() < end:
             for trial in trials:
                 started = time.monotonic()
-                if step == 0:
-                    tracker.start_run(trial, trial.trial_id)
-                tracker.log_metrics(trial, {step: {name: float(step) for name in METRICS}})
+                measured = Measured(time.time(), {name: float(step) for name in METRICS})
+                tracker.show(picture(trial, curve={step: measured}))
                 longest = max(longest, time.monotonic() - started)
             step += 1
             time.sleep(every_s)
@@ -64,8 +68,8 @@ def measured(
     server.start()
     away = time.monotonic() - killed
     record(AROUND_S)
-    for trial in (*trials, RunIdentity("study")):
-        tracker.end_run(trial, True)
+    tracker.show(*(picture(trial, status="FINISHED") for trial in trials))
+    tracker.end_study(True)
     started = time.monotonic()
     n_waiting = tracker.close(600)
     sent_in = time.monotonic() - started
@@ -82,7 +86,7 @@ def measured(
     n_open = sum(run.info.status != "FINISHED" for run in runs)
     print(f"server away            {away:.0f} s")
     print(f"longest call           {1000 * longest:.1f} ms")
-    print(f"sent after the end in  {sent_in:.1f} s, {n_waiting} operations left")
+    print(f"sent after the end in  {sent_in:.1f} s, {n_waiting} runs left")
     print(f"metrics recorded       {n_logged}")
     print(f"metrics found          {len(found)}")
     print(f"found twice            {n_twice}")

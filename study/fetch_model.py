@@ -72,7 +72,7 @@ def fetch(uri: str, name: str, version: int | None, out: Path) -> RegisteredMode
         ModelRefusedError: a file is not of a kind that is safe to open, or not the one registered.
         OSError: ``out`` is there, or cannot be written.
     """
-    from study.tracking.tracker import answering_client  # takes seconds
+    from study.tracking.client import answering_client  # takes seconds
 
     if out.exists():
         raise FileExistsError(f"{out} is there already: give another folder with --out.")

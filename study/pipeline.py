@@ -1,17 +1,15 @@
 """The stages of a study in order, from recordings to report."""
 
-import dataclasses
-
 from data_io.recordings import Survey
 from study.base.console import Console
-from study.base.ledger import Ledger, StageResult, locked
+from study.base.ledger import Ledger, locked
 from study.base.paths import RunPaths, Where
 from study.base.provenance import code_hash, git_commit
 from study.cluster.connection import connected, unused_gpus
 from study.cluster.gpus import gpus_per_trial
 from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
-from study.context import Stage, Study
+from study.context import Study
 from study.decoders.fan_out import DECODERS
 from study.encode import LATENTS
 from study.hmms.stage import HMMS
@@ -22,7 +20,7 @@ from study.report.summary import show_result
 from study.report.trial_figures import TRIAL_FIGURES
 from study.search.stage import TRIALS
 from study.songs import SONGS
-from study.tracked import TRACK, allowed_params, study_run, write_study_json
+from study.tracked import allowed_params, study_run, with_begin, write_study_json
 from study.tracking.tracker import Tracker
 
 DATA_STAGES = (SIMULATED_BIRDS, RECORDINGS)
@@ -64,7 +62,7 @@ def _run_locked(
         "config_hash": config.sha256,
     }
     tracker = Tracker(
-        where.tracking_uri, config.name, lineage, paths.outbox, allowed_params(config),
+        where.tracking_uri, config.name, lineage, paths.tracking, allowed_params(config),
         console.line,
     )  # fmt: skip
     n_stages = sum(stage.is_wanted(config) for stage in (*DATA_STAGES, *STAGES))
@@ -87,8 +85,8 @@ def _run_locked(
     finally:
         if n_waiting := tracker.close(END_WAIT_S):
             console.line(
-                f"{n_waiting} records have not reached MLflow yet; they are kept in "
-                f"{paths.outbox}: run the same command again when the server is back."
+                f"MLflow has not all of {n_waiting} runs yet; nothing is lost: give the same "
+                "command again when the server is back."
             )
     show_result(config, paths, tracker.uri, tracker.experiment_id, console)
 
@@ -99,19 +97,7 @@ def _run_stages(study: Study) -> None:
             stage.do(study)
     data_hash = study.ledger.done["recordings"].digest
     study.tracker.lineage["data_hash"] = data_hash
-    with study_run(study.config, study.paths, study.tracker, data_hash):
+    with study_run(study.config, study.tracker, data_hash):
         for stage in STAGES:
             if stage.is_wanted(study.config):
-                _tracked(stage).do(study)
-
-
-def _tracked(stage: Stage) -> Stage:
-    """The stage, with what MLflow is told of it when it has run."""
-
-    def run(study: Study) -> StageResult:
-        result = stage.run(study)
-        if stage.name in TRACK:
-            TRACK[stage.name](study, result)
-        return result
-
-    return dataclasses.replace(stage, run=run)
+                with_begin(stage).do(study)

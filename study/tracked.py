@@ -3,57 +3,50 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from data_io.files import digest, read_json, write_json
+from data_io.recordings import BirdAge
 from data_io.store import read_table
 from models.hmm import HmmFit
 from models.hmm.choice import best_fits
 from models.mdgan.params import MdganParams
-from study.base.ledger import StageResult
-from study.base.paths import RunPaths, without_password
+from study.base.ledger import StageRecord, StageResult
+from study.base.paths import without_password
 from study.base.provenance import versions
-from study.config.tree import DecoderScope, StudyConfig
-from study.context import Study
-from study.decoders.one_decoder import Trained
+from study.config.tree import StudyConfig
+from study.context import Stage, Study
 from study.hmms.tables import fit_of
-from study.tracking.tracker import RunIdentity, Tracker
+from study.search.pictures import BEGUN, search_pictures
+from study.tracking.model_registry import model_of
+from study.tracking.picture import STUDY, Measured, stamped
+from study.tracking.tracker import RunIdentity, RunPicture, Tracker
+
+Stamp = dict[str, Any]  # of `study.tracking.tracker.Tracker.stamp`
 
 
 @contextmanager
-def study_run(
-    config: StudyConfig, paths: RunPaths, tracker: Tracker, data_hash: str
-) -> Iterator[None]:
+def study_run(config: StudyConfig, tracker: Tracker, data_hash: str) -> Iterator[None]:
     """The study's MLflow run around the stages.
 
     It is the one of last time where data and configuration are the same, but for what may change:
     more trials, or other resources.
     """
-    path = paths.stages / "mlflow.json"
     params = study_params(config)
-    identity = {
-        "tracking_uri": without_password(tracker.uri),
-        "study_hash": digest(params),
-        "data_hash": data_hash,
-    }
-    known = read_json(path) or {}
-    is_same = all(known.get(name) == value for name, value in identity.items())
-    run_name = f"{config.name}-seed{config.seed}-{identity['study_hash'][:7]}"
-    run_id = tracker.start_study(known.get("study_run_id") if is_same else None, run_name, params)
-    write_json(path, {**identity, "experiment_id": tracker.experiment_id, "study_run_id": run_id})
-    study = RunIdentity("study")
-    tracker.set_tags(study, {"n_trials": str(config.search.n_trials)})
+    same = {"study_hash": digest(params), "data_hash": data_hash}
+    run_name = f"{config.name}-seed{config.seed}-{same['study_hash'][:7]}"
+    run_id = tracker.start_study(same, run_name, params)
+    tracker.show(RunPicture(STUDY, run_id, tags={"n_trials": config.search.n_trials}))
     try:
         yield
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"[:500]
-        if isinstance(error, KeyboardInterrupt):
-            reason = "interrupted"
-        tracker.end_run(study, False, {"reason": reason})
+        tracker.end_study(False, "interrupted" if isinstance(error, KeyboardInterrupt) else reason)
         raise
-    tracker.end_run(study, True, {"reason": ""})
+    tracker.end_study(True)
 
 
 def write_study_json(study: Study) -> None:
@@ -87,6 +80,9 @@ def write_study_json(study: Study) -> None:
 
 DECODER_PARAMS = ("scope", "started_from", "n_recordings", "n_snippets")
 HMM_PARAMS = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
+HMM_METRICS = (
+    "bic", "aic", "icl", "bic_effective", "held_out_log_likelihood", "log_likelihood",
+)  # fmt: skip
 # A parameter of an MLflow run cannot change, and these may while the study stays the same one.
 _MAY_CHANGE = ("search.n_trials", "search.max_retries", "resources.")
 
@@ -114,98 +110,134 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def track_decoder(tracker: Tracker, scope: DecoderScope, trained: Trained) -> None:
-    """One MLflow run per decoder; step is the number of snippets seen, as for trials."""
-    row = trained.row
-    bird, age = row["bird"], row["age"]
-    identity = RunIdentity("decoder", tracker.lineage["best_trial_id"], bird, age)
-    tracker.start_run(identity, f"decoder-{bird}-{age}".rstrip("-"))
-    known = {"scope": scope, **row}
-    tracker.log_params(identity, {key: known[key] for key in DECODER_PARAMS})
-    tracker.log_metrics(identity, trained.reports)
-    tags = {name: row[name] for name in ("status", "reason")}
-    tracker.end_run(identity, trained.is_sound, tags)
+def with_begin(stage: Stage) -> Stage:
+    """The stage, which writes down by which code and study run it began, and is shown to MLflow."""
+    if stage.name not in _PICTURES:
+        return stage
+
+    def run(study: Study) -> StageResult:
+        begun = study.tracker.stamp()
+        result = stage.run(study)
+        return dataclasses.replace(result, facts={**result.facts, "begun": begun})
+
+    def then(study: Study) -> None:
+        stage.then(study)
+        study.tracker.show(*stage_pictures(stage.name, study.ledger.done[stage.name], study))
+
+    return dataclasses.replace(stage, run=run, then=then)
 
 
-def track_hmms(
-    tracker: Tracker, grid: list[dict[str, Any]], selected: list[dict[str, Any]]
-) -> None:
-    """One MLflow run per bird and age; step is the number of states, so the UI draws the curve."""
-    fits: dict[tuple[str, str], list[HmmFit]] = {}
-    for row in grid:
-        fits.setdefault((row["bird"], row["age"]), []).append(fit_of(row))
-    for row in selected:
-        bird, age = row["bird"], row["age"]
-        identity = hmm_run(tracker, bird, age)
-        params = {k: row.get(k) for k in HMM_PARAMS if row.get(k) is not None}
-        tracker.log_params(identity, params)
-        names = ("bic", "aic", "icl", "bic_effective", "held_out_log_likelihood", "log_likelihood")
-        curve: dict[int, dict[str, float]] = {}
-        for n_states, fit in sorted(best_fits(fits.get((bird, age), [])).items()):
-            values = {name: getattr(fit, name) for name in names}
-            curve[n_states] = {f"hmm/{k}": v for k, v in values.items() if math.isfinite(v)}
-        if row.get("n_states") is not None:
-            curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
-        tracker.log_metrics(identity, curve)
-        tags = {
-            name: row.get(name, "") for name in ("status", "reason", "reached_by", "fit_status")
-        }
-        tags["edge"] = row["edge_side"]
-        tracker.end_run(identity, row["status"] != "failed", tags)
+def stage_pictures(name: str, record: StageRecord, study: Study) -> Iterator[RunPicture]:
+    """What MLflow is to show of a stage that is done, by what it left in the run folder."""
+    begun = record.facts.get("begun")
+    if begun is not None:
+        yield from _PICTURES[name](study, begun)
 
 
-def hmm_run(tracker: Tracker, bird: str, age: str) -> RunIdentity:
-    """The MLflow run of a bird and age, begun where it is not there yet."""
-    identity = RunIdentity("hmm", tracker.lineage["best_trial_id"], bird, age)
-    tracker.start_run(identity, f"hmm-{bird}-{age}")
-    return identity
-
-
-def _track_trials(study: Study, result: StageResult) -> None:
-    selection = result.to_track
+def _trials(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    config, paths = study.config, study.paths
+    yield from search_pictures(paths, config.mdgan)
+    selection = read_json(paths.selection) or {}
     tags = {
-        "sha256": result.digest, "trial_id": selection.chosen, "selection": selection.sentence,
-    }  # fmt: skip
-    name = f"{study.config.name}-decoder"
-    study.tracker.register_model(RunIdentity("study"), study.paths.best, name, tags)
+        "sha256": study.ledger.done["trials"].digest,
+        "trial_id": selection["chosen"],
+        "selection": selection["sentence"],
+    }
+    model = model_of(paths.best, f"{config.name}-decoder", tags)
+    yield RunPicture(STUDY, begun["study_run_id"], model=model)
 
 
-def _track_figures(study: Study, result: StageResult) -> None:
-    for trial_id in result.to_track:
-        identity = RunIdentity("trial", trial_id=trial_id)
-        # Not where the trials are runs of another study, or of another MLflow.
-        if study.tracker.knows(identity):
-            study.tracker.log_artifact(identity, study.paths.trial_figure(trial_id))
+def _trial_figures(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    for row in read_table(study.paths.trials, ["trial_id"]).to_pylist():
+        name = row["trial_id"]
+        figure = study.paths.trial_figure(name)
+        trial_begun = read_json(study.paths.search / name / BEGUN)
+        if figure.exists() and trial_begun is not None:
+            yield RunPicture(
+                RunIdentity("trial", name), name=name, files={figure: ""}, **stamped(trial_begun)
+            )
 
 
-def _track_decoders(study: Study, result: StageResult) -> None:
-    for one in result.to_track:
-        track_decoder(study.tracker, study.config.decoders.scope, one)
+def _decoders(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    """One run per decoder; step is the number of snippets seen, as for trials."""
+    paths = study.paths
+    curves: dict[BirdAge, dict[int, Measured]] = {}
+    for row in read_table(paths.decoder_reports).to_pylist():
+        bird, age, step, at = (
+            row.pop(name) for name in ("bird", "age", "snippets_seen", "reported_at")
+        )
+        metrics = {name: value for name, value in row.items() if value is not None}
+        curves.setdefault((bird, age), {})[step] = Measured(at, metrics)
+    for row in read_table(paths.decoder_table).to_pylist():
+        bird, age = row["bird"], row["age"]
+        known = {"scope": study.config.decoders.scope, **row}
+        yield RunPicture(
+            RunIdentity("decoder", begun["best_trial_id"], bird, age),
+            name=f"decoder-{bird}-{age}".rstrip("-"),
+            params={name: known[name] for name in DECODER_PARAMS},
+            curve=curves.get((bird, age), {}),
+            tags={name: row[name] for name in ("status", "reason")},
+            status="FINISHED" if row["status"] == "ok" else "FAILED",
+            ended_at=paths.decoder_table.stat().st_mtime,
+            **stamped(begun),
+        )
 
 
-def _track_hmms(study: Study, result: StageResult) -> None:
-    track_hmms(study.tracker, read_table(study.paths.hmm_grid).to_pylist(), result.to_track)
+def _hmms(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    """One run per bird and age; step is the number of states, so that MLflow draws the curve."""
+    grid = study.paths.hmm_grid
+    written = grid.stat().st_mtime
+    fits: dict[BirdAge, list[HmmFit]] = {}
+    for row in read_table(grid).to_pylist():
+        fits.setdefault((row["bird"], row["age"]), []).append(fit_of(row))
+    for row in read_table(study.paths.hmm_selected).to_pylist():
+        curve: dict[int, dict[str, float]] = {}
+        for n_states, fit in best_fits(fits.get((row["bird"], row["age"]), [])).items():
+            values = {name: getattr(fit, name) for name in HMM_METRICS}
+            curve[n_states] = {f"hmm/{k}": v for k, v in values.items() if math.isfinite(v)}
+        if row["n_states"] is not None:
+            curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
+        tags = {name: row[name] or "" for name in ("status", "reason", "reached_by", "fit_status")}
+        yield dataclasses.replace(
+            _hmm_run(row, begun),
+            params={name: row[name] for name in HMM_PARAMS if row[name] is not None},
+            curve={step: Measured(written, metrics) for step, metrics in curve.items()},
+            tags={**tags, "edge": row["edge_side"]},
+            ended_at=written,
+        )
 
 
-def _track_songs(study: Study, result: StageResult) -> None:
+def _hmm_run(row: dict[str, Any], begun: Stamp) -> RunPicture:
+    """The run of a row of hmm_selected.parquet."""
+    bird, age = row["bird"], row["age"]
+    return RunPicture(
+        RunIdentity("hmm", begun["best_trial_id"], bird, age),
+        name=f"hmm-{bird}-{age}",
+        status="FAILED" if row["status"] == "failed" else "FINISHED",
+        **stamped(begun),
+    )
+
+
+def _songs(study: Study, begun: Stamp) -> Iterator[RunPicture]:
     for row in read_table(study.paths.hmm_selected).to_pylist():
         folder = study.paths.songs / row["bird"] / row["age"]
-        if not folder.exists():
-            continue  # it has no decoder
-        identity = hmm_run(study.tracker, row["bird"], row["age"])
-        study.tracker.log_artifacts(identity, folder, "songs")
-        study.tracker.end_run(identity, row["status"] != "failed")
+        files = {
+            path: (Path("songs") / path.parent.relative_to(folder)).as_posix()
+            for path in sorted(folder.rglob("*")) if path.is_file()
+        }  # fmt: skip
+        if files:  # else it has no decoder
+            yield dataclasses.replace(_hmm_run(row, begun), files=files)
 
 
-def _track_report(study: Study, result: StageResult) -> None:
-    study.tracker.log_artifact(RunIdentity("study"), study.paths.report)
+def _report(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    yield RunPicture(STUDY, begun["study_run_id"], files={study.paths.report: ""})
 
 
-TRACK = {
-    "trials": _track_trials,
-    "trial figures": _track_figures,
-    "decoders": _track_decoders,
-    "hmm": _track_hmms,
-    "songs": _track_songs,
-    "report": _track_report,
+_PICTURES: dict[str, Callable[[Study, Stamp], Iterator[RunPicture]]] = {
+    "trials": _trials,
+    "trial figures": _trial_figures,
+    "decoders": _decoders,
+    "hmm": _hmms,
+    "songs": _songs,
+    "report": _report,
 }

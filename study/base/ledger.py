@@ -34,13 +34,11 @@ class StageResult:
         outputs: files and folders that it wrote.
         digest: hash of everything in it that later stages depend on.
         facts: for the record and for study.json.
-        to_track: for MLflow only; the record does not keep it.
     """
 
     outputs: list[Path]
     digest: str
     facts: dict[str, Any] = field(default_factory=dict)
-    to_track: Any = None
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,11 @@ class RunPaths:
         return self.root / "decoders.parquet"
 
     @property
+    def decoder_reports(self) -> Path:
+        """One row per report of a training in ``decoder_table``."""
+        return self.root / "decoder_reports.parquet"
+
+    @property
     def trial_figures(self) -> Path:
         """One picture per trial that left a decoder."""
         return self.root / "trials"
@@ -148,8 +153,8 @@ class RunPaths:
         return self.root / "study.json"
 
     @property
-    def outbox(self) -> Path:
-        """Records for MLflow, delivered and waiting."""
+    def tracking(self) -> Path:
+        """What MLflow was sent: one small file for each MLflow and experiment."""
         return self.root / ".tracking"
 
     @property

@@ -67,7 +67,7 @@ def train_decoders(
     *,
     gpus: float,
 ) -> list[Trained]:
-    """Train the decoders of ``config.decoders.scope``; write decoders/ and decoders.parquet.
+    """Train the decoders of ``config.decoders.scope``; write decoders/ and their tables.
 
     A decoder that cannot be trained gets a row that says why. A chain passes over it: the next age
     starts from the last age that has a decoder.
@@ -115,6 +115,7 @@ def train_decoders(
         )
     results = [done[plan.bird_age] for chain in planned for plan in chain]
     _write_table(paths, results)
+    _write_reports(paths, results)
     return results
 
 
@@ -147,6 +148,18 @@ def _write_table(paths: RunPaths, results: list[Trained]) -> None:
     names = dict.fromkeys(name for one in results for name in one.row)
     metrics = [pa.field(name, pa.float64()) for name in names if name not in _COLUMNS.names]
     write_rows(paths.decoder_table, [one.row for one in results], pa.schema([*_COLUMNS, *metrics]))
+
+
+def _write_reports(paths: RunPaths, results: list[Trained]) -> None:
+    rows = [
+        {"bird": one.row["bird"], "age": one.row["age"], "snippets_seen": seen, **report}
+        for one in results
+        for seen, report in sorted(one.reports.items())
+    ]
+    known = [("bird", pa.string()), ("age", pa.string()), ("snippets_seen", pa.int64())]
+    names = dict.fromkeys(name for row in rows for name in row)
+    metrics = [(name, pa.float64()) for name in names if name not in dict(known)]
+    write_rows(paths.decoder_reports, rows, pa.schema([*known, *metrics]))
 
 
 @ray.remote(max_retries=MAX_RETRIES)
@@ -215,7 +228,8 @@ def _run(study: Study) -> StageResult:
     names = ("bird", "age", "status", "reason", "encoder_sha256", "generator_sha256")
     made = digest([[row.get(name) for name in names] for row in rows])
     facts = {"n_decoders": len(rows) - len(refused), "n_without_decoder": len(refused)}
-    return StageResult([paths.decoder_table, paths.decoders], made, facts, to_track=trained)
+    outputs = [paths.decoder_table, paths.decoder_reports, paths.decoders]
+    return StageResult(outputs, made, facts)
 
 
 DECODERS = Stage(

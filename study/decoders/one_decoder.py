@@ -59,7 +59,7 @@ class Trained:
             ok, no_held_out, too_few_snippets, failed or collapsed; ``started_from`` is the age
             whose weights it began with, empty for new weights; ``n_recordings`` and ``n_snippets``
             count training recordings and their snippets.
-        reports: metrics by snippets seen.
+        reports: metrics by snippets seen, and ``reported_at`` (seconds of `time.time`).
     """
 
     row: dict[str, Any]
@@ -114,7 +114,7 @@ def train_decoder(
     started = time.monotonic()
 
     def keep(report: TrainingReport) -> None:
-        reports[report.snippets_seen] = report.metrics
+        reports[report.snippets_seen] = {**report.metrics, "reported_at": time.time()}
 
     try:
         train_on(model, data, seed, keep)

@@ -113,7 +113,7 @@ def _run(study: Study) -> StageResult:
         study.config, study.recordings, paths, study.console, latents, study.tasks
     )
     outputs = [paths.hmm_grid, paths.hmm_selected, paths.hmm]
-    return StageResult(outputs, digest(selected), to_track=selected)
+    return StageResult(outputs, digest(selected))
 
 
 HMMS = Stage(

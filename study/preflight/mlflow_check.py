@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from study.base.paths import sqlite_file
+from study.tracking.client import answering_client
 from study.tracking.errors import TrackingError, deleted_experiment
-from study.tracking.tracker import answering_client
 
 LOCK_WAIT_S = 5.0  # for another writer of the SQLite file
 CHECKED_TAG = "last_preflight"  # of the experiment

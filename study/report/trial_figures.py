@@ -218,7 +218,7 @@ def _run(study: Study) -> StageResult:
     pictures = [study.paths.trial_figure(trial_id) for trial_id in drawn]
     made = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures}
     facts = {"n_drawn": len(drawn)}
-    return StageResult([study.paths.trial_figures], digest(made), facts, to_track=drawn)
+    return StageResult([study.paths.trial_figures], digest(made), facts)
 
 
 TRIAL_FIGURES = Stage("trial figures", needs=_needs, run=_run)

@@ -96,10 +96,6 @@ class Search:
         selection = choose(repeats, search.selection, search.compared)
         best = next(row for row in rows if row["trial_id"] == selection.chosen)
         best["is_best"] = True
-        for row in rows:
-            identity = RunIdentity("trial", trial_id=row["trial_id"])
-            if self._tracker.knows(identity):
-                self._tracker.set_tags(identity, {"is_best": str(row["is_best"])})
         write_tables(paths, rows, repeats, trials)
         write_json(paths.selection, selection.to_dict())
         keep_best(best, selection, paths)

@@ -39,7 +39,7 @@ def _run(study: Study) -> StageResult:
     ]  # fmt: skip
     facts = {"best_trial": selection.chosen, "reference_sha256": data.reference.sha256}
     facts |= {"study_run_id": study.tracker.study_run_id}
-    return StageResult(outputs, made, facts, to_track=selection)
+    return StageResult(outputs, made, facts)
 
 
 def _note_best(study: Study) -> None:

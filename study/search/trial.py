@@ -110,6 +110,7 @@ def _train_trial(
                 RANKED_BY: ranked_by,
                 "report": progress.report,
                 "snippets_seen": progress.snippets_seen,
+                "reported_at": time.time(),
                 "reason": "",
             }
         )

@@ -10,16 +10,16 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
-from data_io.files import STORAGE_FULL
+from data_io.files import STORAGE_FULL, read_json
 from models.mdgan.params import MdganParams
 from study.base.console import Console
 from study.base.errors import StorageFullError
+from study.search.pictures import BEGUN, begin_trial, curve, run_status, trial_picture
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import Report, TrialFolder, TrialSpec
 from study.search.tune_adapters import Unpickled
 from study.tracking.tracker import RunIdentity, Tracker
-from study.training.train import trial_params
 
 
 class TrialWatcher(Unpickled, Callback):
@@ -53,7 +53,9 @@ class TrialWatcher(Unpickled, Callback):
         self._identity_of = identity_of
         self._console = console
         self._n_trials = n_trials
-        self._n_logged: dict[int, int] = {}
+        self._n_shown: dict[int, int] = {}
+        found = {n: read_json(folder / t.spec.name / BEGUN) for n, t in state.trials.items()}
+        self._begun = {number: stamp for number, stamp in found.items() if stamp is not None}
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -97,11 +99,19 @@ class TrialWatcher(Unpickled, Callback):
 
     def open_run(self, number: int) -> None:
         """Begin or go on with a trial's MLflow run."""
-        spec = self._state.trials[number].spec
-        identity = self._identity_of(spec)
-        self._tracker.start_run(identity, spec.name)
-        params = dataclasses.asdict(trial_params(self._base, spec.params))
-        self._tracker.log_params(identity, params)
+        state = self._state.trials[number]
+        known = self._begun.get(number)
+        self._begun[number] = begin_trial(self._folder / state.spec.name, self._tracker)
+        if self._begun[number] != known:
+            self._n_shown[number] = 0
+        self._show(state, status="RUNNING")
+
+    def _show(self, state: TrialState, **parts: Any) -> None:
+        """Show parts of a trial's run, where it has one."""
+        stamp = self._begun.get(state.spec.number)
+        if stamp is not None:
+            whole = trial_picture(self._identity_of(state.spec), state.spec, self._base, stamp)
+            self._tracker.show(dataclasses.replace(whole, **parts))
 
     def end(self, number: int, error: str = "") -> None:
         """Write ended.json of a trial whose process is done."""
@@ -120,17 +130,13 @@ class TrialWatcher(Unpickled, Callback):
         TrialFolder(self._folder / state.spec.name).end(ended)
 
     def close_runs(self) -> None:
-        """Log every report that counts, and end every run: all is decided now."""
+        """Show every report that counts, and end every run: all is decided now."""
         for number, state in sorted(self._state.trials.items()):
-            identity = self._identity_of(state.spec)
-            if not self._tracker.knows(identity):
-                continue  # tracked in another run of the study
-            self._log_what_counts(state)
+            self._show_what_counts(state)
             outcome = self._state.outcome(number)
-            is_sound = outcome.status in ("completed", "stopped")
             tags = {"status": outcome.status, "reason": outcome.reason, "node": state.node}
             ended_at = state.ended["ended_at"] if state.ended else None
-            self._tracker.end_run(identity, is_sound, tags, ended_at)
+            self._show(state, status=run_status(outcome.status), tags=tags, ended_at=ended_at)
 
     def _take_in(self, trial: Trial, result: dict[str, Any]) -> None:
         number = _number(trial)
@@ -138,35 +144,28 @@ class TrialWatcher(Unpickled, Callback):
         state.node = str(result.get("hostname", ""))
         if result.get("note"):
             self._console.line(f"      {result['note']}")
-            self._tracker.set_tags(self._identity_of(state.spec), {"note": result["note"]})
+            self._show(state, tags={"note": result["note"]})
         self._state.add_report(number, _own_entries(result))
         # What a report decides may make reports of other trials count.
         for decided in {number, *self._state.rungs.take_settled()}:
-            self._log_what_counts(self._state.trials[decided])
+            self._show_what_counts(self._state.trials[decided])
         self._console.progress(
             f"{self._state.n_ended} of {self._n_trials} done; {state.spec.name} report "
             f"{result['report']}/{self._state.n_reports}, objective {result[RANKED_BY]:.3f}"
         )
 
-    def _log_what_counts(self, state: TrialState) -> None:
-        """Write to MLflow the reports that no early stop can take back."""
-        identity = self._identity_of(state.spec)
+    def _show_what_counts(self, state: TrialState) -> None:
+        """Show the reports that no early stop can take back."""
         number = state.spec.number
-        if not self._tracker.knows(identity):
-            return
         last, _ = self._state.rungs.counts_up_to(number)
-        rows = {}
-        for report, result in sorted(state.reports.items()):
-            if report > self._n_logged.get(number, 0) and (last is None or report <= last):
-                row = counted(result)
-                if row.get("valid/collapsed"):
-                    # The penalty stands for no measurement, and would hide all others in a chart.
-                    row.pop("valid/objective")
-                if row:
-                    rows[result["snippets_seen"]] = row
-                self._n_logged[number] = report
-        if rows:
-            self._tracker.log_metrics(identity, rows)
+        n_shown = self._n_shown.get(number, 0)
+        new = [
+            state.reports[report] for report in sorted(state.reports)
+            if report > n_shown and (last is None or report <= last)
+        ]  # fmt: skip
+        if new:
+            self._n_shown[number] = new[-1]["report"]
+            self._show(state, curve=curve(new))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do ``work``; a full disk ends the search, and is named."""
@@ -206,7 +205,9 @@ def _number(trial: Trial) -> int:
 
 def _own_entries(result: dict[str, Any]) -> Report:
     """A report as the trial made it, without what Tune adds."""
-    names = (RANKED_BY, "report", "snippets_seen", "reason", "ended", "may_go_on")
+    names = (
+        RANKED_BY, "report", "snippets_seen", "reported_at", "reason", "ended", "may_go_on"
+    )  # fmt: skip
     return {**{n: result[n] for n in names if n in result}, **counted(result)}
 
 

@@ -1,11 +1,11 @@
-"""What an error of MLflow's client means for the operation that met it: later, or never."""
+"""What an error of MLflow's client means for the call that met it: later, or never."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from study.base.errors import REFUSED, StudyError
 from study.base.paths import without_password
-from study.tracking.courier import AwayError, RefusedError
 
 # The answers of MLflow itself that no repetition will change, and how often each must be given.
 _REFUSALS = {
@@ -37,6 +37,24 @@ class TrackingError(StudyError):
     """MLflow cannot be used; the message says why and what to do."""
 
     exit_code = REFUSED
+
+
+class AwayError(Exception):
+    """Something could not be sent now; later it may be. The message says why."""
+
+
+class RefusedError(Exception):
+    """Something will never be accepted; the message says why.
+
+    Attributes:
+        tries: how often this must be the answer before it is believed.
+        pass_over: leaves out what was refused from now on, and gives it in words.
+    """
+
+    def __init__(self, reason: str, tries: int = 1):
+        super().__init__(reason)
+        self.tries = tries
+        self.pass_over: Callable[[], str] | None = None
 
 
 def deleted_experiment(name: str, experiment_id: str) -> TrackingError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from models.mdgan.tensor_files import file_sha256
 from study.tracking.errors import TrackingError, is_there_already
+from study.tracking.picture import Model
 
 MODEL_JSON = "model.json"
 MODEL_SUFFIXES = (".safetensors", ".json")
@@ -25,18 +26,27 @@ def model_hash(folder: Path) -> str:
     return file_sha256(folder / MODEL_JSON)
 
 
-def register(client: Any, run_id: str, content: Mapping[str, Any]) -> bool:
+def model_of(folder: Path, name: str, tags: Mapping[str, str]) -> Model:
+    """The model in ``folder``, as it is now.
+
+    Raises:
+        FileNotFoundError: there is no model.json.
+    """
+    return Model(folder, name, {**tags, MODEL_TAG: model_hash(folder)})
+
+
+def register(client: Any, run_id: str, model: Model) -> bool:
     """Copy a model to a run's artefacts and register it, unless that was done before.
 
     Args:
         client: of MLflow.
         run_id: of the run.
-        content: path of the model's folder, name, and tags of the version, with their MODEL_TAG.
+        model: to register.
 
     Returns:
         False where the folder no longer holds the model of that hash.
     """
-    folder, name, tags = Path(content["path"]), content["name"], content["tags"]
+    folder, name, tags = model.folder, model.name, dict(model.tags)
     versions = client.search_model_versions(f"run_id = '{run_id}'")
     of_name = [v.tags for v in versions if v.name == name]
     if any(known.get(key) == tags[key] for known in of_name for key in _SAME_BY if key in tags):

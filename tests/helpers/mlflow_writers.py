@@ -9,9 +9,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from study.base.paths import ROOT
-from study.tracking.tracker import RunIdentity, Tracker
+from study.tracking.picture import Measured
+from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 from tests.helpers.lab_server import LabServer
 
 N_TRIALS = 4  # runs of a client
@@ -61,31 +63,36 @@ def n_steps(n_metrics: int) -> int:
     return n_metrics // (N_TRIALS * N_NAMES)
 
 
-def write(client: int, n_metrics: int, outbox: Path) -> None:
+def write(client: int, n_metrics: int, folder: Path) -> None:
     """Be one client; prints its longest call."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    tracker = Tracker(uri, f"writers-{client}", {"study": f"writers-{client}"}, outbox, ["client"])
-    tracker.start_study(None, f"client {client}", {"client": client})
+    tracker = Tracker(uri, f"writers-{client}", {"study": f"writers-{client}"}, folder, ["client"])
+    tracker.start_study({}, f"client {client}", {"client": client})
     longest = 0.0
     trials = [RunIdentity("trial", trial_id=f"{trial}") for trial in range(N_TRIALS)]
-    for trial in trials:
-        tracker.start_run(trial, f"trial {trial.trial_id}")
+
+    def picture(trial: RunIdentity, **parts: Any) -> RunPicture:
+        return RunPicture(trial, tracker.study_run_id, f"trial {trial.trial_id}", **parts)
+
     for first in range(0, n_steps(n_metrics), STEPS_A_CALL):
         for trial, identity in enumerate(trials):
             steps = range(first, min(first + STEPS_A_CALL, n_steps(n_metrics)))
-            rows = {
-                step: {f"m{name}": value(client, trial, name, step) for name in range(N_NAMES)}
+            now = time.time()
+            curve = {
+                step: Measured(
+                    now, {f"m{name}": value(client, trial, name, step) for name in range(N_NAMES)}
+                )
                 for step in steps
             }
             start = time.perf_counter()
-            tracker.log_metrics(identity, rows)
+            tracker.show(picture(identity, curve=curve))
             longest = max(longest, time.perf_counter() - start)
-    for trial in (*trials, RunIdentity("study")):
-        tracker.end_run(trial, succeeded=True)
+    tracker.show(*(picture(trial, status="FINISHED") for trial in trials))
+    tracker.end_study(True)
     left = tracker.flush(TIME_LIMIT_S)
     tracker.close()
     if left:
-        raise SystemExit(f"client {client}: {left} operations were not delivered")
+        raise SystemExit(f"client {client}: {left} runs are not there")
     print(longest)
 
 
@@ -115,11 +122,11 @@ def run_writers(
     }
     start = time.monotonic()
     n_kills = 0
-    with tempfile.TemporaryDirectory(prefix="writers-") as outboxes:
+    with tempfile.TemporaryDirectory(prefix="writers-") as folders:
         command = [sys.executable, "-m", "benchmarks.mlflow_writers", f"--metrics={n_metrics}"]
         clients = [
             subprocess.Popen(
-                [*command, f"--client={i}", f"--outbox={outboxes}/{i}"],
+                [*command, f"--client={i}", f"--folder={folders}/{i}"],
                 cwd=ROOT, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True,
             )
             for i in range(n_clients)

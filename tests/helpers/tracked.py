@@ -4,13 +4,15 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
-from study.tracking import tracker as tracking
-from study.tracking.tracker import RunIdentity, Tracker
+from study.tracking.picture import Measured
+from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 
 STUDY = RunIdentity("study")
 TRIAL = RunIdentity("trial", "trial-000")
 LINEAGE = {"study": "finches", "git_commit": "abc", "config_hash": "1"}
 ALLOWED = ("lr", "width", "long")
+SAME = {"study_hash": "s", "data_hash": "d"}
+AT = 1_700_000_000.0  # seconds of time.time, of the first report
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +38,14 @@ def driver(uri, tmp_path, request, said):
     """Starts a tracker, as each start of a driver does; those before are closed."""
     trackers = []
 
-    def start(folder="outbox", *, study="new", lineage=LINEAGE, experiment=None, at=uri):
+    def start(folder="sent", *, same=SAME, lineage=LINEAGE, experiment=None, at=uri):
         for tracker in trackers:
             tracker.close()
         experiment = experiment or request.node.name
         tracker = Tracker(at, experiment, lineage, tmp_path / folder, ALLOWED, said.append)
         trackers.append(tracker)
-        if study is not None:
-            tracker.start_study(None if study == "new" else study, "study", {"lr": 0.1})
+        if same is not None:
+            tracker.start_study(same, "study", {"lr": 0.1})
         return tracker
 
     yield start
@@ -54,6 +56,18 @@ def driver(uri, tmp_path, request, said):
 @pytest.fixture
 def tracker(driver):
     return driver()
+
+
+def picture(tracker, identity=TRIAL, rows=None, **parts):
+    """A picture of a run of this study run; ``rows`` are metrics by step."""
+    curve = {step: Measured(AT + step, metrics) for step, metrics in (rows or {}).items()}
+    lineage = tracker.lineage
+    known = {"study_run_id": tracker.study_run_id, "name": identity.in_words(), "lineage": lineage}
+    return RunPicture(identity, **{**known, "curve": curve, **parts})
+
+
+def show(tracker, identity=TRIAL, rows=None, **parts):
+    tracker.show(picture(tracker, identity, rows, **parts))
 
 
 def sent(tracker, limit_s=60):
@@ -75,11 +89,15 @@ def history(client, tracker, name, identity=TRIAL):
 
 
 def hold(tracker):
-    """From now on nothing is delivered, as if MLflow were away for long."""
-    tracker._courier._waits_s = (1e6, 1e6)
+    """From now on nothing is sent, as if MLflow were away for long."""
+    tracker._sender._waits_s = (1e6, 1e6)
 
-    def away(study_run, operation):
-        raise tracking.verdict(OSError("Connection refused"))
+    def away(picture):
+        raise OSError("Connection refused")
 
-    for study_run in tracker._study_runs.values():
-        object.__setattr__(study_run, "carry", away)
+    tracker._sender._receiver.send = away
+
+
+def note(tracker):
+    """The file that says what was sent."""
+    return tracker._sent.path

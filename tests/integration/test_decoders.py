@@ -18,7 +18,7 @@ from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.metrics.reference import Reference, fit_reference
-from study import pipeline, songs
+from study import songs
 from study.base.console import Console
 from study.base.ledger import Ledger, StageRecord
 from study.base.paths import RunPaths, Where
@@ -48,7 +48,7 @@ from study.decoders.scope import (
 )
 from study.encode import LATENTS
 from study.hmms.stage import HMMS
-from study.tracked import allowed_params
+from study.tracked import allowed_params, with_begin
 from study.tracking.tracker import Tracker
 from study.training import train
 from study.training.data import TrialData
@@ -365,8 +365,8 @@ def stages_run(tmp_path, config, recordings):
     text = StringIO()
     console = Console(text)
     tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "study", {"best_trial_id": "trial-0"},
-        paths.outbox, allowed_params(config))  # fmt: skip
-    tracker.start_study(None, "study", {})
+        paths.tracking, allowed_params(config))  # fmt: skip
+    tracker.start_study({}, "study", {})
     ledger = Ledger(paths.root, paths.stages, console, 8)
     where = Where(paths.root, None, tracker.uri)
     for name in ("recordings", "trials"):
@@ -376,7 +376,7 @@ def stages_run(tmp_path, config, recordings):
     )
     with connected(None):
         for stage in (DECODERS, LATENTS, HMMS):
-            pipeline._tracked(stage).do(study)
+            with_begin(stage).do(study)
     assert tracker.close(60.0) == 0
     return study, text.getvalue()
 
@@ -425,3 +425,10 @@ def test_from_decoders_to_models_each_by_its_own(tmp_path):
         tags, metrics = run.data.tags, run.data.metrics
         row = rows[tags["bird"], tags["age"]]
         assert metrics.get("valid/recon_l1") == row["valid/recon_l1"]
+        curve = client.get_metric_history(run.info.run_id, "valid/recon_l1")
+        reports = [r for r in read_table(paths.decoder_reports).to_pylist()
+                   if (r["bird"], r["age"]) == (tags["bird"], tags["age"])]  # fmt: skip
+        assert [(m.step, m.value, m.timestamp) for m in curve] == [
+            (r["snippets_seen"], r["valid/recon_l1"], round(1000 * r["reported_at"]))
+            for r in reports
+        ]

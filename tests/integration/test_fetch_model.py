@@ -18,8 +18,11 @@ from models.mdgan.checkpoints import save_decoder
 from study import fetch_model
 from study.base.paths import ROOT
 from study.fetch_model import ModelRefusedError, fetch, main
-from study.tracking.tracker import RunIdentity, Tracker, TrackingError
+from study.tracking.errors import TrackingError
+from study.tracking.model_registry import model_of
+from study.tracking.tracker import RunIdentity, Tracker
 from tests.helpers.tiny_mdgan import KINDS, build
+from tests.helpers.tracked import show
 
 STUDY = RunIdentity("study")
 
@@ -39,14 +42,15 @@ def mlflow(tmp_path_factory):
     """An MLflow with two versions of the decoder finches, of latent sizes 3 and 4."""
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    tracker = Tracker(uri, "study", {}, folder / "outbox", [])
-    tracker.start_study(None, "study", {})
+    tracker = Tracker(uri, "study", {}, folder / "sent", [])
+    tracker.start_study({}, "study", {})
     for latent_dim in (3, 4):
         best = folder / f"best-{latent_dim}"
         best.mkdir()
         params = dataclasses.asdict(dataclasses.replace(KINDS["dense"], latent_dim=latent_dim))
         save_decoder(build("dense", latent_dim=latent_dim), best, {"params": params})
-        tracker.register_model(STUDY, best, "finches", {"trial_id": "trial-000"})
+        show(tracker, STUDY, model=model_of(best, "finches", {"trial_id": "trial-000"}))
+        assert tracker.flush(60) == 0
     assert tracker.close(60) == 0
     return uri
 
@@ -136,9 +140,9 @@ def test_a_pickle_that_was_registered_is_refused_and_not_run(mlflow, client, out
         folder / "encoder.safetensors"
     )
     (folder / "model.json").write_text(json.dumps(content))
-    tracker = Tracker(mlflow, "study", {}, tmp_path / "outbox", [])
-    tracker.start_study(None, "study", {})
-    tracker.register_model(STUDY, folder, "hostile", {})
+    tracker = Tracker(mlflow, "study", {}, tmp_path / "sent", [])
+    tracker.start_study({}, "study", {})
+    show(tracker, STUDY, model=model_of(folder, "hostile", {}))
     assert tracker.close(60) == 0
     with pytest.raises(ModelRefusedError, match="not a decoder that this version can open"):
         fetch(mlflow, "hostile", None, out)

@@ -7,6 +7,7 @@ import pytest
 
 from study.tracking.tracker import RunIdentity, Tracker
 from tests.helpers.mlflow_server import MlflowServer
+from tests.helpers.tracked import show
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 BROWSER = next(
@@ -23,25 +24,23 @@ pytestmark = [
 def write_study(uri, folder):
     """A study of eight trials and one song model, as the driver writes it."""
     allowed = {"latent_dim", "lr", "lambda_prior", "n_states"}
-    tracker = Tracker(uri, "finches", {"study": "finches"}, folder / "outbox", allowed)
-    tracker.start_study(None, "finches-seed0", {})
+    tracker = Tracker(uri, "finches", {"study": "finches"}, folder / "sent", allowed)
+    tracker.start_study({}, "finches-seed0", {})
     for i in range(N_TRIALS):
         trial = RunIdentity("trial", trial_id=f"trial-{i:03d}")
-        tracker.start_run(trial, trial.trial_id)
-        tracker.log_params(
-            trial, {"latent_dim": 8 * (1 + i % 3), "lr": 0.001 * (i + 1), "lambda_prior": 10.0 + i}
-        )
+        params = {"latent_dim": 8 * (1 + i % 3), "lr": 0.001 * (i + 1), "lambda_prior": 10.0 + i}
         rows = {
             200 * step: {"valid/objective": 1.0 / step + 0.01 * i, "valid/recon_l1": 0.1 / step}
             for step in range(1, 5)
         }
-        tracker.log_metrics(trial, rows)
-        tracker.end_run(trial, True, {"status": "completed"})
+        show(
+            tracker, trial, rows, name=trial.trial_id, params=params, status="FINISHED",
+            tags={"status": "completed"},
+        )  # fmt: skip
     song = RunIdentity("hmm", "trial-000", "sim1", "60")
-    tracker.start_run(song, "hmm-sim1-60")
-    tracker.log_metrics(song, {k: {"hmm/bic": 5000.0 + (k - 7) ** 2} for k in range(2, 17)})
-    tracker.end_run(song, True)
-    tracker.end_run(RunIdentity("study"), True)
+    rows = {k: {"hmm/bic": 5000.0 + (k - 7) ** 2} for k in range(2, 17)}
+    show(tracker, song, rows, name="hmm-sim1-60", status="FINISHED")
+    tracker.end_study(True)
     assert tracker.close(60.0) == 0
     return tracker.experiment_id
 

@@ -4,6 +4,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -11,17 +12,23 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 
-from study.tracking import tracker as tracking
-from study.tracking.tracker import RunIdentity, Tracker, TrackingError
+from study.tracking import client as mlflow_client
+from study.tracking import sent as sent_file
+from study.tracking.errors import TrackingError
+from study.tracking.tracker import RunIdentity, Tracker
 from tests.helpers.tracked import (
+    SAME,
+    STUDY,
     TRIAL,
     client,
     driver,
     history,
+    note,
     run_of,
     runs,
     said,
     sent,
+    show,
     tracker,
     uri,
 )
@@ -55,31 +62,24 @@ class Flaky:
 
 @pytest.fixture
 def flaky(monkeypatch):
-    monkeypatch.setattr(tracking, "MlflowClient", Flaky)
+    monkeypatch.setattr(mlflow_client, "MlflowClient", Flaky)
     yield Flaky
     Flaky.is_away, Flaky.refuses = False, ""
 
 
-def test_while_mlflow_is_away_nobody_waits_and_nothing_is_lost(client, driver, flaky, said):
+def test_while_mlflow_is_away_nothing_is_lost(client, driver, flaky, said):
     tracker = driver()
     flaky.is_away = True
-    longest = 0.0
     trials = [RunIdentity("trial", f"trial-{i:03}") for i in range(5)]
     for step in range(40):
         for trial in trials:
-            started = time.monotonic()
-            if step == 0:
-                tracker.start_run(trial, trial.trial_id)
-                tracker.log_params(trial, {"lr": 1})
-            tracker.log_metrics(trial, {step: {"a": float(step)}})
-            longest = max(longest, time.monotonic() - started)
+            show(tracker, trial, {step: {"a": float(step)}}, params={"lr": 1})
     for trial in trials:
-        tracker.end_run(trial, True)
-    assert longest < 2
-    assert tracker.flush(1) == 5 * 43
+        show(tracker, trial, status="FINISHED")
+    assert tracker.flush(1) >= 5  # the study's own run may wait, too
     assert tracker.run_id(trials[0]) is None
     assert len(said) == 1
-    assert f"MLflow at {tracker.uri} cannot take what is recorded: no connection" in said[0]
+    assert f"MLflow at {tracker.uri} cannot be told: no connection" in said[0]
     flaky.is_away = False
     sent(tracker)
     for trial in trials:
@@ -87,30 +87,43 @@ def test_while_mlflow_is_away_nobody_waits_and_nothing_is_lost(client, driver, f
         assert client.get_run(tracker.run_id(trial)).info.status == "FINISHED"
     assert len(runs(client, tracker)) == 6
     assert len(said) == 2
-    assert "takes records again" in said[1]
+    assert "can be told again" in said[1]
+
+
+def test_nobody_waits_for_an_mlflow_that_hangs(driver, monkeypatch):
+    tracker = driver()
+    sent(tracker)
+    go_on = threading.Event()
+    monkeypatch.setattr(type(tracker._mlflow), "begin_run", lambda *args: go_on.wait(60))
+    show(tracker)
+    while not tracker._sender.pending():
+        time.sleep(0.01)
+    shown = threading.Thread(target=lambda: show(tracker, rows={1: {"a": 1.0}}))
+    shown.start()
+    shown.join(20)
+    is_waiting = shown.is_alive()
+    go_on.set()
+    shown.join()
+    assert not is_waiting
 
 
 def test_a_run_is_not_taken_for_gone_while_mlflow_is_away(client, driver, monkeypatch, flaky):
     tracker = driver()
-    tracker.start_run(TRIAL, "x")
-    before = run_of(client, tracker).info.run_id
-    real, lost = MlflowClient.get_run, []
+    before = run_of(client, tracker, STUDY).info.run_id
+    real, lost = MlflowClient.search_runs, []
 
-    def once_lost(self, run_id):
+    def once_lost(self, *args, **kwargs):
         if not lost:
-            lost.append(run_id)
+            lost.append(args)
             raise MlflowException("API request failed with exception Connection refused")
-        return real(self, run_id)
+        return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(MlflowClient, "get_run", once_lost)
-    tracker.start_run(TRIAL, "x")
-    sent(tracker)
-    assert lost
-    assert tracker.run_id(TRIAL) == before
-    lost.clear()
+    monkeypatch.setattr(MlflowClient, "search_runs", once_lost)
     with pytest.raises(TrackingError, match="no connection"):
-        tracker.start_study(tracker.study_run_id, "study", {})
-    assert len(runs(client, tracker)) == 2
+        driver()
+    again = driver()
+    assert again.study_run_id == before
+    assert len(runs(client, again)) == 1
 
 
 def test_mlflow_does_not_repeat_calls_of_its_own():
@@ -133,8 +146,7 @@ def test_the_answer_to_a_creation_that_is_lost_makes_no_second_run(
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "create_run", late)
-    tracker.start_run(TRIAL, "x")
-    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
+    show(tracker, rows={1: {"a": 1.0}})
     run_of(client, tracker)
     found = [r for r in runs(client, tracker) if r.data.tags["stage"] == "trial"]
     assert [run.info.run_id for run in found] == [tracker.run_id(TRIAL)]
@@ -159,9 +171,7 @@ def test_of_a_run_that_was_begun_twice_one_counts(client, driver, monkeypatch, f
     monkeypatch.setattr(MlflowClient, "create_run", twice)
     if not may_delete:
         monkeypatch.setattr(MlflowClient, "delete_run", forbidden)
-    tracker.start_run(TRIAL, "x")
-    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
-    tracker.end_run(TRIAL, True)
+    show(tracker, rows={1: {"a": 1.0}}, status="FINISHED")
     run_of(client, tracker)
     found = {r.info.run_id: r for r in runs(client, tracker)}
     ours = found[tracker.run_id(TRIAL)]
@@ -172,59 +182,85 @@ def test_of_a_run_that_was_begun_twice_one_counts(client, driver, monkeypatch, f
     assert {r.info.status for r in others} <= {"KILLED"}
 
 
-def test_an_operation_that_is_refused_is_set_aside(client, driver, flaky, said):
+def test_of_steps_sent_together_only_what_mlflow_refuses_is_left_out(client, driver, flaky, said):
     tracker = driver()
+    sent(tracker)
     flaky.refuses = "bad"
-    tracker.start_run(TRIAL, "x")
-    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
-    tracker.log_metrics(TRIAL, {1: {"bad": 1.0}})
-    tracker.log_metrics(TRIAL, {2: {"a": 2.0}})
-    assert run_of(client, tracker).data.metrics == {"a": 2.0}
+    rows = {1: {"a": 1.0}, 2: {"a": 2.0, "bad": 1.0}, 3: {"a": 3.0}}
+    show(tracker, rows=rows, status="FINISHED")
+    run = run_of(client, tracker)
+    assert history(client, tracker, "a") == [(1, 1.0), (3, 3.0)]
+    assert run.info.status == "FINISHED"
     (line,) = said
-    assert "refused metrics of trial trial-000" in line
+    assert "refused metrics of step 2 of trial trial-000" in line
     assert "Invalid metric" in line
-    (path,) = tracker.folder.rglob("refused.jsonl")
-    assert str(path) in line
-    (kept,) = [json.loads(text) for text in path.read_text().splitlines()]
-    assert [name for name, _, _ in kept["content"]["metrics"]] == ["bad"]
-    assert "Invalid metric" in kept["reason"]
+    assert str(note(tracker)) in line
+    tracker.close()
+    kept = json.loads(note(tracker).read_text())["study_runs"][tracker.study_run_id]["runs"]
+    assert kept[TRIAL.key()]["refused"] == ["metrics of step 2: Invalid metric"]
     # The next driver does not try again.
     flaky.refuses = ""
-    again = driver(study=tracker.study_run_id)
-    assert run_of(client, again).data.metrics == {"a": 2.0}
+    again = driver()
+    show(again, rows=rows)
+    assert history(client, again, "a") == [(1, 1.0), (3, 3.0)]
 
 
 def test_a_name_that_mlflow_itself_refuses(client, tracker, said):
-    tracker.start_run(TRIAL, "x")
-    tracker.log_metrics(TRIAL, {1: {"a[b": 1.0}})
-    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
+    show(tracker, rows={1: {"a[b": 1.0}, 2: {"a": 1.0}})
     assert run_of(client, tracker).data.metrics == {"a": 1.0}
     assert "a[b" in said[0]
 
 
-def test_the_operations_of_a_deleted_run_do_not_hold_up_others(client, tracker, said):
+def test_a_run_that_cannot_be_begun_holds_up_no_other(client, driver, monkeypatch, flaky, said):
+    tracker = driver()
+    real = MlflowClient.create_run
+
+    def refused(self, experiment_id, time, tags, name):
+        if name == "bad":
+            raise MlflowException("no such name", INVALID_PARAMETER_VALUE)
+        return real(self, experiment_id, time, tags, name)
+
+    monkeypatch.setattr(MlflowClient, "create_run", refused)
+    other = RunIdentity("trial", "trial-001")
+    show(tracker, other, {1: {"a": 1.0}}, name="bad")
+    show(tracker, rows={1: {"a": 1.0}})
+    show(tracker, other, {2: {"a": 1.0}}, name="bad")
+    assert run_of(client, tracker).data.metrics == {"a": 1.0}
+    assert tracker.run_id(other) is None
+    (line,) = said
+    assert "refused the run of trial trial-001" in line
+
+
+def test_a_deleted_run_is_left_alone_and_does_not_hold_up_others(client, tracker, said):
     other = RunIdentity("trial", "trial-001")
     for identity in (TRIAL, other):
-        tracker.start_run(identity, "x")
+        show(tracker, identity)
     client.delete_run(run_of(client, tracker).info.run_id)
     for identity in (TRIAL, other):
-        tracker.log_metrics(identity, {1: {"a": 1.0}})
+        show(tracker, identity, {1: {"a": 1.0}}, tags={"x": "y"}, status="FINISHED")
     assert run_of(client, tracker, other).data.metrics == {"a": 1.0}
-    assert "deleted" in said[0]
+    (line,) = said
+    assert "deleted" in line
 
 
-def test_a_full_disk_comes_out_and_what_was_recorded_stays(client, tracker, monkeypatch):
-    tracker.start_run(TRIAL, "x")
+def test_a_disk_too_full_to_note_what_was_sent_stops_nothing(client, driver, monkeypatch, said):
+    tracker = driver()
+    sent(tracker)
 
-    def full(file):
+    def full(*args):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(os, "fdatasync", full)
-        tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
-    tracker.log_metrics(TRIAL, {1: {"a": 2.0}})
-    sent(tracker)
-    assert history(client, tracker, "a") == [(1, 2.0)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sent_file, "write_json", full)
+        patch.setattr(tracker._sent, "_not_before", 0.0)
+        show(tracker, rows={1: {"a": 1.0}}, status="FINISHED")
+        assert run_of(client, tracker).data.metrics == {"a": 1.0}
+    assert "cannot be noted: No space left" in said[0]
+    again = driver()
+    show(again, rows={1: {"a": 1.0}, 2: {"a": 2.0}})
+    sent(again)
+    assert history(client, again, "a") == [(1, 1.0), (2, 2.0)]
+    assert len(runs(client, again)) == 2
 
 
 def test_a_server_that_is_away_is_said_soon(tmp_path):
@@ -233,11 +269,10 @@ def test_a_server_that_is_away_is_said_soon(tmp_path):
 
 
 def test_a_server_that_goes_away_before_the_study_begins_is_said(driver, flaky):
-    tracker = driver(study=None)
+    tracker = driver(same=None)
     flaky.is_away = True
-    for known in (None, "0" * 32):
-        with pytest.raises(TrackingError, match="cannot be used: no connection"):
-            tracker.start_study(known, "study", {})
+    with pytest.raises(TrackingError, match="cannot be used: no connection"):
+        tracker.start_study(SAME, "study", {})
 
 
 def test_a_deleted_experiment_is_said(client, driver):

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401, F811  (fixtures: imported by name, and named again by what uses them)
 
+import json
 import os
 import signal
 import subprocess
@@ -12,77 +13,96 @@ import pytest
 from mlflow.entities import Metric
 
 from study.base.paths import ROOT
-from study.tracking.tracker import RunIdentity, Tracker
+from study.tracking.picture import Measured
+from study.tracking.tracker import RunIdentity
 from tests.helpers.tracked import (
     LINEAGE,
+    SAME,
     STUDY,
     TRIAL,
     client,
     driver,
     history,
     hold,
+    note,
+    picture,
     run_of,
     runs,
     said,
     sent,
+    show,
     tracker,
     uri,
 )
 
+OTHER = {"study_hash": "other", "data_hash": "d"}
 
-def test_a_run_is_found_again_by_the_outbox_or_by_its_tags(client, driver, tmp_path):
+
+def test_a_run_is_found_again_by_what_was_sent_or_by_its_tags(client, driver):
     tracker = driver()
     repeat = RunIdentity("trial", "trial-000", seed="1")
     for identity in (repeat, TRIAL):
-        tracker.start_run(identity, "x")
-    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
-    tracker.end_run(TRIAL, True)
+        show(tracker, identity, {1: {"a": 1.0}}, status="FINISHED")
     sent(tracker)
-    study, ids = tracker.study_run_id, [tracker.run_id(TRIAL), tracker.run_id(repeat)]
+    ids = [tracker.run_id(TRIAL), tracker.run_id(repeat)]
     assert ids[0] != ids[1]
-    for folder in ("outbox", "lost"):
-        again = driver(folder, study=study)
-        assert again.knows(TRIAL) == (folder == "outbox")
-        again.start_run(TRIAL, "x")
-        again.start_run(repeat, "x")
-        again.log_metrics(TRIAL, {1: {"a": 7.0}} if folder == "outbox" else {2: {"a": 2.0}})
-        assert run_of(client, again).info.status == "RUNNING"
-        assert [again.run_id(TRIAL), again.run_id(repeat)] == ids
-        again.end_run(TRIAL, True)
-    assert history(client, again, "a") == [(1, 1.0), (2, 2.0)]
-    assert len(runs(client, again)) == 3
+    for is_lost in (False, True):
+        tracker.close()
+        if is_lost:
+            content = json.loads(note(tracker).read_text())
+            note(tracker).write_text(json.dumps({**content, "study_runs": {}}))
+        tracker = driver()
+        for identity in (TRIAL, repeat):
+            show(tracker, identity, {1: {"a": 1.0}, 2: {"a": 2.0}}, status="RUNNING")
+        assert run_of(client, tracker).info.status == "RUNNING"
+        assert [tracker.run_id(TRIAL), tracker.run_id(repeat)] == ids
+        show(tracker, status="FINISHED")
+        assert history(client, tracker, "a") == [(1, 1.0), (2, 2.0)]
+    assert len(runs(client, tracker)) == 3
 
 
-def test_a_run_that_was_deleted_by_hand_is_begun_anew(client, tracker):
-    tracker.start_run(TRIAL, "x")
+def test_an_open_run_that_was_deleted_by_hand_is_begun_anew_by_the_next_driver(client, driver):
+    tracker = driver()
+    show(tracker, status="RUNNING")
     first = run_of(client, tracker).info.run_id
     client.delete_run(first)
-    tracker.start_run(TRIAL, "x")
-    assert run_of(client, tracker).info.run_id != first
+    show(tracker, rows={1: {"a": 1.0}})
+    sent(tracker)
+    again = driver()
+    show(again, rows={1: {"a": 1.0}})
+    assert run_of(client, again).info.run_id != first
+    assert history(client, again, "a") == [(1, 1.0)]
 
 
 def test_the_study_goes_on_with_its_run_only_while_that_is_there(client, driver):
     tracker = driver()
     run_id = tracker.study_run_id
-    tracker.end_run(STUDY, False)
-    again = driver(study=run_id, lineage={**LINEAGE, "git_commit": "def"})
+    tracker.end_study(False, "interrupted")
+    again = driver(lineage={**LINEAGE, "git_commit": "def"})
     assert again.study_run_id == run_id
     run = run_of(client, again, STUDY)
     assert run.info.status == "RUNNING"
     assert run.data.tags["git_commit"] == "def"
-    assert driver(study="0" * 32).study_run_id != run_id
-    assert driver(study=run_id, experiment="another").study_run_id != run_id
+    assert run.data.tags["reason"] == "interrupted"
+    again.end_study(True)
+    assert run_of(client, again, STUDY).data.tags["reason"] == ""
+    others = [
+        driver(same=OTHER), driver("other folder"), driver(experiment="another")
+    ]  # fmt: skip
+    assert run_id not in {other.study_run_id for other in others}
+    client.delete_run(run_id)
+    assert driver().study_run_id != run_id
 
 
-@pytest.mark.parametrize("at", ["create_run", "set_tags", "log_params", "record_under"])
+@pytest.mark.parametrize("at", ["begin_run", "set_tags", "log_params"])
 def test_a_driver_killed_while_it_began_the_study_leaves_no_second_run(
     client, driver, monkeypatch, at
 ):
     class KilledError(BaseException):
         pass
 
-    tracker = driver(study=None)
-    owner = Tracker if at == "record_under" else type(tracker._mlflow)
+    tracker = driver(same=None)
+    owner = type(tracker._mlflow)
     done = getattr(owner, at)
 
     def killed(*args):
@@ -91,7 +111,7 @@ def test_a_driver_killed_while_it_began_the_study_leaves_no_second_run(
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(owner, at, killed)
-        tracker.start_study(None, "study", {"lr": 0.1})
+        tracker.start_study(SAME, "study", {"lr": 0.1})
     again = driver()
     (run,) = runs(client, again)
     assert run.info.run_id == again.study_run_id
@@ -99,106 +119,127 @@ def test_a_driver_killed_while_it_began_the_study_leaves_no_second_run(
     assert run.data.tags["study_run_id"] == run.info.run_id
 
 
-def test_a_study_that_was_used_is_not_taken_for_one_that_was_only_begun(driver):
-    first = driver()
-    first.set_tags(STUDY, {"a": "b"})
-    second = driver()
-    assert second.study_run_id != first.study_run_id
-    # Nor is one of other settings.
-    third = driver(lineage={**LINEAGE, "config_hash": "2"})
-    assert len({t.study_run_id for t in (first, second, third)}) == 3
-
-
 def test_another_study_run_in_the_folder_is_ended_and_does_not_mix(client, driver):
     tracker = driver()
-    tracker.start_run(TRIAL, "x")
-    tracker.log_metrics(TRIAL, {1: {"a": 1.0}})
+    show(tracker, rows={1: {"a": 1.0}}, status="RUNNING")
     sent(tracker)
     first, trial = tracker.study_run_id, tracker.run_id(TRIAL)
-    tracker = driver(lineage={**LINEAGE, "config_hash": "2"})
-    assert not tracker.knows(TRIAL)
-    tracker.start_run(TRIAL, "x")
-    tracker.log_metrics(TRIAL, {1: {"a": 2.0}})
+    tracker = driver(same=OTHER)
+    assert tracker.run_id(TRIAL) is None
+    show(tracker, rows={1: {"a": 2.0}})
     sent(tracker)
     assert history(client, tracker, "a") == [(1, 2.0)]
     assert client.get_run(trial).data.metrics == {"a": 1.0}
     assert [client.get_run(r).info.status for r in (first, trial)] == ["KILLED", "KILLED"]
     # Going back to it opens it again.
-    back = driver(study=first)
-    back.start_run(TRIAL, "x")
-    assert back.run_id(TRIAL) == trial
+    back = driver()
+    assert back.study_run_id == first
+    show(back, status="RUNNING")
     assert run_of(client, back).info.status == "RUNNING"
+    assert back.run_id(TRIAL) == trial
     assert run_of(client, back, STUDY).info.status == "RUNNING"
 
 
-def test_what_is_for_another_mlflow_is_kept_for_it(client, driver, tmp_path, said, uri):
+def test_what_another_study_run_left_unsent_still_comes_to_it(client, driver):
+    tracker = driver()
+    sent(tracker)
+    hold(tracker)
+    first = tracker.study_run_id
+    late = picture(tracker, rows={1: {"a": 1.0}}, status="FINISHED")
+    tracker.show(late)
+    tracker.end_study(True)
+    tracker.close(0)
+    again = driver(same=OTHER)
+    again.show(late)  # read from the run folder once more
+    sent(again)
+    (run,) = [r for r in runs(client, again) if r.data.tags.get("trial_id")]
+    assert run.data.tags["study_run_id"] == first
+    assert run.data.metrics == {"a": 1.0}
+    # It was at its end, though nobody could be told then.
+    assert client.get_run(first).info.status == "FINISHED"
+
+
+def test_pictures_of_a_study_run_that_this_mlflow_does_not_have_are_left_out(
+    client, driver, tmp_path
+):
     other = f"sqlite:///{tmp_path / 'other.db'}"
     away = driver(at=other)
+    sent(away)
     hold(away)
-    away.start_run(TRIAL, "x")
-    away.close(0)
+    late = picture(away, rows={1: {"a": 1.0}})
+    away.show(late)
     tracker = driver()
-    assert any("1 records in" in line and other in line for line in said)
-    tracker.start_run(RunIdentity("trial", "trial-001"), "x")
+    tracker.show(late)
     sent(tracker)
-    assert len(runs(client, tracker)) == 2
-    back = driver(at=other, study=away.study_run_id)
+    assert len(runs(client, tracker)) == 1
+    back = driver(at=other)
+    assert back.study_run_id == away.study_run_id
+    back.show(late)
     sent(back)
     assert back.run_id(TRIAL) is not None
 
 
 def test_the_next_driver_sends_what_was_left(client, driver):
     tracker = driver()
-    tracker.start_run(TRIAL, "x")
+    show(tracker)
     sent(tracker)
     hold(tracker)
-    tracker.log_metrics(TRIAL, {step: {"a": float(step)} for step in range(5)})
-    tracker.end_run(TRIAL, True, {"reason": ""})
-    tracker.end_run(STUDY, False)
-    assert tracker.close(0.1) == 3
-    again = driver(study=tracker.study_run_id)
-    again.log_metrics(TRIAL, {4: {"a": -1.0}, 5: {"a": 5.0}})
+    rows = {step: {"a": float(step)} for step in range(5)}
+    show(tracker, rows=rows, status="FINISHED", tags={"reason": ""})
+    tracker.end_study(False)
+    assert tracker.close(0.1) == 2
+    again = driver()
+    show(again, rows={**rows, 5: {"a": 5.0}}, status="FINISHED")
     sent(again)
     assert history(client, again, "a") == [(step, float(step)) for step in range(6)]
     assert client.get_run(again.run_id(TRIAL)).info.status == "FINISHED"
-    # In order: the end of last time, then the start of this time.
     assert client.get_run(again.study_run_id).info.status == "RUNNING"
 
 
 def test_what_was_sent_but_not_noted_is_sent_again_and_changes_nothing(client, driver):
-    """The driver was killed, or the disk was full, between the delivery and the note of it."""
+    """The driver was killed, or the disk was full, between the sending and the note of it."""
     tracker = driver()
-    tracker.start_run(TRIAL, "x")
-    tracker.log_params(TRIAL, {"lr": 1})
-    tracker.log_metrics(TRIAL, {step: {"a": 0.1 * step, "b": 1e300} for step in range(30)})
-    tracker.log_metrics(TRIAL, {30: {"a": float("nan")}})
-    tracker.end_run(TRIAL, True, {"reason": "done"})
+    rows = {step: {"a": 0.1 * step, "b": 1e300} for step in range(30)}
+    rows[30] = {"a": float("nan")}
+    whole = picture(tracker, rows=rows, params={"lr": 1}, status="FINISHED",
+                    tags={"reason": "done"}, ended_at=1.7e9)  # fmt: skip
+    tracker.show(whole)
     sent(tracker)
-    rows = tracker._mlflow._client.get_metric_history(tracker.run_id(TRIAL), "a")
+    tracker.close()
+    old_rows = client.get_metric_history(tracker.run_id(TRIAL), "a")
     before = client.get_run(tracker.run_id(TRIAL))
-    (notes,) = tracker.folder.rglob("done.jsonl")
-    for keep in (0, 1, 3, 5):
-        notes.write_bytes(b"".join(notes.read_bytes().splitlines(keepends=True)[:keep]))
-        again = driver(study=tracker.study_run_id)
-        assert len([r for r in runs(client, again)]) == 2
+    content = json.loads(note(tracker).read_text())
+    known = content["study_runs"][tracker.study_run_id]["runs"]
+    fresh = {"run_id": before.info.run_id}
+    for kept in ({}, fresh, {**fresh, "step": 12}, {**fresh, "params": ["lr"], "step": 29}):
+        known.pop(TRIAL.key(), None)
+        if kept:
+            known[TRIAL.key()] = kept
+        note(tracker).write_text(json.dumps(content))
+        again = driver()
+        again.show(whole)
         sent(again)
+        assert len(runs(client, again)) == 2
         after = client.get_run(again.run_id(TRIAL))
         assert after.data.to_dictionary() == before.data.to_dictionary()
         assert after.info.status == "FINISHED"
         assert after.info.end_time == before.info.end_time
         again_rows = client.get_metric_history(again.run_id(TRIAL), "a")
-        assert [vars(m) for m in again_rows] == [vars(m) for m in rows]
+        assert [vars(m) for m in again_rows] == [vars(m) for m in old_rows]
+        again.close()
 
 
-def test_a_lost_note_of_a_start_does_not_open_a_run_that_ended(client, driver):
+def test_a_file_of_what_was_sent_that_is_broken_is_as_none(client, driver):
     tracker = driver()
-    tracker.start_run(TRIAL, "x")
-    tracker.end_run(TRIAL, True)
+    show(tracker, rows={1: {"a": 1.0}})
     sent(tracker)
-    (notes,) = tracker.folder.rglob("done.jsonl")
-    notes.write_bytes(notes.read_bytes().splitlines(keepends=True)[1])
-    again = driver(study=tracker.study_run_id)
-    assert run_of(client, again).info.status == "FINISHED"
+    for text in ("", "[]", '{"study_runs": {"x": 1}}', '{"study_runs": []}'):
+        note(tracker).write_text(text)
+        again = driver()
+        show(again, rows={1: {"a": 1.0}})
+        sent(again)
+        assert history(client, again, "a") == [(1, 1.0)]
+        again.close()
 
 
 def test_mlflow_keeps_one_row_of_a_batch_that_came_twice(client, tracker):
@@ -212,42 +253,50 @@ def test_mlflow_keeps_one_row_of_a_batch_that_came_twice(client, tracker):
 CHILD = """
 import sys, time
 from pathlib import Path
-from study.tracking.tracker import RunIdentity, Tracker
-uri, folder, study, first = sys.argv[1:]
+from study.tracking.picture import Measured
+from study.tracking.tracker import RunIdentity, RunPicture, Tracker
+uri, folder, reports = sys.argv[1:]
 tracker = Tracker(uri, "killed", {}, Path(folder), [])
-print(tracker.start_study(study or None, "study", {}), flush=True)
+study = tracker.start_study({}, "study", {})
+print(study, flush=True)
+path = Path(reports)  # what is in the run folder: a line is there before MLflow is told of it
+times = [float(line) for line in path.read_text().split()] if path.exists() else []
+curve = {i: Measured(at, {"a": float(i), "b": 1.0}) for i, at in enumerate(times)}
 trial = RunIdentity("trial", "trial-000")
-tracker.start_run(trial, "x")
-for step in range(int(first), 100000):
-    tracker.log_metrics(trial, {step: {"a": float(step), "b": 1.0}})
+tracker.show(RunPicture(trial, study, "x", curve=curve))
+for step in range(len(times), 100000):
+    now = time.time()
+    with path.open("a") as file:
+        print(now, file=file)
+    row = Measured(now, {"a": float(step), "b": 1.0})
+    tracker.show(RunPicture(trial, study, curve={step: row}))
     print(step, flush=True)
     time.sleep(0.004)
 """
 
 
 def test_a_driver_that_is_killed_loses_nothing(client, driver, uri, tmp_path):
-    study, last = "", 0  # the next driver repeats the last step, as trials do
+    reports = tmp_path / "reports"
     for n in (30, 60):
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, uri, str(tmp_path / "outbox"), study, str(last)],
+            [sys.executable, "-c", CHILD, uri, str(tmp_path / "sent"), str(reports)],
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
         )  # fmt: skip
-        study = child.stdout.readline().decode().strip()
         for _ in range(n):
-            last = int(child.stdout.readline())
+            child.stdout.readline()
         child.send_signal(signal.SIGKILL)
         child.communicate()
-    tracker = driver(study=study, experiment="killed")
+    tracker = driver(same={}, experiment="killed", lineage={})
+    times = [float(line) for line in reports.read_text().split()]
+    curve = {i: Measured(at, {"a": float(i), "b": 1.0}) for i, at in enumerate(times)}
+    show(tracker, name="x", curve=curve, status="FINISHED")
     sent(tracker)
-    steps = [step for step, _ in history(client, tracker, "a")]
-    assert steps == list(range(len(steps)))
-    assert len(steps) > last
-    assert len(history(client, tracker, "b")) in (len(steps), len(steps) - 1)
-    tracker.end_run(TRIAL, True)
-    tracker.end_run(STUDY, True)
+    for name in "ab":
+        steps = [step for step, _ in history(client, tracker, name)]
+        assert steps == list(range(len(times)))
+    tracker.end_study(True)
     sent(tracker)
-    found = runs(client, tracker)
-    assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]
+    assert [run.info.status for run in runs(client, tracker)] == ["FINISHED", "FINISHED"]
 
 
 OPENS = """
@@ -259,7 +308,7 @@ folder, me = Path(sys.argv[1]), sys.argv[2]
 while not (folder / "go").exists():
     time.sleep(0.001)
 uri = f"sqlite:///{folder / 'new' / 'mlflow.db'}"
-tracker = Tracker(uri, "finches", {}, folder / f"outbox{me}", set())
+tracker = Tracker(uri, "finches", {}, folder / f"sent{me}", set())
 print(tracker.experiment_id)
 tracker.close(1.0)
 """

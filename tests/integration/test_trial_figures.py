@@ -10,6 +10,7 @@ import torch
 from matplotlib.image import imread
 from sklearn.decomposition import PCA
 
+from data_io.files import write_json
 from data_io.recordings import Recording
 from data_io.snippets import FramePool, load_pool
 from data_io.spectrogram import SpectrogramParams
@@ -17,7 +18,6 @@ from data_io.store import write_rows, write_spectrograms
 from models.mdgan.checkpoints import decoder_nets, save_decoder
 from models.mdgan.losses import sample_prior
 from models.metrics.reference import fit_reference
-from study import pipeline
 from study.base.console import Console
 from study.base.ledger import Ledger
 from study.base.paths import RunPaths, Where
@@ -32,7 +32,9 @@ from study.report.trial_figures import (
     map_latents,
     view_decoder,
 )
+from study.search.pictures import BEGUN
 from study.search.tables import _schema
+from study.tracked import with_begin
 from study.training import data as trial_data
 from study.training.data import HeldOutSnippets, load_held_out
 from tests.helpers.reference_snippets import TRAIN, VALID
@@ -380,11 +382,12 @@ def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp
         return ["trial-000", "trial-001"]
 
     monkeypatch.setattr(trial_figures, "draw_trials", draw)
-    logged = []
+    shown = []
     tracker = SimpleNamespace(
-        knows=lambda identity: True,
-        log_artifact=lambda identity, file: logged.append((identity.trial_id, file.name)),
+        stamp=lambda: {"study_run_id": "s", "began_at": 0.0}, show=lambda *them: shown.extend(them)
     )
+    for i in range(2):
+        write_json(paths.search / f"trial-00{i}" / BEGUN, tracker.stamp())
     console = Console()
     for again in range(3):
         ledger = Ledger(tmp_path, paths.stages, console, 3)
@@ -396,6 +399,8 @@ def test_pictures_go_to_the_runs_of_their_trials_and_are_made_once(finished, tmp
         )
         if again == 2:  # a picture that is lost is drawn again
             paths.trial_figure("trial-001").unlink()
-        pipeline._tracked(trial_figures.TRIAL_FIGURES).do(study)
+        with_begin(trial_figures.TRIAL_FIGURES).do(study)
         assert ledger.done["trial figures"].was_skipped == (again == 1)
-    assert logged == 2 * [(f"trial-00{i}", f"trial-00{i}.png") for i in range(2)]
+    assert [(one.identity.trial_id, *one.files) for one in shown] == 3 * [
+        (f"trial-00{i}", paths.trial_figure(f"trial-00{i}")) for i in range(2)
+    ]

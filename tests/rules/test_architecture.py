@@ -116,7 +116,7 @@ def test_no_room_is_called_as_a_folder_that_is_not_copied_to_nodes():
 
 def test_one_file_imports_mlflow():
     users = [p.relative_to(ROOT).as_posix() for p in modules("study") if "mlflow" in imported(p)]
-    assert users == ["study/tracking/tracker.py"]
+    assert users == ["study/tracking/client.py"]
 
 
 def test_optuna_is_imported_by_the_search_alone():

@@ -36,9 +36,9 @@ from study.config.reader import load_config
 from study.run_tune import main
 from study.search.trial_folder import BrokenRecordError, TrialFolder, TrialSpec
 from study.tracked import allowed_params, study_params, study_run, write_study_json
-from study.tracking.errors import verdict
-from study.tracking.outbox import Outbox
-from study.tracking.tracker import Tracker, TrackingError
+from study.tracking.errors import TrackingError, verdict
+from study.tracking.sent import Sent
+from study.tracking.tracker import Tracker
 from tests.helpers.tiny_mdgan import build
 
 # --- What the code calls ------------------------------------------------------------------------
@@ -260,11 +260,6 @@ def trial(folder):
     return folder
 
 
-def outbox(folder):
-    Outbox(folder).append("run", "tags", {})
-    return folder
-
-
 def forge_hash(path):
     """Write the hash of ``path`` wherever the hash of what was there before stood."""
     for other in path.parent.glob("*.json"):
@@ -349,11 +344,10 @@ def test_hostile_records_of_the_study_count_as_not_there(tmp_path, marker):
     path = tmp_path / "recordings.json"
     path.write_bytes(as_pickle(marker))
     assert read_json(path) is None
-    folder = outbox(tmp_path / "outbox")
-    for file in ("operations.jsonl", "done.jsonl"):
-        with (folder / file).open("ab") as lines:
-            lines.write(as_pickle(marker).replace(b"\n", b" ") + b"\n" + b'{"number": 7}\n')
-    assert [operation.number for operation, _ in Outbox(folder).replay()] == [1]
+    sent = Sent(tmp_path / "sent", "uri", "study")
+    sent.write()
+    sent.path.write_bytes(as_pickle(marker))
+    assert Sent(tmp_path / "sent", "uri", "study").studies == {}
     assert not marker.exists()
 
 
@@ -446,9 +440,10 @@ def test_the_run_folder_holds_no_secret(secrets_around, tmp_path):
     tracker = SimpleNamespace(
         uri=WITH_SECRET, experiment_id="1", study_run_id="2",
         lineage={"git_commit": "abc", "code_hash": "def"},
-        start_study=lambda *_: "2", set_tags=lambda *_: None, end_run=lambda *_: None,
+        start_study=lambda *_: "2", show=lambda *_: None, end_study=lambda *_: None,
     )  # fmt: skip
-    with study_run(config, paths, tracker, "data"):
+    Sent(paths.tracking, WITH_SECRET, "study").write()
+    with study_run(config, tracker, "data"):
         study = SimpleNamespace(
             config=config, paths=paths, data_dir=tmp_path, tracker=tracker,
             ledger=SimpleNamespace(done={}),
@@ -470,7 +465,7 @@ def test_parameters_of_a_study_are_those_of_its_configuration_alone(secrets_arou
 def test_an_error_of_mlflow_is_told_without_the_password(tmp_path):
     nobody_listens = f"http://anna:{SECRET}@127.0.0.1:9"
     with pytest.raises(TrackingError) as caught:
-        Tracker(nobody_listens, "study", {}, tmp_path / "outbox", [])
+        Tracker(nobody_listens, "study", {}, tmp_path / "sent", [])
     assert "127.0.0.1:9" in str(caught.value)
     assert SECRET not in str(caught.value) + written(tmp_path)
     # What MLflow's client says of an answer that it does not know.

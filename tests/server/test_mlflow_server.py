@@ -15,10 +15,12 @@ import requests
 from models.mdgan.checkpoints import save_decoder
 from study.base.paths import ROOT
 from study.fetch_model import fetch
+from study.tracking.model_registry import model_of
 from study.tracking.tracker import RunIdentity, Tracker
 from tests.helpers.lab_server import LabServer, lab_server, missing
 from tests.helpers.mlflow_writers import run_writers
 from tests.helpers.tiny_mdgan import build
+from tests.helpers.tracked import show
 
 LACK = missing()
 pytestmark = [
@@ -324,14 +326,14 @@ def test_a_study_registers_its_decoder_and_a_reader_fetches_it(
     settings = server.client_settings(writer.name, writer.password)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    tracker = Tracker(server.url, "registers", {"study": "registers"}, tmp_path / "outbox", ["lr"])
-    tracker.start_study(None, "study", {"lr": 1})
-    tracker.start_run(identity, "trial-000")
-    tracker.register_model(identity, trained, "songs-decoder", {})
-    tracker.end_run(identity, succeeded=True)
+    tracker = Tracker(server.url, "registers", {"study": "registers"}, tmp_path / "sent", ["lr"])
+    tracker.start_study({}, "study", {"lr": 1})
+    model = model_of(trained, "songs-decoder", {})
+    show(tracker, identity, model=model, status="FINISHED")
     left = tracker.close(60)
     assert left == 0
-    assert not list((tmp_path / "outbox").glob("*/refused.jsonl"))
+    (sent,) = (tmp_path / "sent").glob("*.json")
+    assert '"refused": []' in sent.read_text()
 
     for name, value in server.client_settings(reader.name, reader.password).items():
         monkeypatch.setenv(name, value)

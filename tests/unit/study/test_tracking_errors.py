@@ -10,8 +10,7 @@ from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import verify_rest_response
 
 from study.base.paths import without_password
-from study.tracking.courier import AwayError, RefusedError
-from study.tracking.errors import verdict
+from study.tracking.errors import AwayError, RefusedError, verdict
 
 
 def answer(status, body):

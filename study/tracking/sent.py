@@ -1,0 +1,135 @@
+"""What one MLflow was sent of a run folder: a small JSON file that may lag behind, never ahead.
+
+Everything in it can be found again: what was sent and not noted is sent again, and changes nothing.
+"""
+
+import hashlib
+import json
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_io.files import read_json, write_json
+from study.base.paths import without_password
+from study.tracking.picture import STUDY, RunIdentity
+
+WRITE_EVERY_S = 1.0  # at most; a large file less often: writing takes a twentieth of the time
+
+
+@dataclass
+class SentRun:
+    """What MLflow has of a run.
+
+    Attributes:
+        run_id: MLflow's; "" for a run that could not be begun.
+        status: "" where it is not known.
+        step: last one whose metrics were sent.
+        params: names of the parameters that were sent.
+        tags: as they were sent.
+        files: hashes of files by their place among the artefacts.
+        model: hash of the model.json that was registered.
+        refused: what MLflow would not take, and why.
+        is_gone: MLflow has the run no more, or never had it: nothing is sent.
+    """
+
+    run_id: str = ""
+    status: str = ""
+    step: int | None = None
+    params: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    model: str = ""
+    refused: list[str] = field(default_factory=list)
+    is_gone: bool = False
+
+
+@dataclass
+class SentStudy:
+    """What MLflow has of a study run.
+
+    Attributes:
+        runs: by key of their identity; that of the study is among them.
+        end: how the driver ended it (status, reason, ended_at); None while it is under way. The
+            rest of the run folder does not say it.
+    """
+
+    runs: dict[str, SentRun] = field(default_factory=dict)
+    end: dict[str, Any] | None = None
+
+
+class Sent:
+    """The file of one destination. Any thread may use it.
+
+    Args:
+        folder: of such files; made where it is missing.
+        uri: of MLflow; a password in it is left out.
+        experiment: its name.
+
+    Attributes:
+        lock: held by who reads or changes several things at once.
+        studies: by id of the study run.
+        folder_id: a tag of the study runs of this folder, by which they are found again.
+    """
+
+    def __init__(self, folder: Path, uri: str, experiment: str):
+        destination = {"uri": without_password(uri).rstrip("/"), "experiment": experiment}
+        name = hashlib.sha256(json.dumps(destination, sort_keys=True).encode()).hexdigest()[:16]
+        self.path = folder / f"{name}.json"
+        self.lock = threading.RLock()
+        self.studies: dict[str, SentStudy] = {}
+        self.folder_id = uuid.uuid4().hex
+        self._destination = destination
+        self._is_noted = False
+        self._not_before = 0.0
+        self._load()
+
+    def _load(self) -> None:
+        content = read_json(self.path) or {}
+        try:
+            for run_id, one in content.get("study_runs", {}).items():
+                runs = {key: SentRun(**run) for key, run in one["runs"].items()}
+                # One that was deleted by hand while it was open is begun anew.
+                runs = {key: run for key, run in runs.items() if not run.is_gone}
+                self.studies[run_id] = SentStudy(runs, one["end"])
+            self.folder_id = str(content.get("folder_id", self.folder_id))
+        except (AttributeError, KeyError, TypeError):  # of another version, or changed by hand
+            self.studies = {}
+
+    def run(self, study_run_id: str, identity: RunIdentity) -> SentRun | None:
+        """What was sent of a run; None before it was begun."""
+        with self.lock:
+            study = self.studies.get(study_run_id)
+            return None if study is None else study.runs.get(identity.key())
+
+    def begin_study(self, run_id: str) -> None:
+        """Know a study run, which begins or goes on now."""
+        with self.lock:
+            study = self.studies.setdefault(run_id, SentStudy())
+            study.runs.setdefault(STUDY.key(), SentRun(run_id))
+            study.end = None
+            self._is_noted = False
+
+    def changed(self) -> None:
+        """Something is to be written."""
+        with self.lock:
+            self._is_noted = False
+
+    def write(self, at_once: bool = True) -> None:
+        """Write what has changed; where not ``at_once``, only a while after the last time.
+
+        Raises:
+            OSError: that is not possible; what was written before stays.
+        """
+        with self.lock:
+            started = time.monotonic()
+            if self._is_noted or not (at_once or started >= self._not_before):
+                return
+            studies = {run_id: asdict(study) for run_id, study in self.studies.items()}
+            content = {**self._destination, "folder_id": self.folder_id, "study_runs": studies}
+            write_json(self.path, content)
+            self._is_noted = True
+            now = time.monotonic()
+            self._not_before = now + max(WRITE_EVERY_S, 20 * (now - started))

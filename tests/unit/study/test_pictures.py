@@ -1,0 +1,173 @@
+"""Pictures of trials: what is shown while they run is what their folders say at the end."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from study.base.console import Console
+from study.base.paths import RunPaths
+from study.config.reader import load_config
+from study.search.pictures import BEGUN, search_pictures
+from study.search.rungs import Rungs
+from study.search.search import trial_identity
+from study.search.state import SearchState, TrialState
+from study.search.tables import trial_rows, write_tables
+from study.search.trial_folder import TrialFolder, TrialSpec, trial_name
+from study.search.watcher import TrialWatcher
+from study.tracking.picture import check_allowed
+
+N_REPORTS = 3
+
+
+class FakeTracker:
+    """Keeps what it is shown, as one picture of each run."""
+
+    def __init__(self, study_run_id="study-1", commit="abc"):
+        self.study_run_id = study_run_id
+        self.lineage = {"git_commit": commit}
+        self.shown = {}
+
+    def stamp(self):
+        return {**self.lineage, "study_run_id": self.study_run_id, "began_at": 5.0}
+
+    def show(self, *pictures):
+        for one in pictures:
+            known = self.shown.get(one.key)
+            self.shown[one.key] = one if known is None else known.with_newer(one)
+
+    def run_id(self, identity):
+        return None
+
+
+@pytest.fixture
+def config():
+    return load_config("smoke", None, [])
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return RunPaths(tmp_path)
+
+
+def report(number, objective):
+    return {
+        "objective": objective, "valid/objective": objective, "report": number,
+        "snippets_seen": 100 * number, "reported_at": 1000.0 + number, "reason": "",
+    }  # fmt: skip
+
+
+def search(config, paths, tracker, n_trials=2):
+    """Trials that are compared at their first report."""
+    state = SearchState(Rungs([1], 2), N_REPORTS)
+    for number in range(n_trials):
+        spec = TrialSpec(trial_name(number), number, 7, {"lr": 0.001 * (number + 1)})
+        TrialFolder(paths.search / spec.name).begin(spec)
+        state.add(TrialState(spec))
+    watcher = TrialWatcher(
+        state, paths.search, config.mdgan, tracker, trial_identity, Console(), n_trials
+    )
+    for number in range(n_trials):
+        watcher.open_run(number)
+    return state, watcher
+
+
+def tell(watcher, number, report):
+    trial = SimpleNamespace(config={"spec": {"number": number}})
+    watcher.on_trial_result(0, [], trial, {**report, "hostname": "node-a"})
+
+
+def steps(tracker, number):
+    by_trial = {one.identity.trial_id: one for one in tracker.shown.values()}
+    return sorted(by_trial[trial_name(number)].curve)
+
+
+def whole_search(config, paths, tracker):
+    """Trial 1 reports twice before trial 0 comes to the rung, and is stopped there."""
+    state, watcher = search(config, paths, tracker)
+    tell(watcher, 1, report(1, 2.0))
+    tell(watcher, 1, report(2, 0.5))
+    assert steps(tracker, 1) == [100]  # what lies beyond the rung may not count
+    for number in (1, 2, 3):
+        tell(watcher, 0, report(number, 1.0 / number))
+    for number in (0, 1):
+        watcher.end(number)
+    watcher.close_runs()
+    rows = trial_rows(config, state, tracker, trial_identity)
+    rows[0]["is_best"] = True
+    write_tables(paths, rows, [], state)
+
+
+def test_a_report_is_shown_when_no_early_stop_can_take_it_back(config, paths):
+    tracker = FakeTracker()
+    whole_search(config, paths, tracker)
+    assert steps(tracker, 0) == [100, 200, 300]
+    assert steps(tracker, 1) == [100]
+    statuses = [one.tags["status"] for one in tracker.shown.values()]
+    assert statuses == ["completed", "stopped"]
+
+
+def test_the_folder_of_a_search_shows_what_its_driver_showed(config, paths):
+    tracker = FakeTracker()
+    whole_search(config, paths, tracker)
+    found = {one.key: one for one in search_pictures(paths, config.mdgan)}
+    assert [one.tags.pop("is_best") for one in found.values()] == ["True", "False"]
+    assert found == tracker.shown
+    first = found["study-1", '{"stage": "trial", "trial_id": "trial-000"}']
+    assert first.lineage == {"git_commit": "abc"}
+    assert first.curve[100].at == 1001.0
+    assert first.params["lr"] == 0.001
+    check_allowed(first.params, vars(config.mdgan))
+
+
+def test_a_folder_without_a_beginning_or_that_is_broken_is_left_out(config, paths):
+    whole_search(config, paths, FakeTracker())
+    (paths.search / "trial-000" / BEGUN).unlink()
+    (paths.search / "trial-001" / "trial.json").write_text("{")
+    assert list(search_pictures(paths, config.mdgan)) == []
+
+
+def test_a_trial_that_goes_on_keeps_its_beginning_unless_the_study_run_is_another(config, paths):
+    path = paths.search / "trial-000" / BEGUN
+    search(config, paths, FakeTracker())
+    search(config, paths, FakeTracker(commit="later"))
+    assert json.loads(path.read_text())["git_commit"] == "abc"
+    search(config, paths, FakeTracker("study-2", "later"))
+    assert json.loads(path.read_text()) == {
+        "git_commit": "later", "study_run_id": "study-2", "began_at": 5.0
+    }  # fmt: skip
+
+
+def test_a_trial_that_begins_in_another_study_run_is_shown_there_from_its_first_report(
+    config, paths
+):
+    state, watcher = search(config, paths, FakeTracker())
+    tell(watcher, 0, report(1, 1.0))
+    tracker = FakeTracker("study-2")
+    again = TrialWatcher(state, paths.search, config.mdgan, tracker, trial_identity, Console(), 2)
+    again.open_run(0)
+    tell(again, 0, report(2, 0.5))
+    (shown,) = [one for key, one in tracker.shown.items() if key[0] == "study-2"]
+    assert sorted(shown.curve) == [100, 200]
+
+
+def test_the_penalty_of_a_collapsed_decoder_is_no_measurement(config, paths):
+    tracker = FakeTracker()
+    _, watcher = search(config, paths, tracker)
+    tell(watcher, 0, {**report(1, 10.0), "valid/collapsed": 1.0, "valid/spread": 0.01})
+    (first, _) = tracker.shown.values()
+    assert first.curve[100].metrics == {"valid/collapsed": 1.0, "valid/spread": 0.01}
+
+
+def test_pictures_joined_are_the_newer_but_for_the_beginning(config, paths):
+    tracker = FakeTracker()
+    _, watcher = search(config, paths, tracker)
+    (first, second) = tracker.shown.values()
+    newer = dataclasses.replace(
+        first, status="FAILED", name="", tags={"a": "b"}, began_at=9.0, lineage={"git_commit": "x"}
+    )
+    joined = first.with_newer(newer)
+    assert (joined.began_at, joined.lineage) == (5.0, {"git_commit": "abc"})
+    assert (joined.status, joined.name, joined.tags) == ("FAILED", "trial-000", {"a": "b"})
+    assert joined.with_newer(dataclasses.replace(newer, status=None)).status == "FAILED"
