@@ -1,4 +1,4 @@
-"""Ray tasks over a list of work, a bounded number of them at a time."""
+"""Ray tasks over a list of work, with a limit on tasks at a time."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import ray
 
 from study.base.errors import StudyError
 
-# Times that a task is started again when its worker dies. It is Ray's own default; only where
-# memory ran out would Ray start it again for ever, if `connected` did not say otherwise.
+# Ray starts a task again this many times when its worker dies. It is Ray's own default. If memory
+# runs out, Ray would start it again for ever; `connected` sets the same limit for that case.
 MAX_RETRIES = 3
 
 
 class TaskError(StudyError):
-    """A task failed; the message says of what, why, and what to do."""
+    """A task failed; the message names it, the cause and the remedy."""
 
 
 def n_cores() -> int:
-    """Cores of the connected cluster as it is now."""
+    """Number of cores of the connected cluster now."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 class TaskRunner:
-    """Runs tasks on the connected cluster, a bounded number of them at a time.
+    """Runs tasks on the connected cluster, with a limit on tasks at a time.
 
     Args:
         max_tasks: that may run at once (``resources.max_tasks``); None for as many as there are
@@ -43,14 +43,14 @@ class TaskRunner:
         on_result: Callable[[Any, Any], Iterable[Any] | None],
         describe: Callable[[Any], str],
     ) -> None:
-        """Run a task for every piece of ``work``, in order.
+        """Run a task for every item of ``work``, in order.
 
         Args:
-            submit: starts the task of a piece.
-            work: the pieces; give the longest first.
-            on_result: called in the driver with a piece and its result, in order of completion;
-                gives further pieces, which come before those that wait, or None.
-            describe: a piece in words, for an error.
+            submit: starts the task of an item.
+            work: the items; give the longest first.
+            on_result: called in the driver with an item and its result, in order of completion. It
+                returns more items, which come before the waiting ones, or None.
+            describe: names an item, for an error.
 
         Raises:
             TaskError: a task failed, or its worker died again at every retry.
@@ -58,25 +58,25 @@ class TaskRunner:
         under_way: dict[ray.ObjectRef, Any] = {}
         waiting = list(reversed(work))
         while waiting or under_way:
-            # Two for each core, one that runs and one that waits for it; a cluster may have grown.
+            # Two tasks per core, one that runs and one that waits; the cluster may have grown.
             limit = min(2 * n_cores(), self._max_tasks or sys.maxsize)
             while waiting and len(under_way) < limit:
-                piece = waiting.pop()
-                under_way[submit(piece)] = piece
+                item = waiting.pop()
+                under_way[submit(item)] = item
             ready, _ = ray.wait(list(under_way), num_returns=1)
-            piece = under_way.pop(ready[0])
+            item = under_way.pop(ready[0])
             try:
                 result = ray.get(ready[0])
             except ray.exceptions.RayError as error:
                 _keep_finished(under_way, on_result)
-                raise _task_error(describe(piece), error) from error
-            waiting += reversed(list(on_result(piece, result) or ()))
+                raise _task_error(describe(item), error) from error
+            waiting += reversed(list(on_result(item, result) or ()))
 
 
 def _keep_finished(
     under_way: dict[ray.ObjectRef, Any], on_result: Callable[[Any, Any], Any]
 ) -> None:
-    """Take in what is finished beside a task that failed, so that it need not be done again."""
+    """Keep the results of other finished tasks after a failure, so that none runs again."""
     finished, _ = ray.wait(list(under_way), num_returns=max(1, len(under_way)), timeout=0)
     for ref in finished:
         with suppress(ray.exceptions.RayError):
@@ -88,12 +88,12 @@ def _task_error(what: str, error: ray.exceptions.RayError) -> TaskError:
         cause = error.cause or error
         return TaskError(
             f"{what} failed: {type(cause).__name__}: {cause}. What was done before is kept: once "
-            "the cause is mended, the same command goes on from there."
+            "you remove the cause, the same command goes on from there."
         )
     cause_line = str(error).strip().splitlines()[0]
     return TaskError(
         f"{what} failed: its worker process died, and again at each of {MAX_RETRIES} retries "
         f"({type(error).__name__}: {cause_line}). What was done before is kept: the same command "
-        "goes on from there. Where memory ran out, let fewer tasks run at once: "
+        "goes on from there. If memory ran out, let fewer tasks run at once: "
         "resources.max_tasks=1. Ray's logs are in /tmp/ray/session_latest/logs."
     )

@@ -1,4 +1,4 @@
-"""The search over trials as configured: what is searched, by which sampler, and who wins."""
+"""Configuration of the search over trials: space, sampler, stopping and selection."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,14 +15,14 @@ class SelectionConfig:
     """The rule that picks the best trial; it is fixed before the search begins.
 
     Candidates are the best completed trial of each latent size, best first, then the next best
-    trials. Each is trained again with other seeds, and means over seeds are compared.
+    trials. Each is trained again with other seeds; the rule compares means over seeds.
 
     Attributes:
         rule: one_standard_error (the smallest latent size whose mean is within one standard error
             of the lowest mean) or lowest (the lowest mean).
-        metric: held-out metric that is compared, lower is better; null for search.objective.
-        n_candidates: candidates, at most.
-        n_seeds: seeds of each, that of the search among them; 1 trains none again.
+        metric: held-out metric to compare, lower is better; null for search.objective.
+        n_candidates: most candidates.
+        n_seeds: seeds per candidate, including the search's own seed; 1 trains none again.
     """
 
     rule: Rule = "one_standard_error"
@@ -108,7 +108,7 @@ class SearchConfig:
 
     @property
     def stops_early(self) -> bool:
-        """Whether weak trials are stopped: only where one number says which are weak."""
+        """True if weak trials are stopped early, which needs one number to compare them by."""
         return len(self.lowered) == 1
 
     @property

@@ -1,10 +1,10 @@
-"""When trials may first be compared: not before everything that is searched has acted."""
+"""The first comparison of trials: not before every searched parameter has had an effect."""
 
 import math
 
 from study.config.tree import StudyConfig
 
-# Parameters of MDGAN that change nothing before the adversarial terms come in.
+# Parameters of MDGAN that change nothing before the adversarial terms begin.
 _ACT_LATE = (
     "lambda_latent", "disc_width", "disc_lr_ratio", "label_noise", "order", "adversarial_from",
 )  # fmt: skip
@@ -35,7 +35,7 @@ def searched_late(config: StudyConfig) -> list[str]:
 def _adversarial_from(config: StudyConfig) -> float:
     """Share of the training after which every trial with an adversary has its terms; 0 for none.
 
-    A value of 1 is an autoencoder: its adversary never comes in, so that nothing waits for it.
+    A value of 1 is an autoencoder: it never has an adversary, so nothing waits for it.
     """
     entry = config.search.space.get("adversarial_from")
     if entry is not None and entry.choice is None:
