@@ -15,6 +15,8 @@ from study.base.paths import ROOT
 from study.base.provenance import code_hash
 from tests.helpers.cluster_files import pins
 
+pytestmark = pytest.mark.slow  # each builds a wheel or starts the command
+
 PACKAGES = ("data_io", "models", "study")
 CODE = "birdsong/_code"
 FILES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE")

@@ -129,6 +129,7 @@ def _alive(pid):
     return asked.returncode == 0
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_worker_end_with_its_raylet(machine):
     assert machine() == 0
     raylet, *others = _pids(machine.folder)

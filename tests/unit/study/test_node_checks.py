@@ -221,6 +221,7 @@ def test_the_folder_of_tokens_is_removed_with_all_that_was_made_for_it(tmp_path)
         pass
 
 
+@pytest.mark.slow
 def test_a_node_reads_the_drivers_file_before_it_writes_its_own(tmp_path):
     question = Question(tmp_path, "secret", None)
     (tmp_path / DRIVER).write_text("secret of another study")

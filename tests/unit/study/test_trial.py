@@ -96,6 +96,7 @@ def unchanged():
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGED)
 def test_every_value_sampled_reaches_the_training(runner, unchanged, name):
     base = dataclasses.replace(BASE, n_reports=1)
