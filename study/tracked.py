@@ -1,4 +1,4 @@
-"""What is written down of a whole study, in MLflow and in study.json."""
+"""The record of a whole study: its run in MLflow, the pictures of its stages, study.json."""
 
 import dataclasses
 import math
@@ -128,7 +128,7 @@ def with_begin(stage: Stage) -> Stage:
 
 
 def stage_pictures(name: str, record: StageRecord, study: Study) -> Iterator[RunPicture]:
-    """What MLflow is to show of a stage that is done, by what it left in the run folder."""
+    """Pictures of a finished stage, made from its files in the run folder."""
     begun = record.facts.get("begun")
     if begun is not None:
         yield from _PICTURES[name](study, begun)

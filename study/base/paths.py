@@ -154,7 +154,7 @@ class RunPaths:
 
     @property
     def tracking(self) -> Path:
-        """What MLflow was sent: one small file for each MLflow and experiment."""
+        """The list of all that was sent: one small file for each MLflow and experiment."""
         return self.root / ".tracking"
 
     @property

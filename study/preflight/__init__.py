@@ -1,1 +1,1 @@
-"""What a study needs, looked at before it begins."""
+"""Checks of all that a study needs, before it begins."""

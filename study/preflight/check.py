@@ -1,4 +1,4 @@
-"""What a check found: as a row of a table, as one line, or as an error."""
+"""The result of a check: as a row of a table, as one line, or as an error."""
 
 import textwrap
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Check:
 
     @property
     def in_words(self) -> str:
-        """What was found, and what to do."""
+        """The finding, and the remedy."""
         return f"{self.text} {self.remedy}".rstrip()
 
 

@@ -1,4 +1,4 @@
-"""What one node of the cluster sees: the run folder, the recordings, its disk, its versions.
+"""The view from one node of the cluster: the run folder, the recordings, its disk, its versions.
 
 `look_around` runs on every node; it imports little, so that a bad node is named soon.
 """
@@ -43,7 +43,7 @@ class FileSizes:
 
 @dataclass(frozen=True)
 class Question:
-    """What the driver asks every node.
+    """The question of the driver to every node.
 
     Attributes:
         tokens: folder in the run folder, made for this; None where the driver could not make it.

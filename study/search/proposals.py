@@ -99,7 +99,7 @@ class StudySearch(Unpickled, OptunaSearch):
         return spec
 
     def _fixed_point(self, number: int) -> dict[str, Any]:
-        """What of trial ``number`` is not left to Optuna's sampler."""
+        """Parameters of trial ``number`` that are not left to Optuna's sampler."""
         search = self._config.search
         if number < len(search.first):
             point = {n: v for n, v in search.first[number].items() if n in search.space}

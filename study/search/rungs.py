@@ -39,7 +39,7 @@ class _Rung:
 
 
 class Rungs:
-    """What trials reported, and who is stopped for it.
+    """Reports of trials, and the decision who is stopped.
 
     A decision, once it can be made, stays: it rests on trials of lower number alone, and what these
     reported is kept. So each is made once, in order of the trials' numbers, and remembered; a

@@ -69,7 +69,7 @@ class Selection:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Selection":
-        """What `to_dict` gave."""
+        """The reverse of `to_dict`."""
         candidates = tuple(Candidate(**one) for one in content["candidates"])
         return cls(**{**content, "candidates": candidates})
 

@@ -1,4 +1,4 @@
-"""What is known of all trials of a search, and what follows from it: who has ended, and how."""
+"""All that is known of the trials of a search: reports, who has ended, and how."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

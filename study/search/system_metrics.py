@@ -1,4 +1,4 @@
-"""What a trial's process and its GPU are busy with, reported beside its metrics.
+"""Load and memory of a trial's process and its GPU, reported beside its metrics.
 
 The names are those of MLflow's own system metrics, so that its page shows them under that heading.
 """

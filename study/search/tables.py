@@ -1,4 +1,4 @@
-"""What a search leaves: tables of trials, reports and repeats, and the best trial's decoder."""
+"""The results of a search: tables of trials, reports and repeats, and the best trial's decoder."""
 
 import shutil
 from collections.abc import Callable

@@ -27,7 +27,7 @@ RANKED_BY = "objective"
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What all trials of a search have in common, beside their data.
+    """Settings that all trials of a search share, beside their data.
 
     Attributes:
         base: parameters that are not searched.

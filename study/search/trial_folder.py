@@ -1,4 +1,4 @@
-"""What is on disk of a trial; a killed study goes on from it.
+"""The folder of a trial on disk; a killed study goes on from it.
 
 trial-000/
     trial.json          number, seed and parameters; written before its training begins
@@ -54,7 +54,7 @@ class NotOwnerError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What makes a trial.
+    """Number, seed and parameters of a trial.
 
     Attributes:
         name: of its folder, such as trial-003.
@@ -217,7 +217,7 @@ def read_reports(checkpoint: Path | None) -> list[Report]:
 
 
 def _why_broken(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint; empty where every file has the hash written down."""
+    """The fault of a checkpoint; empty where every file has the hash written down."""
     try:
         content = json.loads((checkpoint / "checkpoint.json").read_text("utf-8"))
         for name, sha256 in content["sha256"].items():

@@ -1,4 +1,4 @@
-"""What Ray Tune is given: our decisions in the classes that it wants."""
+"""Our decisions in the classes that Ray Tune wants."""
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler

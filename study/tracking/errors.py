@@ -1,4 +1,4 @@
-"""What an error of MLflow's client means for the call that met it: later, or never."""
+"""The meaning of an error of MLflow's client for the call that met it: later, or never."""
 
 import re
 from collections.abc import Callable

@@ -80,7 +80,7 @@ class Model:
 
 @dataclass(frozen=True)
 class RunPicture:
-    """What a run is to look like, or a part of that: what is not told stays as it is.
+    """A run as it is to look, or a part of it: the other parts stay as they are.
 
     Attributes:
         identity: of the run.

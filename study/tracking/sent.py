@@ -1,4 +1,6 @@
-"""What one MLflow was sent of a run folder: a small JSON file that may lag behind, never ahead.
+"""A list of all that one MLflow was sent of a run folder: it may lag behind, never be ahead.
+
+It is a small JSON file.
 
 Everything in it can be found again: what was sent and not noted is sent again, and changes nothing.
 """
@@ -21,7 +23,7 @@ WRITE_EVERY_S = 1.0  # at most; a large file less often: writing takes a twentie
 
 @dataclass
 class SentRun:
-    """What MLflow has of a run.
+    """The part of a run that MLflow has.
 
     Attributes:
         run_id: MLflow's; "" for a run that could not be begun.
@@ -48,7 +50,7 @@ class SentRun:
 
 @dataclass
 class SentStudy:
-    """What MLflow has of a study run.
+    """The part of a study run that MLflow has.
 
     Attributes:
         runs: by key of their identity; that of the study is among them.
@@ -99,7 +101,7 @@ class Sent:
             self.studies = {}
 
     def run(self, study_run_id: str, identity: RunIdentity) -> SentRun | None:
-        """What was sent of a run; None before it was begun."""
+        """The part of a run that was sent; None before it was begun."""
         with self.lock:
             study = self.studies.get(study_run_id)
             return None if study is None else study.runs.get(identity.key())

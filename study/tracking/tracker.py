@@ -108,7 +108,7 @@ class Tracker:
                 self._sender.add(picture)
 
     def stamp(self) -> dict[str, Any]:
-        """What the run folder is to say of a run that begins now.
+        """The note in the run folder for a run that begins now.
 
         Its lineage, its study run, and the time (seconds of `time.time`).
         """
