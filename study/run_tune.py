@@ -38,6 +38,9 @@ def main(words: list[str] | None = None) -> int:
         console.end_progress()
         code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)
         return _end(str(error) if code == INTERRUPTED else f"error: {error}", code)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         if error.errno not in STORAGE_FULL:
             raise

@@ -46,7 +46,8 @@ def save_spectrogram(
         spectrogram, origin="lower", aspect="auto", cmap="gray_r", vmin=0, vmax=top,
         extent=(0, seconds, 0, khz), interpolation="nearest",
     )  # fmt: skip
-    ax.set(xlabel="s", ylabel="kHz", title=title)
+    ax.set(xlabel="s", ylabel="kHz")
+    ax.set_title(title, parse_math=False)  # a bird may have dollars in its name
     ax.title.set_fontsize(10)
     fig.tight_layout()
     fig.savefig(path)
@@ -96,7 +97,7 @@ def _songs_of(
 ) -> None:
     bird, age = recording.bird, recording.age
     out = folder / bird / age
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)  # a worker that died may have made it before
     params = config.spectrogram
     encoder, generator, facts = load_decoder(decoder_of(config, paths, bird, age))
     _, samples = read(data_dir, recording, 0.0)

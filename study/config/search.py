@@ -94,6 +94,11 @@ class SearchConfig:
                 "nothing; 2000 is a good number."
             )
         _check_objective("objective", self.objective)
+        if len(self.objectives) == 1 or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(
+                f"objectives is {list(self.objectives)}: give two or more different metrics, or "
+                "set search.objective for one."
+            )
         for objective in self.objectives:
             _check_objective("objectives", objective)
         check_space(self.space)

@@ -60,7 +60,7 @@ class Journal:
         self._console = console
         self._root.mkdir(parents=True, exist_ok=True)
         for other in folder.iterdir():
-            if other != self._root:
+            if other.is_dir() and other != self._root:
                 shutil.rmtree(other)
         # Files that a killed study had not finished.
         for half in self._root.rglob(".*.tmp*"):

@@ -15,6 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from scipy.stats import qmc
 
@@ -71,7 +72,7 @@ class StudySearch(Unpickled, OptunaSearch):
         study: optuna.Study = self._ot_study
         return study
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial that is not over, or a new one."""
         self.tell_decided()
         if self.pending:
@@ -80,7 +81,7 @@ class StudySearch(Unpickled, OptunaSearch):
             return {"spec": vars(self._state.trials[number].spec)}
         number = len(self._ot_study.get_trials(deepcopy=False))
         if number >= self._config.search.n_trials:
-            return None
+            return str(Searcher.FINISHED)  # with None, Tune would ask for ever
         return {"spec": vars(self._ask(number, trial_id))}
 
     def _ask(self, number: int, trial_id: str) -> TrialSpec:

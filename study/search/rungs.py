@@ -90,6 +90,10 @@ class Rungs:
                 return rung.report, False  # not decided yet
         return None, False
 
+    def are_before(self, report: int) -> bool:
+        """Whether a trial may have been stopped that came to this report."""
+        return any(rung.report <= report for rung in self._rungs)
+
     def take_settled(self) -> list[int]:
         """Trials that were decided on at a rung since this was asked last."""
         settled, self._settled = self._settled, []
@@ -132,7 +136,7 @@ def quantile(ascending: list[float], share: float) -> float:
     place = share * (len(ascending) - 1)
     i = min(int(place), len(ascending) - 1)
     low, high = ascending[i], ascending[min(i + 1, len(ascending) - 1)]
-    return low if low == high else low + (high - low) * (place - i)
+    return low if low == high or place == i else low + (high - low) * (place - i)
 
 
 def rung_reports(first: int, reduction_factor: int, n_reports: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The search: trials on Ray Tune by Optuna's proposals, the best ones again with other seeds."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,9 @@ class Search:
         searcher = StudySearch(config, state, self._paths.search)
         watcher = self._watcher(state, self._paths.search, trial_identity, search.n_trials)
         self._end_what_is_over(state, watcher)
-        n_missing = sum(not state.is_over(n) for n in state.trials) + search.n_trials - n_known
+        # `searcher` adds trials whose folders were removed.
+        n_new = search.n_trials - len(state.trials)
+        n_missing = sum(not state.is_over(n) for n in state.trials) + n_new
         if n_known:
             self._console.note(f"{n_known} trials are there: {n_missing} to run or to go on with")
         if n_missing:
@@ -137,6 +140,11 @@ class Search:
                 specs.append(TrialSpec(name, len(specs), seed, params))
         for spec in specs:
             record = TrialFolder(folder / spec.name)
+            known = read_json(record.path / "trial.json")
+            if (
+                known is not None and known.get("params") != spec.params
+            ):  # its trial was trained anew
+                shutil.rmtree(record.path)
             record.begin(spec)
             state.add(_restored(record, spec, self._console))
         watcher = self._watcher(state, folder, repeat_identity, len(specs))

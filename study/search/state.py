@@ -77,7 +77,7 @@ class SearchState:
         self.trials[number] = state
         self.rungs.enter(number, [(name, state.spec.params[name]) for name in self.kept_choices])
         for report in state.reports.values():
-            self.rungs.add(number, report["report"], report[RANKED_BY])
+            self._compare(number, report)
         if state.ended is not None:
             self.end(number, state.ended)
 
@@ -90,7 +90,11 @@ class SearchState:
     def add_report(self, number: int, report: Report) -> None:
         """Take in a report; one that is known stays as it is."""
         self.trials[number].reports.setdefault(report["report"], report)
-        self.rungs.add(number, report["report"], report[RANKED_BY])
+        self._compare(number, report)
+
+    def _compare(self, number: int, report: Report) -> None:
+        if not report.get("reason"):  # a failure is no measurement
+            self.rungs.add(number, report["report"], report[RANKED_BY])
 
     def outcome(self, number: int) -> Outcome:
         """How trial ``number`` stands."""
@@ -111,6 +115,9 @@ class SearchState:
         if state.ended is None or last is not None:
             return Outcome("running", "", reports)
         n_done = numbers[-1] if reports else 0
+        if not state.ended["reason"] and self.rungs.are_before(n_done):
+            # Stopped when its rivals were others: one of these failed then, and was tried again.
+            return Outcome("stopped", f"stopped early at report {n_done}", reports)
         return Outcome("failed", state.ended["reason"] or f"ended after report {n_done}", reports)
 
     def is_over(self, number: int) -> bool:

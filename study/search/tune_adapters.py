@@ -21,7 +21,8 @@ class OrderedASHA(AsyncHyperBandScheduler):
         """Record a report; stop the trial once that is decided."""
         number = trial.config["spec"]["number"]
         # A process that goes on from a checkpoint tells again what its forerunner told.
-        self.rungs.add(number, result["report"], result[self._metric])
+        if not result.get("reason"):  # a failure is no measurement
+            self.rungs.add(number, result["report"], result[self._metric])
         _, is_stopped = self.rungs.counts_up_to(number)
         action: str = TrialScheduler.STOP if is_stopped else TrialScheduler.CONTINUE
         return action

@@ -90,13 +90,13 @@ class Sent:
 
     def _load(self) -> None:
         content = read_json(self.path) or {}
+        self.folder_id = str(content.get("folder_id") or self.folder_id)
         try:
             for run_id, one in content.get("study_runs", {}).items():
                 runs = {key: SentRun(**run) for key, run in one["runs"].items()}
                 # One that was deleted by hand while it was open is begun anew.
                 runs = {key: run for key, run in runs.items() if not run.is_gone}
                 self.studies[run_id] = SentStudy(runs, one["end"])
-            self.folder_id = str(content.get("folder_id", self.folder_id))
         except (AttributeError, KeyError, TypeError):  # of another version, or changed by hand
             self.studies = {}
 

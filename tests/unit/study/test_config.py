@@ -147,3 +147,9 @@ def test_the_plan_loads_neither_matplotlib_nor_optuna_nor_ray():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("objectives", ["valid/recon_l1", "valid/recon_l1, valid/recon_l1"])
+def test_one_objective_is_set_where_it_is_used(objectives):
+    with pytest.raises(ConfigError, match="give two or more different metrics"):
+        load_config("smoke", None, [f"search.objectives=[{objectives}]"])

@@ -15,6 +15,8 @@ from study.config.reader import load_config
 from study.config.stopping import first_rung
 from study.plan import show_plan
 from study.search.rungs import Rungs, quantile, rung_reports
+from study.search.state import SearchState, TrialState
+from study.search.trial_folder import TrialSpec
 
 
 def counts_up_to(rungs, factor, groups, values, ended, number):
@@ -271,3 +273,23 @@ def test_the_plan_says_when_trials_are_stopped_and_why_not_before(capsys):
         "no trial is stopped early: lambda_latent acts only after mdgan.adversarial_from of the "
         "training, and no report is left to compare at; raise mdgan.n_reports (4)"
     ) in plan(early, "mdgan.n_reports=4")
+
+
+def test_a_cutoff_beside_an_infinite_value_is_a_number():
+    assert quantile([1.0, 2.0, math.inf], 1 / 2) == 2.0
+    # The third of four: without care, 0 times infinity would stop nobody.
+    rungs = finished([[1.0], [2.0], [math.nan], [3.0]], [1], 2)
+    assert rungs.counts_up_to(3) == (1, True)
+
+
+def test_a_failure_is_no_rival():
+    state = SearchState(Rungs([2], 2), 4)
+    for number in range(2):
+        state.add(TrialState(TrialSpec(f"trial-00{number}", number, 0, {})))
+    state.add_report(0, {"report": 1, "objective": 1.0})
+    # Told as the next report, with a value that no sound trial comes near.
+    state.add_report(0, {"report": 2, "objective": 1000.0, "reason": "NaN", "ended": "failed"})
+    state.end(0, {"reason": ""})
+    for report in (1, 2):
+        state.add_report(1, {"report": report, "objective": 2000.0})
+    assert state.rungs.counts_up_to(1) == (None, False)

@@ -7,6 +7,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
+from ray.tune.search import Searcher
 
 from study.config.reader import ConfigError, load_config
 from study.search.proposals import StudySearch
@@ -109,7 +110,7 @@ def test_unfinished_trials_come_first_and_no_number_twice(tmp_path):
     assert again.pending == [0, 2]
     assert specs(again, 2) == [begun[0], begun[2]]
     assert again.suggest("2")["spec"]["number"] == 3
-    assert again.suggest("3") is None
+    assert again.suggest("3") == Searcher.FINISHED  # None would let Tune ask for ever
     states = [trial.state for trial in on_disk(config, tmp_path).trials]
     assert states == [OptunaState.RUNNING, OptunaState.COMPLETE, *[OptunaState.RUNNING] * 2]
 
