@@ -156,9 +156,11 @@ def survey(root: Path) -> Survey:
     """List a folder of recordings, and ask the size and time of each file.
 
     Raises:
-        NoRecordingsError: ``root`` is no folder or holds no WAV file.
+        NoRecordingsError: ``root`` is no folder, or no WAV file in it has a bird and an age.
     """
     recordings = scan(root)
+    if not any(recording.is_used for recording in recordings):
+        raise _misplaced(root, recordings)
     facts: list[list[str | int]] = []
     n_bytes = 0
     for recording in recordings:
@@ -170,6 +172,18 @@ def survey(root: Path) -> Survey:
         facts.append([recording.path, stat.st_size, stat.st_mtime_ns])
         n_bytes += stat.st_size
     return Survey(root, recordings, digest(facts), n_bytes)
+
+
+def _misplaced(root: Path, recordings: list[Recording]) -> NoRecordingsError:
+    """The error for a folder in which no file has a bird and an age."""
+    first = recordings[0]
+    whole = (root / first.path).absolute()
+    n_below = 4 if whole.parent.name == "songs" else 3  # parts below the folder of the birds
+    return NoRecordingsError(
+        f"None of {len(recordings):,} sound files in {root} lies in <bird>/<age>/songs/ or "
+        f"<bird>/<age>/; the first is {first.path} ({first.reason}). Give the folder that holds "
+        f"the birds, here perhaps {Path(*whole.parts[: len(whole.parts) - n_below])}."
+    )
 
 
 def _is_wav(name: str) -> bool:
@@ -185,6 +199,10 @@ def _listed(root: Path, path: Path) -> Recording:
         bird, age = (*parts[:-1], "", "")[:2]
         return Recording(bird, age, None, None, name).skipped(
             "the name is not valid UTF-8: rename the file or folder"
+        )
+    if len(parts) == 3 and parts[1] == "songs":
+        return Recording(parts[0], parts[1], None, None, name).skipped(
+            "songs is no age: the folder of the birds lies above the folder that was given"
         )
     if len(parts) == 3 or (len(parts) == 4 and parts[2] == "songs"):
         dph, date = parse_age(parts[1])

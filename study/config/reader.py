@@ -156,7 +156,9 @@ def _build_space(tree: Any) -> dict[str, SpaceEntry]:
 
 def _unknown_key(full_key: str, key: str, known: set[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}."
+    hint = f"known here: {', '.join(sorted(known))}."
+    if near:
+        hint = f"did you mean {full_key.removesuffix(key) + near[0]!r}?"
     return f"unknown key {full_key!r}; {hint}"
 
 

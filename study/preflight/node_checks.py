@@ -137,10 +137,7 @@ def check_data(config: StudyConfig, found: Survey | None, cluster: Cluster) -> C
     if found is None:
         content = {"simulation": dataclasses.asdict(config.data.simulation), "seed": config.seed}
         return Check("data", True, f"simulated birds, hash {digest(content)[:HASH_CHARS]}")
-    n_bird_ages, n = len(birds_and_ages(found.recordings)), len(found.recordings)
-    if not n_bird_ages:
-        text = f"None of {n:,} sound files lies in <bird>/<age>/songs/ or <bird>/<age>/."
-        return Check("data", False, text, "Move them there.")
+    n_bird_ages = len(birds_and_ages(found.recordings))
     problems = [f"{one.host}: {one.recordings_error}" for one in cluster.reports
                 if one.recordings_error]  # fmt: skip
     if problems:

@@ -141,10 +141,8 @@ class Search:
         for spec in specs:
             record = TrialFolder(folder / spec.name)
             known = read_json(record.path / "trial.json")
-            if (
-                known is not None and known.get("params") != spec.params
-            ):  # its trial was trained anew
-                shutil.rmtree(record.path)
+            if known is not None and known.get("params") != spec.params:
+                shutil.rmtree(record.path)  # its trial was removed, and trained anew
             record.begin(spec)
             state.add(_restored(record, spec, self._console))
         watcher = self._watcher(state, folder, repeat_identity, len(specs))

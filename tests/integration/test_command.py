@@ -29,7 +29,7 @@ def is_refused(done, cwd, *phrases):
 
 def test_an_unknown_key_is_named_with_the_nearest_known(tmp_path):
     done = run(tmp_path, "--out", "run", "mdgan.laten_dim=16")
-    is_refused(done, tmp_path, "unknown key 'mdgan.laten_dim'", "did you mean 'latent_dim'")
+    is_refused(done, tmp_path, "unknown key 'mdgan.laten_dim'", "did you mean 'mdgan.latent_dim'")
 
 
 def test_an_empty_or_missing_data_folder_is_named(tmp_path):

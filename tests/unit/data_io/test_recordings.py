@@ -23,6 +23,7 @@ from data_io.recordings import (
     read,
     scan,
     skip_duplicates,
+    survey,
 )
 from data_io.store import read_recordings, write_recordings
 from data_io.wav_header import BadWavError, WavHeader, read_wav_header
@@ -599,3 +600,22 @@ def test_duplicates_are_skipped_so_that_no_sound_is_on_both_sides(tmp_path: Path
 def test_unreadable_files_are_no_duplicates_of_each_other() -> None:
     unread = [replace(used(name), sha256="").skipped("cannot be read: no") for name in "ab"]
     assert skip_duplicates(unread) == unread
+
+
+@pytest.mark.parametrize(
+    ("below", "given"),
+    [
+        ("{bird}/63/songs", "."), ("{bird}/63/songs", "birds/finch"),
+        ("{bird}/63/songs", "birds/finch/63"), ("{bird}/63/songs", "birds/finch/63/songs"),
+        ("{bird}/63", "."), ("{bird}/63", "birds/finch"), ("{bird}/63", "birds/finch/63"),
+    ],
+)  # fmt: skip
+def test_a_folder_too_high_or_too_deep_is_refused_and_the_right_one_named(tmp_path, below, given):
+    birds = tmp_path / "birds"
+    folder = birds / below.format(bird="finch")
+    folder.mkdir(parents=True)
+    (folder / "x.wav").touch()
+    assert len(survey(birds).recordings) == 1
+    with pytest.raises(NoRecordingsError) as caught:
+        survey(tmp_path / given)
+    assert f"here perhaps {birds}." in str(caught.value)

@@ -136,14 +136,6 @@ def test_recordings_that_are_not_the_same_everywhere_are_refused():
     assert same.text == "3 recordings of 2 birds and ages, hash 0123456789ab, seen by all 2 nodes"
 
 
-def test_files_outside_the_layout_are_no_data():
-    outside = dataclasses.replace(recordings_of("x/45/1.wav").recordings[0], status="skipped")
-    found = dataclasses.replace(recordings_of(), recordings=[outside])
-    check = check_data(CONFIG, found, of(REPORT))
-    assert not check.is_ok
-    assert "None of 1 sound files lies in <bird>/<age>/songs/" in check.text
-
-
 def test_simulated_birds_are_other_data_with_another_seed():
     texts = {check_data(StudyConfig(seed=seed), None, of(REPORT)).text for seed in (0, 0, 1)}
     assert len(texts) == 2
