@@ -184,6 +184,20 @@ class Mlflow:
         ]
         self._client.log_batch(run_id, rows, tags=_run_tags(odd_tags(batch)))
 
+    def last_step(self, run_id: str, batch: Mapping[int, Measured]) -> int | None:
+        """Find the last step of a run that has a metric of the batch; None where none has."""
+        names = (
+            name
+            for step in sorted(batch)
+            for name, value in batch[step].metrics.items()
+            if math.isfinite(value)
+        )
+        name = next(names, None)
+        if name is None:
+            return None
+        history = self._client.get_metric_history(run_id, name)
+        return max((int(metric.step) for metric in history), default=None)
+
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
         self._client.log_batch(run_id, tags=_run_tags(tags))

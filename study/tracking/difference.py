@@ -49,6 +49,7 @@ class Differences:
         self._sent = sent
         self._say = say
         self._said: set[str] = set()
+        self._asked: set[str] = set()  # ids of runs whose last step is known for sure
 
     def send(self, picture: RunPicture) -> None:
         """Send what of a picture MLflow has not.
@@ -122,6 +123,17 @@ class Differences:
             self._sent.studies[picture.study_run_id].runs[picture.identity.key()] = run
 
     def _curve(self, mlflow: Mlflow, picture: RunPicture, run: SentRun) -> Iterator[_Piece]:
+        first = next(picture.batches(run.step), None)
+        if first is not None and run.run_id not in self._asked:
+
+            def ask() -> None:
+                # A killed driver may have sent more than it noted. A report that was lost with its
+                # checkpoint and made again has another time: to MLflow it would be another row.
+                last = mlflow.last_step(run.run_id, first)
+                if last is not None and (run.step is None or run.step < last):
+                    run.step = last
+
+            yield _Piece("its last step", ask, lambda: self._asked.add(run.run_id))
         for batch in picture.batches(run.step):
             # Where MLflow refuses one step of several, the others must still come through.
             yield from _steps(mlflow, run, batch)

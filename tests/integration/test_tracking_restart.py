@@ -16,6 +16,7 @@ from study.base.paths import ROOT
 from study.tracking.picture import Measured
 from study.tracking.tracker import RunIdentity
 from tests.helpers.tracked import (
+    AT,
     LINEAGE,
     SAME,
     STUDY,
@@ -227,6 +228,21 @@ def test_what_was_sent_but_not_noted_is_sent_again_and_changes_nothing(client, d
         again_rows = client.get_metric_history(again.run_id(TRIAL), "a")
         assert [vars(m) for m in again_rows] == [vars(m) for m in old_rows]
         again.close()
+
+
+def test_a_report_that_is_made_again_with_another_time_is_there_once(client, driver):
+    tracker = driver()
+    show(tracker, rows={1: {"a": 1.0}, 2: {"a": 2.0}})
+    sent(tracker)
+    tracker.close()
+    content = json.loads(note(tracker).read_text())
+    content["study_runs"][tracker.study_run_id]["runs"][TRIAL.key()]["step"] = 1  # lags behind
+    note(tracker).write_text(json.dumps(content))
+    again = driver()
+    later = {step: Measured(AT + 99 + step, {"a": float(step)}) for step in (1, 2, 3)}
+    show(again, curve=later)
+    sent(again)
+    assert history(client, again, "a") == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
 def test_a_file_of_what_was_sent_that_is_broken_is_as_none(client, driver):
