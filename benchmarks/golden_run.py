@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 # Columns and keys that say when and where, not what.
 NOT_COMPARED = (
-    "seconds", "node", "n_retries", "mlflow_run_id", "time/", "system/", "ended_at", "reported_at", "token",
+    "seconds", "node", "n_retries", "mlflow_run_id", "time/", "system/", "ended_at", "reported_at",
+    "token",
 )  # fmt: skip
 PATTERNS = (
     "*.parquet", "reference.npz", "selection.json", "best/*", "decoders/**/*", "trials/*.png",
