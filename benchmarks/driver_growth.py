@@ -135,7 +135,7 @@ def run_search(config: StudyConfig, folder: Path, clock: Clock) -> None:
     searcher = StudySearch(config, state, folder)
     base, tracker, console = config.mdgan, NoMlflow(), Console(StringIO())
     watcher = TrialWatcher(state, folder, base, tracker, trial_identity, console, n)
-    scheduler = OrderedASHA(RANKED_BY, state.rungs, N_REPORTS)
+    scheduler = OrderedASHA(state)
     running: dict[int, Any] = {}
     rng = np.random.default_rng(0)
     n_asked = 0

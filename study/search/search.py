@@ -19,7 +19,7 @@ from study.search.rungs import Rungs, rung_reports
 from study.search.selection import Selection, candidates, choose
 from study.search.state import SearchState, TrialState
 from study.search.tables import Row, keep_best, repeat_rows, trial_rows, write_tables
-from study.search.trial import RANKED_BY, TrialJob
+from study.search.trial import TrialJob
 from study.search.trial_folder import TrialFolder, TrialSpec
 from study.search.tune_adapters import OrderedASHA
 from study.search.watcher import TrialWatcher
@@ -119,7 +119,7 @@ class Search:
         if n_known:
             self._console.note(f"{n_known} trials are there: {n_missing} to run or to go on with")
         if n_missing:
-            scheduler = OrderedASHA(RANKED_BY, state.rungs, config.mdgan.n_reports)
+            scheduler = OrderedASHA(state)
             launch(config, self._data, self._job(self._paths.search), watcher, searcher,
                    n_missing, scheduler)  # fmt: skip
             searcher.tell_decided()

@@ -77,7 +77,7 @@ class SearchState:
         self.trials[number] = state
         self.rungs.enter(number, [(name, state.spec.params[name]) for name in self.kept_choices])
         for report in state.reports.values():
-            self._compare(number, report)
+            self.compare(number, report)
         if state.ended is not None:
             self.end(number, state.ended)
 
@@ -90,9 +90,10 @@ class SearchState:
     def add_report(self, number: int, report: Report) -> None:
         """Take in a report; one that is known stays as it is."""
         self.trials[number].reports.setdefault(report["report"], report)
-        self._compare(number, report)
+        self.compare(number, report)
 
-    def _compare(self, number: int, report: Report) -> None:
+    def compare(self, number: int, report: Report) -> None:
+        """Let a report count at the rungs; the first one told of it does."""
         if not report.get("reason"):  # a failure is no measurement
             self.rungs.add(number, report["report"], report[RANKED_BY])
 
