@@ -7,6 +7,7 @@ sample anew, gradients flow into networks that do not move, discriminators are a
 generator, and the monitoring discriminator is trained at each step. The rows below change one thing
 after the other; the column "nets" says up to where networks and phases are the same. Rounds of all
 rows follow one another, so that a busy machine slows them alike; the ratio is that of the medians.
+The column "waits" says how often a step would wait for a GPU: each copy that is not pinned.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import torch
 from models.mdgan import losses
 from models.mdgan.model import Losses, Mdgan
 from models.mdgan.params import MdganParams
+from tests.helpers.waits import counted_waits
 
 
 class WrittenOut(Mdgan):
@@ -38,21 +40,31 @@ class WrittenOut(Mdgan):
                 self.optimizers[name].step()
 
         def disc(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-            return losses.discriminator_loss(first, second, p.label_noise, self.rng)
+            labels = [
+                losses.noisy_labels(len(x), label, p.label_noise, self.rng).to(self.device)
+                for label in (1.0, 0.0)
+            ]
+            return losses.discriminator_loss(first, second, torch.stack(labels))
+
+        def prior() -> torch.Tensor:
+            drawn = losses.sample_prior(len(x), p.latent_dim, p.prior, p.prior_scale, self.rng)
+            return drawn.to(self.device)
+
+        x = x.to(self.device)
 
         step(("manifold_disc",), disc(manifold(x), manifold(generator(encoder(x)))))
         x_hat = generator(encoder(x))
         reconstruction = losses.reconstruction(x, x_hat, p.distance, p.pool_weight, p.mse_weight)
         adversarial = losses.adversarial_loss(manifold(x_hat))
         step(("encoder", "generator"), adversarial + p.lambda_recon * reconstruction)
-        x_hat, sampled = generator(encoder(x)), generator(self.sample_prior(len(x)))
+        x_hat, sampled = generator(encoder(x)), generator(prior())
         step(("diffusion_disc",), disc(diffusion(x_hat), diffusion(sampled)))
-        sampled = generator(self.sample_prior(len(x)))
+        sampled = generator(prior())
         step(("generator",), losses.adversarial_loss(diffusion(sampled)))
-        z = self.sample_prior(len(x))
+        z = prior()
         cycle = losses.distance(encoder(generator(z)), z, p.distance)
         step(("encoder", "generator"), p.lambda_latent * cycle)
-        sampled = generator(self.sample_prior(len(x)))
+        sampled = generator(prior())
         monitor = self.nets["monitor_disc"]
         step(("monitor_disc",), disc(monitor(x), monitor(sampled)))
         return {}
@@ -89,8 +101,11 @@ def main(width: int, batch: int, seconds: float) -> None:
     torch.set_num_threads(1)
     compared = rows(width, batch)
     x = torch.rand(batch, 1, 129, 16)
+    waits = []
     for _, _, model in compared:
-        model.train_step(x)  # warms up
+        with counted_waits() as found:
+            model.train_step(x)  # warms up
+        waits.append(found.n_waits)
     times: list[list[float]] = [[] for _ in compared]
     while sum(times[0]) < seconds or len(times[0]) < 5:
         for row, (_, _, model) in zip(times, compared, strict=True):
@@ -101,11 +116,11 @@ def main(width: int, batch: int, seconds: float) -> None:
         f"torch {torch.__version__}, one thread, width {width}, batch {batch}, "
         f"{len(times[0])} rounds"
     )
-    print(f"{'':46} {'nets':13} snippets/s  ratio")
+    print(f"{'':46} {'nets':13} snippets/s  ratio  waits")
     first = statistics.median(times[0])
-    for row, (nets, name, _) in zip(times, compared, strict=True):
+    for row, (nets, name, _), n_waits in zip(times, compared, waits, strict=True):
         median = statistics.median(row)
-        print(f"{name:46} {nets:13} {batch / median:10.1f} {first / median:6.2f}")
+        print(f"{name:46} {nets:13} {batch / median:10.1f} {first / median:6.2f} {n_waits:6}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def train_briefly(data: TrialData) -> float:
     torch.set_num_threads(1)
     process, most = psutil.Process(), []
     model = new_mdgan(PARAMS, data, 0, "cpu")
-    train_on(model, data, 0, lambda _: most.append(process.memory_full_info().uss / 1e6))
+    train_on(model, data, 0, 0.0, lambda _: most.append(process.memory_full_info().uss / 1e6))
     return max(most)
 
 

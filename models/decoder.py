@@ -106,7 +106,8 @@ class Decoder:
             if on_progress is not None:
                 on_progress(report)
 
-        train(model, crops, lambda trained: evaluate(trained, reference, valid, seed), keep)
+        on_device = valid.to(model.device)
+        train(model, crops, lambda trained: evaluate(trained, reference, on_device, seed), keep)
         nets = decoder_nets(model)
         for net in nets:
             net.eval().requires_grad_(False).zero_grad()

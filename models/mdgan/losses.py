@@ -43,8 +43,13 @@ def reconstruction(
     return loss
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, rng: torch.Generator) -> Tensor:
-    """Squared Wasserstein-2 distance of two sets of latents, the mean over random directions.
+def random_directions(latent_dim: int, rng: torch.Generator) -> Tensor:
+    """Random directions [latent_dim, N_DIRECTIONS] of `sliced_wasserstein`, of any length."""
+    return torch.randn(latent_dim, N_DIRECTIONS, generator=rng)
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
+    """Squared Wasserstein-2 distance of two sets of latents, the mean over directions.
 
     Along a line the best transport pairs the sorted points (Bonneel et al. 2015; as a regulariser
     of autoencoders: Kolouri et al. 2018, arXiv 1804.01947).
@@ -52,12 +57,11 @@ def sliced_wasserstein(a: Tensor, b: Tensor, rng: torch.Generator) -> Tensor:
     Args:
         a: [n, latent_dim].
         b: [n, latent_dim].
-        rng: of the directions.
+        directions: [latent_dim, n_directions], of any length.
     """
-    directions = torch.randn(a.shape[1], N_DIRECTIONS, generator=rng).to(a)
     directions = directions / directions.norm(dim=0)
-    projected = [(one @ directions).sort(dim=0).values for one in (a, b)]
-    return functional.mse_loss(*projected)
+    a_sorted, b_sorted = ((one @ directions).sort(dim=0).values for one in (a, b))
+    return functional.mse_loss(a_sorted, b_sorted)
 
 
 def noisy_labels(
@@ -69,17 +73,16 @@ def noisy_labels(
     return torch.where(flips, 1.0 - labels, labels)
 
 
-def discriminator_loss(
-    logits_first: Tensor,
-    logits_second: Tensor,
-    flip_probability: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """-log D(first) - log(1 - D(second)), with noisy labels: each sample may flip."""
-    ones = noisy_labels(len(logits_first), 1.0, flip_probability, generator)
-    zeros = noisy_labels(len(logits_second), 0.0, flip_probability, generator)
+def discriminator_loss(logits_first: Tensor, logits_second: Tensor, labels: Tensor) -> Tensor:
+    """-log D(first) - log(1 - D(second)) where ``labels`` [2, n] are 1 and 0; `noisy_labels` flip.
+
+    Args:
+        logits_first: [n].
+        logits_second: [n].
+        labels: of the first, then of the second; in their type and on their device.
+    """
     bce = functional.binary_cross_entropy_with_logits
-    return bce(logits_first, ones.to(logits_first)) + bce(logits_second, zeros.to(logits_second))
+    return bce(logits_first, labels[0]) + bce(logits_second, labels[1])
 
 
 def adversarial_loss(logits: Tensor) -> Tensor:

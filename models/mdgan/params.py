@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from models.mdgan.devices import Precision
 from models.mdgan.losses import Distance, Prior
 from models.mdgan.shape import Initialisation, NetworkShape, Normalisation
 
 Schedule = Literal["constant", "linear", "cosine"]
 Order = Literal["alternating", "joint"]
-Precision = Literal["float32", "bfloat16"]
 Compilation = Literal["off", "default", "cuda_graphs"]
 
 LEAST_RATE = 0.05  # share of lr that is left at the end of a schedule
@@ -59,9 +59,11 @@ class MdganParams:
         n_snippets: snippets seen in a whole training.
         n_reports: evaluations, evenly spaced, the last at the end.
         monitor: whether to train the monitoring discriminator (no effect on the others).
-        precision: float32, or bfloat16 (autocast) where the hardware multiplies in it.
+        precision: of convolutions: float32, tf32 (GPUs round the factors to 10 bits; a CPU does
+            not), or bfloat16 (autocast) where the hardware multiplies in it.
         channels_last: memory format of convolutions; faster on GPUs.
-        compilation: off, default (torch.compile), or cuda_graphs (its mode for small batches).
+        compilation: off, default (torch.compile), or cuda_graphs (a step is recorded once and
+            played as one graph; GPUs only).
     """
 
     latent_dim: int = 16

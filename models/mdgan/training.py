@@ -77,13 +77,14 @@ def train(
         step = model.snippets_seen // p.batch_size
         is_report = model.snippets_seen >= _report_at(p, report + 1)
         if step % CHECK_EVERY == 0 or is_report:
-            _check_finite(sums, model.snippets_seen)
+            known = _on_cpu(sums)
+            _check_finite(known, model.snippets_seen)
         if p.collapse_after and step >= p.collapse_after and step % CHECK_EVERY == 0:
             _check_collapse(model, x, step)
         if is_report:
             report += 1
             # A phase that began after the last report has a mean over its own steps.
-            means = {name: float(value) / counts[name] for name, value in sums.items()}
+            means = {name: value / counts[name] for name, value in known.items()}
             metrics = {**means, **evaluate(model)}
             on_progress(TrainingReport(report, model.snippets_seen, metrics))
             sums, counts = {}, {}
@@ -93,12 +94,17 @@ def _report_at(params: MdganParams, report: int) -> int:
     return params.n_snippets if report == params.n_reports else report * params.report_every
 
 
-def _check_finite(sums: Losses, snippets_seen: int) -> None:
+def _on_cpu(sums: Losses) -> dict[str, float]:
+    """All sums, after one wait for the device."""
+    return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
+
+
+def _check_finite(sums: dict[str, float], snippets_seen: int) -> None:
     # A number that is not finite stays in its sum.
     for name, value in sums.items():
-        if not math.isfinite(float(value)):
+        if not math.isfinite(value):
             raise TrainingFailedError(
-                f"{name} is {float(value)} after {snippets_seen} snippets: training has diverged. "
+                f"{name} is {value} after {snippets_seen} snippets: training has diverged. "
                 "Lower lr or lambda_recon, or set max_grad_norm."
             )
 

@@ -42,9 +42,9 @@ def evaluate(model: Mdgan, reference: Reference, valid: Tensor, seed: int) -> di
     Args:
         model: encodes and decodes; it is not changed.
         reference: of the study.
-        valid: snippets [n, 1, n_freq, n_frames] of held-out recordings: the same tensor at each
-            report of a training, the same snippets for all trials. A Frechet distance falls with
-            n, so distances compare at equal n only.
+        valid: snippets [n, 1, n_freq, n_frames] of held-out recordings, on the model's device: the
+            same tensor at each report of a training, the same snippets for all trials. A Frechet
+            distance falls with n, so distances compare at equal n only.
         seed: of the prior samples, the same for all trials.
 
     Returns:
@@ -62,10 +62,10 @@ def evaluate(model: Mdgan, reference: Reference, valid: Tensor, seed: int) -> di
         TrainingFailedError: the decoder gives numbers that are not finite.
     """
     rng = torch.Generator().manual_seed(seed)
-    z = _in_batches(model.encode, valid, model.device)
-    x_hat = _in_batches(model.decode, z, model.device)
-    prior = model.sample_prior(len(valid), rng).cpu()
-    samples = _in_batches(lambda batch: model.decode(batch, "prior"), prior, model.device)
+    z = _in_batches(model.encode, valid)
+    x_hat = _in_batches(model.decode, z)
+    prior = model.sample_prior(len(valid), rng)
+    samples = _in_batches(lambda batch: model.decode(batch, "prior"), prior)
     if not (x_hat.isfinite().all() and samples.isfinite().all()):
         raise TrainingFailedError(
             f"Decoded snippets are not finite after {model.snippets_seen} snippets: training has "
@@ -90,7 +90,7 @@ def evaluate(model: Mdgan, reference: Reference, valid: Tensor, seed: int) -> di
         "recon_lsd_vs_pca": errors["lsd_db"] / pca["lsd_db"],
         "frechet_recon_vs_pca": frechet_recon / pca["frechet_recon"],
         "frechet_sample_vs_pca": frechet_sample / pca["frechet_sample"],
-        **latent_measures(z.double().numpy(), prior.double().numpy()),
+        **latent_measures(z.double().cpu().numpy(), prior.double().cpu().numpy()),
         "spread": spread,
         "collapsed": float(spread < COLLAPSED_BELOW),
     }
@@ -147,6 +147,6 @@ def _root_mean_square_correlation(cov: Array) -> float:
     return float(np.sqrt(np.square(correlations).mean())) if len(correlations) else 0.0
 
 
-def _in_batches(net: Callable[[Tensor], Tensor], inputs: Tensor, device: torch.device) -> Tensor:
-    """Run ``net`` over ``inputs``, 256 at a time, so that memory does not grow with them."""
-    return torch.cat([net(batch.to(device)).float().cpu() for batch in inputs.split(256)])
+def _in_batches(net: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Run ``net`` over ``inputs``, 256 at a time, so that its memory does not grow with them."""
+    return torch.cat([net(batch).float() for batch in inputs.split(256)])

@@ -27,7 +27,8 @@ class HeldOut:
 
     Args:
         reference: of the study.
-        snippets: [n, 1, n_freq, n_frames]; do not change them in place afterwards.
+        snippets: [n, 1, n_freq, n_frames]; do not change them in place afterwards. What is compared
+            with them is computed on their device.
 
     Raises:
         ValueError: too few snippets, or all of them are equal.
@@ -71,7 +72,7 @@ class HeldOut:
 
     def neighbours(self, features: Array) -> dict[str, float]:
         """`models.metrics.neighbours.neighbour_measures` of the scaled features of samples."""
-        return neighbour_measures(self._features, self._radii, features)
+        return neighbour_measures(self._features, self._radii, features, self.snippets.device)
 
     def pca_figures(self, latent_dim: int, seed: int) -> dict[str, float]:
         """The same figures for a PCA of the same dimension; computed once.
@@ -92,7 +93,7 @@ class HeldOut:
     def _measure_pca(self, latent_dim: int, seed: int) -> dict[str, float]:
         pca = self.reference
         scores = pca.pca_scores(self.snippets, latent_dim)
-        x_hat = pca.pca_decode(scores)
+        x_hat = pca.pca_decode(scores).to(self.snippets.device)
         samples = pca.pca_sample(len(self.snippets), latent_dim, seed)
         return {
             **self.errors(x_hat),

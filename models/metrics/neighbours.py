@@ -6,8 +6,8 @@ Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 Array = NDArray[np.float64]
@@ -31,7 +31,9 @@ def neighbour_radii(points: Array) -> Array:
     return radii
 
 
-def neighbour_measures(real: Array, real_radii: Array, samples: Array) -> dict[str, float]:
+def neighbour_measures(
+    real: Array, real_radii: Array, samples: Array, device: torch.device | str = "cpu"
+) -> dict[str, float]:
     """Precision, recall, density and coverage of samples.
 
     The ball of a point reaches to its N_NEIGHBOURS-th neighbour among points of its own kind.
@@ -40,6 +42,7 @@ def neighbour_measures(real: Array, real_radii: Array, samples: Array) -> dict[s
         real: features [n, d] of real snippets.
         real_radii: `neighbour_radii` of ``real``, which many calls can share.
         samples: features [m, d] of samples.
+        device: computes the n x m distances.
 
     Returns:
         ``precision``: share of samples that lie in a ball of a real snippet; ``recall``: share of
@@ -47,12 +50,16 @@ def neighbour_measures(real: Array, real_radii: Array, samples: Array) -> dict[s
         N_NEIGHBOURS, which no single outlier can raise (about 1 if both distributions are equal; it
         can be more); ``coverage``: share of real snippets with a sample in their ball.
     """
-    between = cdist(real, samples)
-    in_real_ball = between <= real_radii[:, None]
-    in_sample_ball = between <= neighbour_radii(samples)
+    arrays = (real, samples, real_radii, neighbour_radii(samples))
+    of_real, of_samples, real_reach, sample_reach = (
+        torch.from_numpy(array).to(device) for array in arrays
+    )
+    between = torch.cdist(of_real, of_samples)
+    in_real_ball = between <= real_reach[:, None]
+    in_sample_ball = between <= sample_reach
     return {
-        "precision": float(in_real_ball.any(0).mean()),
-        "recall": float(in_sample_ball.any(1).mean()),
-        "density": float(in_real_ball.sum(0).mean() / N_NEIGHBOURS),
-        "coverage": float(in_real_ball.any(1).mean()),
+        "precision": float(in_real_ball.any(0).double().mean()),
+        "recall": float(in_sample_ball.any(1).double().mean()),
+        "density": float(in_real_ball.sum(0).double().mean() / N_NEIGHBOURS),
+        "coverage": float(in_real_ball.any(1).double().mean()),
     }

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from models.mdgan.devices import full_precision
 from models.mdgan.pca import Pca, fit_pca
 from models.mdgan.shape import N_FREQ
 
@@ -105,7 +106,7 @@ class Reference:
 
     def pca_scores(self, snippets: Tensor, dim: int) -> Array:
         """Scores [n, dim] of snippets [n, 1, n_freq, n_frames] in the first components."""
-        flat = snippets.flatten(1).numpy().astype(np.float64) - self.pca_mean
+        flat = snippets.flatten(1).cpu().numpy().astype(np.float64) - self.pca_mean
         scores: Array = flat @ self.pca_components[:dim].T
         return scores
 
@@ -128,12 +129,13 @@ class Reference:
 
     def convolve(self, snippets: Tensor) -> Array:
         """Features [n, N_CONV_CHANNELS * N_BANDS] of snippets, by the fixed random convolution."""
-        kernels_1 = torch.tensor(self.conv_kernels_1).float()
-        kernels_2 = torch.tensor(self.conv_kernels_2).float()
-        maps = functional.relu(functional.conv2d(snippets, kernels_1, stride=2))
-        maps = functional.relu(functional.conv2d(maps, kernels_2, stride=2))
+        kernels_1 = torch.tensor(self.conv_kernels_1).float().to(snippets.device)
+        kernels_2 = torch.tensor(self.conv_kernels_2).float().to(snippets.device)
+        with full_precision():
+            maps = functional.relu(functional.conv2d(snippets, kernels_1, stride=2))
+            maps = functional.relu(functional.conv2d(maps, kernels_2, stride=2))
         bands = functional.adaptive_avg_pool2d(maps, (N_BANDS, 1)).flatten(1)
-        features: Array = bands.double().numpy()
+        features: Array = bands.double().cpu().numpy()
         return features
 
 

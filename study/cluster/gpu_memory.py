@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from models.mdgan.cuda_graph import WARM_UP
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.mdgan.shape import N_FREQ
@@ -13,7 +14,7 @@ from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
 
 N_EVALUATED_AT_ONCE = 256  # snippets, in models/metrics/evaluation.py
-N_STEPS = 3  # of the measured training; memory no longer grows after the first
+N_STEPS = WARM_UP + 3  # of the measured training; the last of them play a recorded step
 # Choices between words, in order of the memory they take (most first): bytes kept at a time for the
 # backward passes of one step, measured on the convolutions.
 HUNGRIEST_FIRST = {
@@ -24,6 +25,19 @@ HUNGRIEST_FIRST = {
 }  # fmt: skip
 # Here the smallest value takes most memory: adversarial terms then begin at once.
 LEAST_IS_HUNGRIEST = ("adversarial_from",)
+# Share of a trial's part of a GPU that frames of recordings may take: a trial needs the rest.
+FRAMES_SHARE = 0.8
+
+
+def frames_fit(n_bytes: int, gpus: float) -> bool:
+    """Whether frames of ``n_bytes`` lie on the GPU in a trial that was given ``gpus`` of it.
+
+    Where they do not, minibatches are cut out on the CPU: the same ones, more slowly.
+    """
+    if not gpus:
+        return False
+    _, total = torch.cuda.mem_get_info()
+    return n_bytes <= FRAMES_SHARE * min(gpus, 1.0) * total
 
 
 @dataclass(frozen=True)

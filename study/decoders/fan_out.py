@@ -184,7 +184,7 @@ def _train_chain(
             model = new_mdgan(params, data, seed, where)
             if before is not None:
                 start_from(model, before[1])
-            trained = train_decoder(model, data, plan, seed, before[0] if before else "")
+            trained = train_decoder(model, data, plan, seed, gpus, before[0] if before else "")
             if trained.is_sound:
                 before = plan.bird_age[1], model
                 save_trained(model, trained, folder, config.decoders.scope)

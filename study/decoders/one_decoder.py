@@ -106,7 +106,7 @@ def start_from(model: Mdgan, before: Mdgan) -> None:
 
 
 def train_decoder(
-    model: Mdgan, data: TrialData, plan: DecoderPlan, seed: int, started_from: str
+    model: Mdgan, data: TrialData, plan: DecoderPlan, seed: int, gpus: float, started_from: str
 ) -> Trained:
     """Train a model to the end of its budget; the row says if it diverged or collapsed."""
     reports: dict[int, dict[str, float]] = {}
@@ -117,7 +117,7 @@ def train_decoder(
         reports[report.snippets_seen] = {**report.metrics, "reported_at": time.time()}
 
     try:
-        train_on(model, data, seed, keep)
+        train_on(model, data, seed, gpus, keep)
     except TrainingFailedError as error:
         status, reason = error.status, str(error)
     last = reports[max(reports)] if reports else {}

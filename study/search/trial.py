@@ -118,7 +118,7 @@ def _train_trial(
         tune.report({**reports[-1], "note": "; ".join(notes)})
         notes.clear()
 
-    train_on(model, data, spec.seed, report)
+    train_on(model, data, spec.seed, job.gpus, report)
 
 
 def _tell_failure(reports: list[Report], ended: str, reason: str, may_go_on: bool) -> None:

@@ -33,12 +33,6 @@ class TrialData:
     sha256: str
 
 
-def sample_batch(pool: FramePool, n: int, rng: torch.Generator) -> torch.Tensor:
-    """Random snippets [n, 1, n_freq, n_frames] of training recordings."""
-    choice = torch.randint(len(pool.starts), (n,), generator=rng).numpy()
-    return torch.from_numpy(pool.crops(choice))
-
-
 def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: RunPaths) -> TrialData:
     """Load frames and fixed held-out snippets; fit and save the reference of the study."""
     train, held_out = (load_side(config, recordings, paths, split) for split in ("train", "valid"))

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
+from models.mdgan.frames import Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
-from study.training.data import TrialData, sample_batch
+from study.cluster.gpu_memory import frames_fit
+from study.training.data import TrialData
 
 
 def trial_params(base: MdganParams, sampled: dict[str, Any]) -> MdganParams:
@@ -24,13 +26,28 @@ def new_mdgan(params: MdganParams, data: TrialData, seed: int, device: str) -> M
 
 
 def train_on(
-    model: Mdgan, data: TrialData, seed: int, on_progress: Callable[[TrainingReport], None]
+    model: Mdgan,
+    data: TrialData,
+    seed: int,
+    gpus: float,
+    on_progress: Callable[[TrainingReport], None],
 ) -> None:
-    """Train to the end of the budget; evaluate on the held-out snippets of ``data``."""
-    valid = torch.tensor(data.valid)  # a copy, because Ray's memory is read-only
+    """Train to the end of the budget; evaluate on the held-out snippets of ``data``.
+
+    Args:
+        model: as it begins or goes on.
+        data: to learn from, and to measure on.
+        seed: of the samples that are measured.
+        gpus: GPUs, or the share of one, that the training was given.
+        on_progress: called at each report.
+    """
+    pool = data.pool
+    where = model.device if frames_fit(pool.frames.nbytes, gpus) else torch.device("cpu")
+    frames = Frames(pool.frames, pool.starts, pool.n_frames, where)
+    valid = torch.tensor(data.valid, device=model.device)
     train(
         model,
-        lambda n, rng: sample_batch(data.pool, n, rng),
+        frames.sample,
         lambda trained: evaluate(trained, data.reference, valid, seed),
         on_progress,
     )

@@ -5,6 +5,7 @@ from typing import get_args
 
 import torch
 
+from models.mdgan import step_numbers
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.pca import fit_pca
 from models.mdgan.shape import Normalisation
@@ -68,19 +69,26 @@ def steps(model, n=3):
 
 def run_phase(model, phase, x):
     """One phase alone, on graphs as train_step makes them."""
+    numbers = draw_all(model, len(x))
     z = model.encoder(x)
-    x_hat, x_sampled = model.generator(z), model.generator(model.sample_prior(len(x)), "prior")
+    x_hat, x_sampled = model.generator(z), model.generator(numbers["prior"], "prior")
     out = {}
     arguments = {
-        "manifold_discriminator": (x, x_hat),
-        "manifold_autoencoder": (x, x_hat, z),
-        "diffusion_discriminator": (x_hat, x_sampled),
+        "manifold_discriminator": (x, x_hat, numbers),
+        "manifold_autoencoder": (x, x_hat, z, numbers),
+        "diffusion_discriminator": (x_hat, x_sampled, numbers),
         "diffusion_generator": (x_sampled,),
-        "latent": (len(x),),
-        "monitor": (x, x_sampled),
+        "latent": (numbers,),
+        "monitor": (x, x_sampled, numbers),
     }[phase]
-    getattr(model, f"{phase}_phase")(*arguments, out)
+    getattr(model.phases, f"{phase}_phase")(*arguments, out)
     return out
+
+
+def draw_all(model, n):
+    """Numbers for every phase of a step of ``n`` snippets, the prior's samples first."""
+    names = ["prior", "to_prior", "directions", "cycle", *(f"{disc}_labels" for disc in DISCS)]
+    return step_numbers.draw(model.params, names, n, model.rng, model.monitor_rng)
 
 
 def trainable(kind, normalisation="layer", **changes):

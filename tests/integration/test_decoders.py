@@ -242,7 +242,7 @@ def chain_of(monkeypatch, tmp_path, statuses):
 
     def short(model, data, plan, seed, started_from):
         first = weights(model)
-        trained = train_decoder(model, data, plan, seed, started_from)
+        trained = train_decoder(model, data, plan, seed, 0.0, started_from)
         trained.row["status"] = statuses[len(moments)]
         moments.append((first, weights(model), seed))
         return trained
@@ -347,7 +347,7 @@ def test_a_training_that_gives_nothing_gives_a_row_that_says_so(monkeypatch, sta
     plan = plan_of(listed(("a", "45")), "a", "45")
     model = Mdgan(dataclasses.replace(TINY, n_snippets=16), N_FRAMES, 0)
     data = TrialData(pool, np.zeros((2, 1, 129, 16), "f4"), None, "")
-    trained = train_decoder(model, data, plan, 0, "20")
+    trained = train_decoder(model, data, plan, 0, 0.0, "20")
     assert (trained.row["status"], trained.is_sound) == (status, False)
     assert reason in trained.row["reason"]
     assert trained.row["started_from"] == "20"

@@ -336,7 +336,8 @@ def test_every_trial_gives_the_same_numbers_outside_of_ray(study, tmp_path):
             continue
         params = trial_params(config.mdgan, {name: row[name] for name in config.search.space})
         reported = []
-        train_on(new_mdgan(params, data, row["seed"], "cpu"), data, row["seed"], reported.append)
+        model = new_mdgan(params, data, row["seed"], "cpu")
+        train_on(model, data, row["seed"], 0.0, reported.append)
         measured = reported[row["reports"] - 1].metrics
         assert measured == {name: row[name] for name in measured}
         compared += 1

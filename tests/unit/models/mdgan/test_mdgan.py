@@ -13,6 +13,7 @@ from tests.helpers.tiny_mdgan import (
     KINDS,
     VARIANTS,
     build,
+    draw_all,
     moved,
     parameters,
     run_phase,
@@ -59,7 +60,7 @@ def test_a_phase_moves_only_its_owners(phase, kind, normalisation):
 @each_kind
 def test_within_a_step_each_phase_moves_its_owners_and_nothing_else_moves(kind, order):
     model = trainable(kind, order=order, width=0 if kind == "dense" else 4)
-    original, found, last = model._phase, [], parameters(model)
+    original, found, last = model.phases._phase, [], parameters(model)
 
     @contextmanager
     def watched(*owners):
@@ -72,7 +73,7 @@ def test_within_a_step_each_phase_moves_its_owners_and_nothing_else_moves(kind, 
         found.append(set(owners))
         last = parameters(model)
 
-    model._phase = watched
+    model.phases._phase = watched
     model.train_step(DATA[:16])
     assert moved(model, last) == set()
     alternating = [OWNERS[phase] for phase in OWNERS]
@@ -142,7 +143,7 @@ def test_a_weight_of_0_leaves_its_term_out(order):
     model = build("dense", order=order)
     assert set(steps(model, 1)[0]) >= {"train/latent_cycle", "train/latent_to_prior"}
     model = build("dense", order=order, lambda_latent=0.0, lambda_prior=0.0)
-    model._cycle_loss = None
+    model.phases._cycle_loss = None
     assert not set(steps(model, 1)[0]) & {"train/latent_cycle", "train/latent_to_prior"}
 
 
@@ -158,8 +159,8 @@ def test_losses_are_reported_unweighted_and_without_gradient(kind):
 @each_kind
 def test_a_batch_smaller_than_the_others_is_trained_on_as_it_is(kind, order):
     model = build(kind, order=order)
-    n_sampled, sample_prior = [], model.sample_prior
-    model.sample_prior = lambda n: n_sampled.append(n) or sample_prior(n)
+    n_sampled, sample = [], model.phases._sample
+    model.phases._sample = lambda prior: n_sampled.append(len(prior)) or sample(prior)
     for n in (4, 3, 1):
         n_sampled.clear()
         before = parameters(model)
@@ -179,7 +180,7 @@ def test_the_discriminators_learn_which_is_which():
     model._set_rates()
     for name in ("manifold_discriminator", "diffusion_discriminator", "monitor"):
         for _ in range(12):
-            getattr(model, f"{name}_phase")(x, x_sampled, {})
+            getattr(model.phases, f"{name}_phase")(x, x_sampled, draw_all(model, 16), {})
     with torch.no_grad():
         for name in DISCS:
             disc = model.nets[name]

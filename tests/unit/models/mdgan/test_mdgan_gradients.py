@@ -50,7 +50,7 @@ def test_gradients_of_the_latent_phase_are_those_of_a_fresh_graph(kind, normalis
     encoder, generator, rng = fresh_copies(model)
     z = torch.randn(16, 3, generator=rng)
     (2.5 * (encoder(generator(z, "prior"), "prior") - z).abs().mean()).backward()
-    model.latent_phase(16, {})
+    model.phases.latent_phase({"cycle": model.sample_prior(16)}, {})
     assert_same_gradients(model.encoder, encoder)
     assert_same_gradients(model.generator, generator)
 
@@ -63,8 +63,8 @@ def test_gradients_of_the_diffusion_phase_hold_nothing_of_the_phases_before(kind
     disc = copy.deepcopy(model.nets["diffusion_disc"])
     z = torch.randn(16, 3, generator=rng)
     functional.softplus(-disc(generator(z, "prior"))).mean().backward()
-    model._require_grad("generator")
-    model.diffusion_generator_phase(model._sample(16)[1], {})
+    model.phases._require_grad("generator")
+    model.phases.diffusion_generator_phase(model.generator(model.sample_prior(16), "prior"), {})
     assert_same_gradients(model.generator, generator)
 
 
@@ -83,7 +83,7 @@ def test_gradients_of_the_autoencoder_are_those_of_the_weighted_sum(kind):
     adversarial = functional.softplus(-copy.deepcopy(model.nets["manifold_disc"])(x_hat)).mean()
     torch.randn(16, 3, generator=rng)  # what run_phase's samples are drawn from
     prior = torch.randn(16, 3, generator=rng)
-    to_prior = losses.sliced_wasserstein(z, prior, rng)
+    to_prior = losses.sliced_wasserstein(z, prior, losses.random_directions(3, rng))
     (adversarial + 40 * recon + 3 * to_prior).backward()
     out = run_phase(model, "manifold_autoencoder", x)
     assert_same_gradients(model.encoder, encoder)
@@ -112,7 +112,8 @@ def test_gradients_of_the_joint_order_are_those_of_the_sum_on_graphs_apart(kind,
     z = encoder(x)
     x_hat = generator(z)
     (40 * losses.reconstruction(x, x_hat, "l1", p.pool_weight, p.mse_weight)).backward()
-    (3 * losses.sliced_wasserstein(encoder(x), prior, rng)).backward()
+    directions = losses.random_directions(3, rng)
+    (3 * losses.sliced_wasserstein(encoder(x), prior, directions)).backward()
     losses.adversarial_loss(manifold(generator(encoder(x)))).backward()
     losses.adversarial_loss(diffusion(generator(drawn, "prior"))).backward()
     if lambda_latent:

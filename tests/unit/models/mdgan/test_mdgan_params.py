@@ -137,7 +137,7 @@ def test_no_parameter_is_forgotten():
         ({"distance": "l3"}, "distance is 'l3': choose one of l1, l2"),
         ({"lr_schedule": "cosin"}, "lr_schedule is 'cosin': choose one of constant, linear, cos"),
         ({"order": "both"}, "order is 'both': choose one of alternating, joint"),
-        ({"precision": "half"}, "precision is 'half': choose one of float32, bfloat16"),
+        ({"precision": "half"}, "precision is 'half': choose one of float32, tf32, bfloat16"),
         ({"compilation": "on"}, "compilation is 'on': choose one of off, default, cuda_graphs"),
         ({"width": 0}, "width and dense_width are both 0"),
         ({"n_snippets": 7}, "n_snippets is 7: too few for 2 reports .* batch of 4. Raise"),

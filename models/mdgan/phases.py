@@ -1,0 +1,219 @@
+"""The six phases of a training step; a phase moves only its own networks.
+
+Source: Che et al. 2016, arXiv 1612.02136, section 3.3. Additions to the paper: the pooled copy and
+the squared difference in the reconstruction, the latent cycle, the distance of latents to the prior
+(sliced Wasserstein, Kolouri et al. 2018, arXiv 1804.01947), adversarial terms that begin later,
+noisy labels and the monitor. Here lambda_recon weighs the reconstruction; in the paper the weight
+belongs to the adversarial term.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.mdgan import losses
+from models.mdgan.params import MdganParams
+from models.mdgan.step_numbers import Numbers
+
+Losses = dict[str, Tensor]
+
+
+class Phases:
+    """What a training step computes. It never waits for the device.
+
+    Args:
+        params: of the training.
+        nets: encoder, generator, manifold_disc, diffusion_disc and monitor_disc, on one device.
+        optimizers: of these, by the same names.
+        device: of the networks.
+    """
+
+    def __init__(
+        self,
+        params: MdganParams,
+        nets: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Adam],
+        device: torch.device,
+    ):
+        self._params = params
+        self._nets = nets
+        self._optimizers = optimizers
+        self._device = device
+        self._is_half = params.precision == "bfloat16"
+
+    def step(self, x: Tensor, numbers: Numbers, is_adversarial: bool) -> Losses:
+        """Run all phases once, on the device alone.
+
+        Args:
+            x: real snippets [batch, 1, n_freq, n_frames].
+            numbers: of `models.mdgan.step_numbers.draw`.
+            is_adversarial: whether the adversarial terms have begun.
+
+        Returns:
+            The unweighted loss of every phase, each a scalar without gradient.
+        """
+        out: Losses = {}
+        # Weights that were cast to bfloat16 are kept for all passes of a step, until they move.
+        with torch.autocast(self._device.type, enabled=False) if self._is_half else nullcontext():
+            if not is_adversarial:
+                self._reconstruct(x, numbers, out)
+            elif self._params.order == "joint":
+                self._step_jointly(x, numbers, out)
+            else:
+                self._step_in_turn(x, numbers, out)
+        return {name: value.detach() for name, value in out.items()}
+
+    def _reconstruct(self, x: Tensor, numbers: Numbers, out: Losses) -> None:
+        """Run the manifold phase of encoder and generator without adversary."""
+        with self._phase("encoder", "generator"):
+            z, x_hat = self._reconstruction(x)
+            self._autoencoder_loss(x, x_hat, z, numbers, out).backward()
+
+    def _step_in_turn(self, x: Tensor, numbers: Numbers, out: Losses) -> None:
+        """Run the phases in the order of the paper: manifold step, then diffusion step."""
+        # E and G do not move between phases 1 and 2: one pass serves both.
+        self._require_grad("encoder", "generator")
+        z, x_hat = self._reconstruction(x)
+        self.manifold_discriminator_phase(x, x_hat, numbers, out)
+        self.manifold_autoencoder_phase(x, x_hat, z, numbers, out)
+        self._require_grad("generator")
+        x_sampled = self._sample(numbers["prior"])
+        self.diffusion_discriminator_phase(x_hat, x_sampled, numbers, out)
+        self.diffusion_generator_phase(x_sampled, out)
+        if self._params.lambda_latent > 0:
+            self.latent_phase(numbers, out)
+        if self._params.monitor:
+            self.monitor_phase(x, x_sampled, numbers, out)
+
+    def _step_jointly(self, x: Tensor, numbers: Numbers, out: Losses) -> None:
+        """Update both discriminators, then encoder and generator once by the sum of their terms.
+
+        One pass gives the samples for phase 4 and for the latent cycle: the gradient of a sum of
+        losses is the sum of the gradients, on one graph as on two.
+        """
+        self._require_grad("encoder", "generator")
+        z, x_hat = self._reconstruction(x)
+        x_sampled = self._sample(numbers["prior"])
+        self.manifold_discriminator_phase(x, x_hat, numbers, out)
+        self.diffusion_discriminator_phase(x_hat, x_sampled, numbers, out)
+        with self._phase("encoder", "generator"):
+            loss = self._autoencoder_loss(x, x_hat, z, numbers, out)
+            loss = loss + self._deceive("manifold", x_hat, out)
+            loss = loss + self._deceive("diffusion", x_sampled, out)
+            if self._params.lambda_latent > 0:
+                loss = loss + self._cycle_loss(numbers["prior"], x_sampled, out)
+            loss.backward()
+        if self._params.monitor:
+            self.monitor_phase(x, x_sampled, numbers, out)
+
+    def manifold_discriminator_phase(
+        self, x: Tensor, x_hat: Tensor, numbers: Numbers, out: Losses
+    ) -> None:
+        """1: the manifold discriminator tells real snippets from reconstructions."""
+        with self._phase("manifold_disc"):
+            loss = self._disc_loss("manifold_disc", x, x_hat, numbers)
+            loss.backward()
+        out["train/manifold_disc"] = loss
+
+    def manifold_autoencoder_phase(
+        self, x: Tensor, x_hat: Tensor, z: Tensor, numbers: Numbers, out: Losses
+    ) -> None:
+        """2: encoder and generator reconstruct, and make reconstructions that pass for real."""
+        with self._phase("encoder", "generator"):
+            adversarial = self._deceive("manifold", x_hat, out)
+            loss = adversarial + self._autoencoder_loss(x, x_hat, z, numbers, out)
+            loss.backward()
+
+    def diffusion_discriminator_phase(
+        self, x_hat: Tensor, x_sampled: Tensor, numbers: Numbers, out: Losses
+    ) -> None:
+        """3: the diffusion discriminator tells reconstructions from samples of the prior.
+
+        It takes the reconstructions from the start of the step, which saves a pass through E and G.
+        """
+        with self._phase("diffusion_disc"):
+            loss = self._disc_loss("diffusion_disc", x_hat, x_sampled, numbers)
+            loss.backward()
+        out["train/diffusion_disc"] = loss
+
+    def diffusion_generator_phase(self, x_sampled: Tensor, out: Losses) -> None:
+        """4: the generator makes samples that pass for reconstructions. The gradient reaches it."""
+        with self._phase("generator"):
+            self._deceive("diffusion", x_sampled, out).backward()
+
+    def latent_phase(self, numbers: Numbers, out: Losses) -> None:
+        """5: encoding a sample gives back its latent, on a graph of its own."""
+        with self._phase("encoder", "generator"):
+            prior = numbers["cycle"]
+            self._cycle_loss(prior, self._sample(prior), out).backward()
+
+    def monitor_phase(self, x: Tensor, x_sampled: Tensor, numbers: Numbers, out: Losses) -> None:
+        """6: the monitor tells real snippets from samples; its loss tells how far they differ."""
+        with self._phase("monitor_disc"):
+            loss = self._disc_loss("monitor_disc", x, x_sampled, numbers)
+            loss.backward()
+        out["train/monitor_disc"] = loss
+
+    def _reconstruction(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self._pass("encoder", x)
+        return z, self._pass("generator", z)
+
+    def _sample(self, prior: Tensor) -> Tensor:
+        return self._pass("generator", prior, "prior")
+
+    def _autoencoder_loss(
+        self, x: Tensor, x_hat: Tensor, z: Tensor, numbers: Numbers, out: Losses
+    ) -> Tensor:
+        """Weighted reconstruction, plus the weighted distance of the latents to the prior."""
+        p = self._params
+        recon = losses.reconstruction(x, x_hat, p.distance, p.pool_weight, p.mse_weight)
+        out["train/reconstruction"] = recon
+        if p.lambda_prior == 0:
+            return p.lambda_recon * recon
+        distance = losses.sliced_wasserstein(z, numbers["to_prior"], numbers["directions"])
+        out["train/latent_to_prior"] = distance
+        return p.lambda_recon * recon + p.lambda_prior * distance
+
+    def _deceive(self, step: str, made: Tensor, out: Losses) -> Tensor:
+        loss = losses.adversarial_loss(self._pass(f"{step}_disc", made))
+        out[f"train/{step}_adversarial"] = loss
+        return loss
+
+    def _cycle_loss(self, prior: Tensor, x_sampled: Tensor, out: Losses) -> Tensor:
+        again = self._pass("encoder", x_sampled, "prior")
+        loss = losses.distance(again, prior, self._params.distance)
+        out["train/latent_cycle"] = loss
+        return self._params.lambda_latent * loss
+
+    def _disc_loss(self, name: str, first: Tensor, second: Tensor, numbers: Numbers) -> Tensor:
+        logits = self._pass(name, first.detach()), self._pass(name, second.detach())
+        return losses.discriminator_loss(*logits, numbers[f"{name}_labels"])
+
+    def _pass(self, name: str, *inputs: Any) -> Tensor:
+        half = torch.autocast(self._device.type, torch.bfloat16) if self._is_half else nullcontext()
+        with half:
+            output: Tensor = self._nets[name](*inputs)
+        return output.float()
+
+    @contextmanager
+    def _phase(self, *owners: str) -> Iterator[None]:
+        """Give gradients to the owners only; step their optimizers after the block."""
+        self._require_grad(*owners)
+        for name in owners:
+            self._optimizers[name].zero_grad()
+        yield
+        if self._params.max_grad_norm:
+            parameters = [p for name in owners for p in self._nets[name].parameters()]
+            nn.utils.clip_grad_norm_(parameters, self._params.max_grad_norm)
+        for name in owners:
+            self._optimizers[name].step()
+        if self._is_half:
+            torch.clear_autocast_cache()
+
+    def _require_grad(self, *owners: str) -> None:
+        for name, net in self._nets.items():
+            if next(net.parameters()).requires_grad != (name in owners):
+                net.requires_grad_(name in owners)
