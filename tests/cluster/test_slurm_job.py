@@ -32,6 +32,7 @@ def slurm(lab):
     shutil.copy(lab.home / ".ssh" / "birdsong", lab.shared / "key")
     for folder in ("home", "steps"):
         (lab.shared / folder).mkdir()
+    add_network_without_nodes(lab.head)
     jobs = []
 
     def submit(*words, **settings):
@@ -58,7 +59,18 @@ def slurm(lab):
         jobs.append(job)
         return job
 
-    return submit
+    yield submit
+    lab.head.run("ip", "link", "delete", "outside")
+    lab.head.run("ip", "route", "add", "default", "via", lab.laptop.ip)
+
+
+def add_network_without_nodes(host):
+    """The way out of the cluster does not lead to its nodes, and Ray by itself takes that one."""
+    host.run("ip", "link", "add", "outside", "type", "veth", "peer", "name", "nowhere")
+    host.run("ip", "addr", "add", "10.99.0.1/24", "dev", "outside")
+    for end in ("outside", "nowhere"):
+        host.run("ip", "link", "set", end, "up")
+    host.run("ip", "route", "replace", "default", "via", "10.99.0.2")
 
 
 def test_two_jobs_share_two_nodes_and_leave_nothing(lab, slurm):
@@ -77,6 +89,9 @@ def test_two_jobs_share_two_nodes_and_leave_nothing(lab, slurm):
     lab.head.run("pkill", "-TERM", "-f", "^bash /srv/birdsong/project/slurm.sh .*/runs/cut")
     assert cut.wait(120) == 143, cut.text()
     assert "submit the same line again" in cut.text()
+    last_word = cut.text().index("Interrupted. The same command goes on from here.")
+    assert last_word < cut.text().index("srun: sending Ctrl-C")  # Ray was still there
+    assert "srun: forcing job termination" not in cut.text()
     assert not cut.token.exists()
 
     # The other one goes on undisturbed, to its end.
