@@ -26,11 +26,11 @@ def statements():
 
 
 def code_of(text):
-    """Lines of shell: blocks, words in backticks, and comments that are set in."""
+    """Lines of shell: blocks, words in backticks, and lines that are set in."""
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
     found = blocks.replace("\\\n", "").splitlines()
     found += [word.replace("\n", " ") for word in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
-    return found + re.findall(r"^#   (.*)", text, re.MULTILINE)
+    return found + re.findall(r"^(?:#   |    )(ray .*)", text, re.MULTILINE)
 
 
 def ray_commands(line):
