@@ -79,6 +79,7 @@ audit: setup-dev ## known holes in the packages; asks pypi.org
 lock: setup-dev ## after a change of requirements*.txt: the lock files again; asks pypi.org
 	$(BIN)/uv pip compile -q $(ARGS) requirements.txt -o requirements.lock
 	$(BIN)/uv pip compile -q $(ARGS) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile -q $(ARGS) mlflow/requirements.txt -c requirements-dev.lock -o mlflow/requirements.lock
 
 lint: setup-dev ## ruff: style and format
 	$(BIN)/ruff check .

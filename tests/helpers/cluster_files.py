@@ -56,6 +56,9 @@ class ClusterFile:
 AWS = ClusterFile("cluster.yaml", "aws", "~/venv", ("/mnt/runs", "/mnt/recordings"))
 ONPREM = ClusterFile("cluster-onprem.yaml", "local", "/srv/birdsong/venv", ("/srv/birdsong",))
 
+# Cores of the machines in cluster.yaml, as AWS counts them for its quotas.
+VCPUS = {"m6i.2xlarge": 8, "g5.2xlarge": 8, "c6i.4xlarge": 16}
+
 
 def commands(cluster: dict[str, Any]) -> list[str]:
     """All commands for machines."""
@@ -75,8 +78,8 @@ def start_options(cluster: dict[str, Any], which: str) -> dict[str, Any]:
     return ray_start.make_context("start", shlex.split(arguments)).params
 
 
-def pins() -> dict[str, str]:
-    """Package name (without extras) -> pinned version, of requirements.txt."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def pins(name: str = "requirements.txt") -> dict[str, str]:
+    """Package name (without extras) -> pinned version, of a file of requirements."""
+    lines = (ROOT / name).read_text().splitlines()
     found = [re.match(r"([\w.-]+)(?:\[[\w,-]+\])?==(\S+)", line) for line in lines]
     return {match[1]: match[2] for match in found if match}

@@ -5,15 +5,20 @@ Tests that take `file` hold for every cluster; the others are about the one on A
 
 import re
 import subprocess
+import time
 
 import pytest
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from study.cluster.nodes import Node, kinds_in_file
+from study.config.tree import ResourcesConfig, StudyConfig
+from study.preflight.capacity import check_resources
 from tests.helpers.cluster_files import (
     AWS,
     ONPREM,
     ROOT,
+    VCPUS,
     commands,
     pins,
     start_command,
@@ -103,6 +108,23 @@ def test_every_node_type_names_its_image_key_and_security_group(cluster, key):
         assert node_type["node_config"].get(key), f"{name} has no {key}"
 
 
+def test_a_machine_that_shuts_down_leaves_no_disk_to_pay_for(cluster):
+    for name, node_type in node_types(cluster).items():
+        behaviour = node_type["node_config"]["InstanceInitiatedShutdownBehavior"]
+        assert behaviour == "terminate", name
+
+
+def test_aws_takes_what_is_said_of_each_machine(cluster):
+    """Ray's validator lets any key pass; the client of AWS knows them all."""
+    pytest.importorskip("botocore", reason="botocore is not installed: pip install boto3")
+    from botocore.session import Session
+    from botocore.validate import validate_parameters
+
+    shape = Session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    for node_type in node_types(cluster).values():
+        validate_parameters({**node_type["node_config"], "MinCount": 1, "MaxCount": 1}, shape)
+
+
 def test_head_has_its_own_role_and_workers_have_none(cluster):
     assert "IamInstanceProfile" in node_types(cluster)[cluster["head_node_type"]]["node_config"]
     for name, node_type in worker_types(cluster).items():
@@ -156,10 +178,21 @@ def test_worker_limits_fit(cluster):
         assert 1 <= high <= cluster["max_workers"], name
 
 
-def test_a_gpu_is_always_there(cluster):
-    """A study refuses to start on a cluster where no node can hold a trial."""
-    kept = [t for t in worker_types(cluster).values() if t["min_workers"] and has_gpu(t)]
-    assert any(not is_spot(t) for t in kept)
+def test_no_worker_costs_money_before_there_is_work(cluster):
+    assert [t["min_workers"] for t in worker_types(cluster).values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("gpus", ["auto", 1.0, 0.5])
+def test_a_study_starts_on_the_head_alone(cluster, gpus):
+    """As Ray's head reads the file: `ray up` has asked AWS what the machines have."""
+    for node_type in worker_types(cluster).values():
+        instance = node_type["node_config"]["InstanceType"]
+        node_type["resources"] = {"CPU": VCPUS[instance], "GPU": int(has_gpu(node_type))}
+    nodes = [Node("head", 0, 0), *kinds_in_file(prepare_config(cluster))]
+    config = StudyConfig(resources=ResourcesConfig(cpus_per_trial=2, gpus_per_trial=gpus))
+    check = check_resources(config, nodes, "the cluster")
+    assert check.is_ok, check.in_words
+    assert "no node holds a trial yet" in check.text
 
 
 def test_idle_nodes_are_given_back(cluster):
@@ -270,7 +303,9 @@ def test_every_package_and_what_it_needs_is_synced(file):
     mounts = file.load()["file_mounts"]
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert packages >= {"study", "models", "data_io"}
-    for name in packages | {"requirements.txt", "mlflow/serve.sh"}:
+    read = {name for name in ("requirements.txt", "requirements.lock")
+            if f"~/birdsong/{name}" in " ".join(commands(file.load()))}  # fmt: skip
+    for name in packages | read | {"requirements.txt", "mlflow/serve.sh"}:
         assert mounts.get(f"~/birdsong/{name}") == name
         assert (ROOT / name).exists()
 
@@ -282,7 +317,7 @@ def test_versions_come_from_requirements(file):
     pinned, text = pins(), file.text
     assert {"ray", "torch", "mlflow", "optuna"} <= set(pinned)
     setup = " ".join(file.load()["setup_commands"])
-    assert f"{file.venv}/bin/pip install -q -r ~/birdsong/requirements.txt" in setup
+    assert "-r ~/birdsong/requirements.txt" in setup
     stated = re.findall(r"([A-Za-z][\w.-]*)(?:\[[\w,-]+\])?\s*[=~<>!]=\s*([\d.]+)", text)
     assert [(n, v) for n, v in stated if n in pinned and v != pinned[n]] == []
     # Nor by its number alone, in a comment, an image name or a wheel's address.
@@ -291,12 +326,23 @@ def test_versions_come_from_requirements(file):
     assert not re.search(r"\.whl|nightly|latest_dlami|https?://(?!localhost|127\.0\.0\.1)", text)
 
 
+def test_every_node_of_aws_gets_the_same_python(cluster):
+    """Ray turns away a node whose Python differs in its last digit; a version of uv fixes it."""
+    pinned = pins("requirements-dev.txt")["uv"]
+    setup = " ".join(cluster["setup_commands"])
+    assert set(re.findall(r"\buv[ =]+(\d[\d.]*)", setup)) == {pinned}
+    assert "uv venv -q --clear --managed-python --python 3.11 ~/venv" in setup
+    assert "-c ~/birdsong/requirements.lock" in setup
+
+
 def test_setup_does_nothing_twice(file):
     """Each command that installs or appends first asks whether it is needed."""
     acting = [
         command
         for command in commands(file.load())
-        if re.search(r"pip install|apt-get .*install|-m venv|>>|tee -a|sudo mount /", command)
+        if re.search(
+            r"pip install|apt-get .*install|-m venv|uv venv|>>|tee -a|sudo mount /", command
+        )
     ]
     assert len(acting) >= 3
     assert [command for command in acting if "||" not in command] == []
@@ -307,3 +353,71 @@ def test_commands_are_sound_bash(file):
         check = ["bash", "-n", "-c", command]
         done = subprocess.run(check, check=False, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+# --- What is left of a worker -------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost_worker(cluster, tmp_path):
+    """Runs the command that watches a worker, with a raylet, a clock and a `sudo` of its own.
+
+    Gives the raylet and the file that says what `sudo` was told; "waiting" is there while the
+    quarter of an hour goes by, and ends when "waited" is made.
+    """
+    (command,) = [c for c in cluster["worker_start_ray_commands"] if "shutdown" in c]
+    raylet = subprocess.Popen(["/bin/sleep", "300"])
+    programs = {
+        "pgrep": f"cat {tmp_path}/raylets",
+        "sleep": f'echo "$1" > {tmp_path}/waiting; until [ -e {tmp_path}/waited ]; '
+        "do /bin/sleep 0.1; done",
+        "sudo": f'echo "$@" > {tmp_path}/told',
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "raylets").write_text(str(raylet.pid))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", f"true && ({command})"], env=env, check=False, timeout=30)
+    assert done.returncode == 0
+    yield raylet, tmp_path
+    raylet.kill()
+    raylet.wait()
+    (tmp_path / "raylets").unlink(missing_ok=True)
+    (tmp_path / "waited").touch()
+
+
+def _appears(path):
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.slow
+def test_a_worker_without_ray_ends_itself(lost_worker):
+    raylet, folder = lost_worker
+    time.sleep(2)  # it looks once a second
+    assert not (folder / "waiting").exists()
+    raylet.kill()
+    raylet.wait()
+    assert _appears(folder / "waiting")
+    assert (folder / "waiting").read_text() == "900\n"
+    assert not (folder / "told").exists()
+    (folder / "raylets").unlink()
+    (folder / "waited").touch()
+    assert _appears(folder / "told")
+    assert (folder / "told").read_text() == "shutdown -h now\n"
+
+
+@pytest.mark.slow
+def test_a_worker_whose_ray_was_started_again_stays(lost_worker):
+    raylet, folder = lost_worker
+    raylet.kill()
+    raylet.wait()
+    assert _appears(folder / "waiting")
+    (folder / "waited").touch()  # `pgrep` still finds one: a new one
+    time.sleep(2)
+    assert not (folder / "told").exists()

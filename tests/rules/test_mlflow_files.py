@@ -37,10 +37,15 @@ def test_the_server_has_the_mlflow_of_the_study(compose):
     wanted = pins(ROOT / "requirements.txt")["mlflow"]
     assert pins(MLFLOW / "requirements.txt")["mlflow"] == wanted
     assert compose["services"]["mlflow"]["image"].split(":")[1] == wanted
-    assert (
-        "pip install --no-cache-dir -r /opt/mlflow/requirements.txt"
-        in (MLFLOW / "Dockerfile").read_text()
-    )
+
+
+def test_the_image_gets_nothing_that_was_not_locked():
+    """Every package of the server by its hash: pip looks for no other."""
+    dockerfile = (MLFLOW / "Dockerfile").read_text()
+    (install,) = re.findall(r"^RUN pip install (.*)$", dockerfile, re.MULTILINE)
+    assert {"--no-deps", "--require-hashes"} <= set(install.split())
+    assert install.endswith("-r /opt/mlflow/requirements.lock")
+    assert "COPY requirements.lock /opt/mlflow/" in dockerfile
 
 
 def test_only_the_proxy_can_be_reached_and_only_it_can_reach_out(compose):
@@ -78,7 +83,7 @@ def test_secrets_are_files_that_make_secrets_makes_and_git_ignores(compose):
         assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, path
     # The image gets what .dockerignore lets through: no secret.
     rules = [line for line in (MLFLOW / ".dockerignore").read_text().splitlines() if line[0] != "#"]
-    assert rules == ["*", "!auth.ini", "!requirements.txt", "!start_server.sh"]
+    assert rules == ["*", "!auth.ini", "!requirements.lock", "!start_server.sh"]
 
 
 def test_each_container_gets_the_secrets_it_needs_and_none_in_its_environment(compose):
