@@ -26,12 +26,13 @@ from models.mdgan.checkpoints import save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from study.base.console import Console
-from study.base.paths import ROOT, RunPaths
+from study.base.paths import ROOT, RunPaths, Where
 from study.cluster.gpus import gpus_per_trial
 from study.cluster.tasks import TaskRunner, gpu_task
 from study.config.reader import load_config
 from study.config.tree import ResourcesConfig, StudyConfig
 from study.encode import encode
+from study.preflight.run import run_checks
 from study.search import launch
 from study.search.proposals import StudySearch
 from study.search.rungs import Rungs
@@ -146,6 +147,19 @@ def test_encoding_keeps_no_gpu(one_gpu, tmp_path):
     used = pretend_gpu.users(one_gpu)
     assert len(used) == 3
     wait_until(lambda: not any(map(psutil.pid_exists, used)))
+
+
+@pytest.mark.parametrize("gpus", [1.0, 0.0])
+def test_a_driver_that_is_too_old_is_refused_before_trials_start_where_gpus_are_asked_for(
+    one_gpu, tmp_path, gpus
+):
+    config = StudyConfig(resources=ResourcesConfig(gpus_per_trial=gpus))
+    where = Where(tmp_path / "run", None, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    bad = [check for check in run_checks(config, where, None) if not check.is_ok]
+    assert [check.name for check in bad] == (["versions"] if gpus else [])
+    for check in bad:
+        assert "the driver is too old for torch's CUDA 13.0 (driver 535.183.01" in check.text
+        assert "Install driver 580 or newer" in check.remedy
 
 
 # Who asks for GPUs
