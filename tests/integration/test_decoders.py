@@ -240,7 +240,7 @@ def chain_of(monkeypatch, tmp_path, statuses):
     paths = write_study(tmp_path, recordings)
     moments = []
 
-    def short(model, data, plan, seed, started_from):
+    def short(model, data, plan, seed, gpus, started_from):
         first = weights(model)
         trained = train_decoder(model, data, plan, seed, 0.0, started_from)
         trained.row["status"] = statuses[len(moments)]
