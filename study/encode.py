@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
@@ -27,7 +26,7 @@ from study.base.console import Console, Progress
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.cluster.gpus import device
-from study.cluster.tasks import TaskRunner
+from study.cluster.tasks import TaskRunner, gpu_task
 from study.config.tree import DecoderScope, StudyConfig
 from study.context import Stage, Study
 from study.decoders.scope import decoder_of, decoder_stage, whitening_file, without_decoder
@@ -60,7 +59,7 @@ def encode(
     progress = Progress(console, len(bird_ages), "birds and ages encoded")
     moments: dict[BirdAge, Moments] = {}
     n_snippets = 0
-    task = _encode_bird_age.options(num_gpus=config.resources.gpus_per_encode)
+    task = gpu_task(_encode_bird_age, config.resources.gpus_per_encode)
     snippet_s = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.latents) as folder:
 
@@ -112,7 +111,6 @@ def whitening(moments: list[Moments]) -> dict[str, Any]:
     }
 
 
-@ray.remote
 def _encode_bird_age(
     decoder: Path,
     paths: RunPaths,

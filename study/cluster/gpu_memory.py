@@ -13,6 +13,7 @@ from models.mdgan.shape import N_FREQ
 from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
 
+FLOAT_BYTES = 4
 N_EVALUATED_AT_ONCE = 256  # snippets, in models/metrics/evaluation.py
 N_STEPS = WARM_UP + 3  # of the measured training; the last of them play a recorded step
 # Choices between words, in order of the memory they take (most first): bytes kept at a time for the
@@ -25,8 +26,9 @@ HUNGRIEST_FIRST = {
 }  # fmt: skip
 # Here the smallest value takes most memory: adversarial terms then begin at once.
 LEAST_IS_HUNGRIEST = ("adversarial_from",)
-# Share of a trial's part of a GPU that frames of recordings may take: a trial needs the rest.
-FRAMES_SHARE = 0.8
+# Share that frames of recordings may take of a trial's part of a GPU: a trial needs the rest. And of
+# a whole GPU, so that they do not keep other trials out.
+FRAMES_SHARE, FRAMES_SHARE_OF_GPU = 0.8, 0.25
 
 
 def frames_fit(n_bytes: int, gpus: float) -> bool:
@@ -37,7 +39,8 @@ def frames_fit(n_bytes: int, gpus: float) -> bool:
     if not gpus:
         return False
     _, total = torch.cuda.mem_get_info()
-    return n_bytes <= FRAMES_SHARE * min(gpus, 1.0) * total
+    at_most = min(FRAMES_SHARE * min(gpus, 1.0), FRAMES_SHARE_OF_GPU)
+    return n_bytes <= at_most * total
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Measured:
     Attributes:
         gpu: its name.
         total_bytes: its memory.
-        trial_bytes: most memory that a trial holds, including the libraries' own part.
+        trial_bytes: most memory that a trial holds, including the libraries' own part and frames of
+            recordings.
     """
 
     gpu: str
@@ -64,7 +68,10 @@ def measure_training(config: StudyConfig, where: str) -> Measured:
     # Neither free nor reserved by us: context and libraries, which each process needs.
     context = max(0, total - free - torch.cuda.memory_reserved())
     name = torch.cuda.get_device_name()
-    return Measured(name, total, torch.cuda.max_memory_reserved() + context)
+    frames = config.max_frames("train") * N_FREQ * FLOAT_BYTES
+    if frames > FRAMES_SHARE_OF_GPU * total:
+        frames = 0  # they stay on the CPU
+    return Measured(name, total, torch.cuda.max_memory_reserved() + context + frames)
 
 
 def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:

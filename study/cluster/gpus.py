@@ -3,20 +3,26 @@
 Ray's fractions are bookkeeping and do not limit memory: trials that share a GPU must fit together.
 """
 
+import dataclasses
 import math
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import psutil
 import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models.mdgan.training import TrainingFailedError
 from study.cluster.connection import ResourceError
+from study.cluster.gpu_facts import Card, gpu_facts, gpu_fault
 from study.cluster.gpu_memory import Measured, measure_training
 from study.cluster.nodes import possible_nodes
+from study.cluster.tasks import gpu_task
 from study.config.tree import StudyConfig
 
 USED = 0.9  # share of a GPU's memory to give out; the rest covers what was not measured
@@ -40,14 +46,25 @@ def device(use_gpu: bool, setting: str = "gpus_per_trial") -> str:
         setting: of ``resources``, which asked for the GPU.
 
     Raises:
-        UnusableGpuError: torch finds no GPU.
+        UnusableGpuError: torch finds no GPU, or was not built for it.
     """
-    if use_gpu and not torch.cuda.is_available():
+    if not use_gpu:
+        return "cpu"
+    facts, none = gpu_facts(), f"or set resources.{setting}=0"
+    is_available = torch.cuda.is_available()
+    if is_available:  # of the cards of this node, Ray gave this one
+        major, minor = torch.cuda.get_device_capability()
+        given = Card(torch.cuda.get_device_name(), 10 * major + minor)
+        facts = dataclasses.replace(facts, cards=(given,))
+    if fault := gpu_fault(facts, 1):
+        cause, remedy = fault
+        raise UnusableGpuError(f"Ray gave a GPU, but {cause}. {remedy}, {none}.")
+    if not is_available:
         raise UnusableGpuError(
-            f"Ray gave a GPU, but torch {torch.__version__} finds none: install a build of torch "
-            f"for GPUs, or set resources.{setting}=0."
+            f"Ray gave a GPU, but torch {torch.__version__} finds none ({facts.in_words}): install "
+            f"a build of torch for GPUs, {none}."
         )
-    return "cuda" if use_gpu else "cpu"
+    return "cuda"
 
 
 def _free_and_total() -> tuple[int, int]:
@@ -129,9 +146,14 @@ def gpus_per_trial(config: StudyConfig, measure: Measure | None = None) -> GpuSh
         ResourceError: a trial does not fit on a GPU, or no GPU became free for the measurement.
     """
     asked = config.resources.gpus_per_trial
+    kinds = gpu_kinds() if asked == "auto" else []
+    if config.mdgan.compilation == "cuda_graphs" and not (kinds if asked == "auto" else asked):
+        raise ResourceError(
+            f"mdgan.compilation is cuda_graphs, and trials run on CPUs (resources.gpus_per_trial="
+            f"{asked}): only a GPU has CUDA graphs. Set mdgan.compilation=off, or give trials GPUs."
+        )
     if asked != "auto":
         return GpuShare(float(asked))
-    kinds = gpu_kinds()
     if not kinds:
         return GpuShare(0.0, "resources.gpus_per_trial is auto; no GPU: trials run on CPUs")
     cpus = config.resources.cpus_per_trial
@@ -195,20 +217,19 @@ def gpu_kinds() -> list[GpuKind]:
 
 
 def measure_on_cluster(config: StudyConfig, kind: GpuKind) -> Measured:
-    """Measure in a Ray task that has a whole GPU of ``kind`` to itself.
+    """Measure in a Ray task that has a whole GPU of ``kind`` to itself; come back once it is gone.
 
     Raises:
-        ResourceError: no GPU became free, or the measurement failed.
+        ResourceError: no GPU became free, the measurement failed, or its process does not end.
     """
-    options: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1, "max_retries": 1}
+    options: dict[str, Any] = {"num_cpus": 1, "max_retries": 1}
     timeout_s = NEW_NODE_TIMEOUT_S
     if kind.node_id:
         timeout_s = BUSY_TIMEOUT_S
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(kind.node_id, soft=False)
-    ref = ray.remote(_measure).options(**options).remote(config)
+    ref = gpu_task(_measure, 1, **options).remote(config)
     try:
-        measured: Measured = ray.get(ref, timeout=timeout_s)
-        return measured
+        measured, process = ray.get(ref, timeout=timeout_s)
     except ray.exceptions.GetTimeoutError as error:
         ray.cancel(ref, force=True)
         raise ResourceError(
@@ -224,7 +245,40 @@ def measure_on_cluster(config: StudyConfig, kind: GpuKind) -> Measured:
             "How much of a GPU a trial needs (resources.gpus_per_trial=auto) could not be "
             f"measured: {type(cause).__name__}: {cause}"
         ) from error
+    _wait_for_end(process)
+    return cast(Measured, measured)
 
 
-def _measure(config: StudyConfig) -> Measured:
-    return measure_training(config, device(True))
+@dataclass(frozen=True)
+class _Process:
+    node_id: str
+    host: str
+    pid: int
+
+
+def _measure(config: StudyConfig) -> tuple[Measured, _Process]:
+    node_id = ray.get_runtime_context().get_node_id()
+    process = _Process(node_id, platform.node(), os.getpid())
+    return measure_training(config, device(True)), process
+
+
+def _wait_for_end(process: _Process) -> None:
+    """Wait until a process is gone: Ray gives its GPU to others before its memory is free."""
+    there = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
+    task = ray.remote(num_cpus=0, scheduling_strategy=there)(_is_gone)
+    if not ray.get(task.remote(process.pid, WAIT_S)):
+        raise ResourceError(
+            f"Process {process.pid} on {process.host}, which measured how much of a GPU a trial "
+            f"needs, has not ended after {WAIT_S:.0f} s and holds memory of the GPU. End it "
+            f"(kill -9 {process.pid}), then give the same command again."
+        )
+
+
+def _is_gone(pid: int, timeout_s: float) -> bool:
+    try:
+        psutil.Process(pid).wait(timeout_s)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True

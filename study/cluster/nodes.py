@@ -72,6 +72,22 @@ def possible_nodes(timeout_s: float = TIMEOUT_S) -> list[Node]:
     return kinds
 
 
+def n_once_grown(cpus: float, gpus: float) -> int:
+    """Tasks that fit at a time once every node that may be started is there; 0 if none may be.
+
+    Args:
+        cpus: of a task.
+        gpus: of a task; 0 for none.
+    """
+    n_to_come = sum(kind.count * kind.n_at_once(cpus, gpus) for kind in possible_nodes())
+    if not n_to_come:
+        return 0
+    # Running workers are of the kinds that may be started, and counted there.
+    heads = [n["Resources"] for n in ray.nodes() if n["Alive"] and is_head(n)]
+    here = [Node(HEAD, have.get("CPU", 0.0), have.get("GPU", 0.0)) for have in heads]
+    return n_to_come + sum(node.n_at_once(cpus, gpus) for node in here)
+
+
 def is_head(node: dict[str, Any]) -> bool:
     """True if an entry of ``ray.nodes()`` is the head."""
     return bool(node["Resources"].get(HEAD))

@@ -25,6 +25,22 @@ def n_cores() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
+def gpu_task(function: Callable[..., Any], gpus: float, **options: Any) -> Any:
+    """Make a Ray task whose process ends with it where it has (part of) a GPU.
+
+    A process that has used a GPU keeps memory there, and keeps to that GPU: another task in it
+    would not see the GPU that Ray gives it. Ray ends such processes (``max_calls=1``) only where it
+    hears of the GPU here; ``.options(num_gpus=...)`` comes too late
+    (ray-project/ray issue 29624).
+
+    Args:
+        function: of the task.
+        gpus: GPUs that it takes; 0 for none.
+        options: others of ``ray.remote``.
+    """
+    return ray.remote(num_gpus=gpus, **options)(function)
+
+
 class TaskRunner:
     """Runs tasks on the connected cluster, with a limit on tasks at a time.
 

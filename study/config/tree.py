@@ -93,6 +93,11 @@ class ResourcesConfig:
                     f"{name} is {gpus}: give 0, a fraction up to 1, or a whole number of GPUs."
                 )
 
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether anything uses GPUs, where there are any."""
+        return bool(self.gpus_per_trial or self.gpus_per_encode)
+
 
 @dataclass(frozen=True)
 class SongsConfig:

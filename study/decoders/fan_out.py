@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
 import torch
 
 from data_io.files import atomic_dir, digest
@@ -26,7 +25,7 @@ from study.base.ledger import StageResult
 from study.base.paths import RunPaths
 from study.base.seeds import bird_age_seed
 from study.cluster.gpus import device, wait_for_memory
-from study.cluster.tasks import MAX_RETRIES, TaskRunner
+from study.cluster.tasks import MAX_RETRIES, TaskRunner, gpu_task
 from study.config.tree import StudyConfig, scope_in_words
 from study.context import Stage, Study
 from study.decoders.one_decoder import (
@@ -100,7 +99,8 @@ def train_decoders(
     left = [[plan for plan in chain if plan.bird_age not in done] for chain in planned]
     work = sorted(filter(None, left), key=len, reverse=True)
     progress = Progress(console, sum(map(len, work)), "decoders")
-    task = _train_chain.options(num_cpus=config.resources.cpus_per_trial, num_gpus=gpus)
+    cpus = config.resources.cpus_per_trial
+    task = gpu_task(_train_chain, gpus, num_cpus=cpus, max_retries=MAX_RETRIES)
     with atomic_dir(paths.decoders) as folder:
 
         def keep(chain: list[DecoderPlan], results: list[Trained]) -> None:
@@ -162,7 +162,6 @@ def _write_reports(paths: RunPaths, results: list[Trained]) -> None:
     write_rows(paths.decoder_reports, rows, pa.schema([*known, *metrics]))
 
 
-@ray.remote(max_retries=MAX_RETRIES)
 def _train_chain(
     config: StudyConfig,
     params: MdganParams,

@@ -10,6 +10,7 @@ import ray
 
 from data_io.files import digest
 from data_io.recordings import Survey, birds_and_ages
+from study.cluster.gpu_facts import gpu_fault
 from study.cluster.nodes import Node
 from study.config.tree import StudyConfig
 from study.preflight.check import CLUSTER, Check
@@ -17,6 +18,7 @@ from study.preflight.node_probe import NodeReport
 
 MAX_NAMED = 3  # nodes in a message
 HASH_CHARS = 12
+NO_GPUS = "or set resources.gpus_per_trial=0 and resources.gpus_per_encode=0"
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,27 @@ def check_versions(config: StudyConfig, cluster: Cluster) -> Check:
             "Install requirements.txt with the same Python on every node, and start Ray there "
             "again.",
         )
-    resources = config.resources
-    with_gpus = {node.name for node in cluster.there if node.gpus}
+    with_gpus = {node.name: node.gpus for node in cluster.there if node.gpus}
     blind = [f"{one.host} has {one.torch or 'none'}" for one in cluster.reports
              if one.host in with_gpus and not one.torch_has_gpus]  # fmt: skip
-    if blind and (resources.gpus_per_trial or resources.gpus_per_encode):
+    if blind and config.resources.wants_gpus:
         return Check(
             "versions",
             False,
             f"GPUs are asked for, but torch was built for CPUs on nodes that have them: "
             f"{named(blind)}.",
-            "Install a build of torch for GPUs there, or set resources.gpus_per_trial=0 and "
-            "resources.gpus_per_encode=0.",
+            f"Install a build of torch for GPUs there, {NO_GPUS}.",
+        )
+    faults = {one.host: gpu_fault(one.gpus, with_gpus[one.host])
+              for one in cluster.reports if one.gpus}  # fmt: skip
+    if found := {host: fault for host, fault in faults.items() if fault}:
+        causes = [f"on {host} {cause}" for host, (cause, _) in found.items()]
+        remedies = " ".join(dict.fromkeys(f"{remedy}, {NO_GPUS}." for _, remedy in found.values()))
+        return Check(
+            "versions",
+            False,
+            f"GPUs are asked for, but cannot be used: {named(causes, '; ')}.",
+            remedies,
         )
     builds = sorted({one.torch for one in cluster.reports})
     text = f"{mine}, torch {' and '.join(builds)}"

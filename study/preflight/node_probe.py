@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from study.cluster.gpu_facts import GpuFacts, gpu_facts
 from study.cluster.nodes import Node, is_head, read_node_kinds
 
 PATIENCE_S = 3.0  # a file server may show a new file late
@@ -49,11 +50,13 @@ class Question:
         tokens: folder in the run folder, made for this; None where the driver could not make it.
         secret: content of the driver's file in it.
         recordings: that the driver sees; None where birds are simulated.
+        wants_gpus: whether the study asks for any.
     """
 
     tokens: Path | None
     secret: str
     recordings: FileSizes | None
+    wants_gpus: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class NodeReport:
         temp_dir: of Ray's own files.
         temp_free: bytes that are free there.
         kinds: of nodes that the cluster may yet start; the head alone knows them.
+        gpus: what its GPUs, driver and torch are; None where none is asked for, or it has none.
     """
 
     host: str
@@ -82,6 +86,7 @@ class NodeReport:
     temp_dir: Path
     temp_free: int
     kinds: tuple[Node, ...] = ()
+    gpus: GpuFacts | None = None
 
 
 @contextmanager
@@ -116,7 +121,9 @@ def ask(question: Question, nodes: Iterable[dict[str, Any]]) -> dict[str, ray.Ob
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
         host = node["NodeManagerHostname"]
-        refs[node_id] = task.options(**options).remote(question, node_id, host, is_head(node))
+        has_gpus = bool(node["Resources"].get("GPU"))
+        about = (question, node_id, host, is_head(node), has_gpus)
+        refs[node_id] = task.options(**options).remote(*about)
     return refs
 
 
@@ -137,21 +144,24 @@ def answers(
     return found
 
 
-def look_around(question: Question, node_id: str, host: str, is_head: bool) -> NodeReport:
+def look_around(
+    question: Question, node_id: str, host: str, is_head: bool, has_gpus: bool
+) -> NodeReport:
     """Answer on a node."""
     temp_dir = Path(ray._private.worker._global_node.get_temp_dir_path())
-    version, has_gpus = torch_build()
+    version, is_for_gpus = torch_build()
     return NodeReport(
         host=host,
         ray=ray.__version__,
         python=platform.python_version(),
         torch=version,
-        torch_has_gpus=has_gpus,
+        torch_has_gpus=is_for_gpus,
         folder_error=answer_token(question, node_id),
         recordings_error=differences(question.recordings) if question.recordings else "",
         temp_dir=temp_dir,
         temp_free=shutil.disk_usage(temp_dir).free,
         kinds=tuple(read_node_kinds()) if is_head else (),
+        gpus=gpu_facts() if question.wants_gpus and has_gpus and is_for_gpus else None,
     )
 
 

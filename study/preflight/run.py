@@ -61,7 +61,7 @@ def run_checks(config: StudyConfig, where: Where, found: Survey | None) -> list[
             (tokens / DRIVER).write_text(secret, "utf-8")
         except OSError as error:
             folder_error = error.strerror or str(error)
-        question = Question(tokens, secret, recordings)
+        question = Question(tokens, secret, recordings, config.resources.wants_gpus)
         alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         refs = ask(question, alive.values())
         mlflow = _check_mlflow(where.tracking_uri, config.name)  # while the nodes look around

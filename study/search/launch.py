@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from data_io.files import STORAGE_FULL
+from study.cluster.nodes import n_once_grown
 from study.config.tree import StudyConfig
 from study.search.trial import TrialJob, run_trial
 from study.search.trial_folder import TrialSpec
@@ -26,6 +27,10 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000"
 # Tune would catch Ctrl-C and come back as if the search were over.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+
+
+# Tune reads it at each start: trials that may wait for resources.
+N_WAITING = "TUNE_MAX_PENDING_TRIALS_PG"
 
 
 def launch(
@@ -57,12 +62,14 @@ def launch(
     # Tune pickles errors of trials and reads them again: not in a folder that others can write to.
     scratch = Path(tempfile.mkdtemp(prefix="tune-"))
     is_list = isinstance(work, list)
+    n_at_once, n_waiting = limits(config, job)
+    os.environ[N_WAITING] = str(n_trials if is_list else n_waiting)
     tuner = tune.Tuner(
         trainable,
         param_space={"spec": tune.grid_search([vars(s) for s in work])} if is_list else {},
         tune_config=tune.TuneConfig(
             num_samples=1 if is_list else n_trials,
-            max_concurrent_trials=config.resources.max_concurrent_trials,
+            max_concurrent_trials=n_at_once,
             search_alg=None if is_list else work,
             scheduler=scheduler,
             # Memory of a GPU is given back for sure only when a process ends.
@@ -91,6 +98,21 @@ def launch(
         shutil.rmtree(scratch, ignore_errors=True)
     if watcher.fault is not None:
         raise watcher.fault
+
+
+def limits(config: StudyConfig, job: TrialJob) -> tuple[int | None, int]:
+    """Trials at once (None for as many as fit), and proposed trials that may wait for a node.
+
+    A cluster starts nodes for trials that wait; with one, it would start them one after another.
+    So as many wait as the sampler draws at random, since these learn nothing from results. Once
+    the cluster has grown, none waits: a trial is proposed when there is room for it. A cluster that
+    does not grow starts nothing for trials that wait.
+    """
+    at_most = config.resources.max_concurrent_trials
+    grown = n_once_grown(job.n_threads, job.gpus)
+    if not grown:
+        return at_most, 1
+    return min(grown, at_most or grown), config.search.n_startup_trials
 
 
 def _name(trial: Trial) -> str:

@@ -240,7 +240,7 @@ def chain_of(monkeypatch, tmp_path, statuses):
     paths = write_study(tmp_path, recordings)
     moments = []
 
-    def short(model, data, plan, seed, started_from):
+    def short(model, data, plan, seed, gpus, started_from):
         first = weights(model)
         trained = train_decoder(model, data, plan, seed, 0.0, started_from)
         trained.row["status"] = statuses[len(moments)]
@@ -250,7 +250,7 @@ def chain_of(monkeypatch, tmp_path, statuses):
     monkeypatch.setattr(decoder_fan_out, "train_decoder", short)
     params = dataclasses.replace(TINY, n_snippets=16)
     chain = [plan_of(recordings, "a", age) for age in ages]
-    results = decoder_fan_out._train_chain._function(
+    results = decoder_fan_out._train_chain(
         config_of("chained"), params, paths, paths.decoders, chain, 0
     )
     return paths, moments, results

@@ -20,6 +20,7 @@ from study.base.paths import Where
 from study.cluster.connection import connected
 from study.config.tree import DataConfig, ResourcesConfig, StudyConfig
 from study.preflight.run import run_checks
+from tests.helpers.growing_cluster import cluster_file
 
 pytestmark = pytest.mark.integration
 CONFIG = StudyConfig()
@@ -68,28 +69,14 @@ def has_mount_namespaces():
     return subprocess.run(tried, capture_output=True, check=False).returncode == 0
 
 
+SPOT = {"resources": {"CPU": 4, "GPU": 1}, "node_config": {}, "max_workers": 3}
+
+
 @dataclasses.dataclass(frozen=True)
 class TwoNodes:
     address: str
     shared: Path
     hidden: Path
-
-
-# As `ray up` completes it; "fake" starts no node, since nobody asks for one here.
-CLUSTER_FILE = {
-    "cluster_name": "test",
-    "max_workers": 5,
-    "provider": {"type": "fake_multinode"},
-    "auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuously": False,
-    "cluster_synced_files": [], "rsync_exclude": [], "rsync_filter": [],
-    "initialization_commands": [], "setup_commands": [], "head_setup_commands": [],
-    "worker_setup_commands": [], "head_start_ray_commands": [], "worker_start_ray_commands": [],
-    "idle_timeout_minutes": 5, "upscaling_speed": 1.0, "head_node_type": "head",
-    "available_node_types": {
-        "head": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
-        "spot": {"resources": {"CPU": 4, "GPU": 1}, "node_config": {}, "max_workers": 3},
-    },
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +88,7 @@ def two_nodes(tmp_path_factory):
     shared.mkdir()
     hidden.mkdir()
     file = folder / "cluster.yaml"
-    file.write_text(json.dumps(CLUSTER_FILE))
+    file.write_text(json.dumps(cluster_file(SPOT)))
     temp = Path("/tmp") / f"ray{os.getpid()}"  # sockets below it have short names only
     os.environ["RAY_FAKE_CLUSTER"] = "1"
     head = RayCluster(

@@ -1,15 +1,18 @@
 """Which work fits on which nodes, what a share of a GPU wastes, and what may yet be started."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from ray.core.generated import autoscaler_pb2
 
+from study.cluster import nodes
 from study.cluster.nodes import Node, kinds_in_file, kinds_reported
 from study.config.tree import ResourcesConfig, StudyConfig
 from study.preflight import capacity
 from study.preflight.capacity import check_before_start, check_resources
 from study.preflight.check import PreflightError
+from study.search import launch
 
 CPUS_ONLY = Node("small", 8, 0)
 GPU_NODE = Node("big", 4, 2)
@@ -215,3 +218,32 @@ def test_kinds_of_nodes_are_read_from_what_was_reported_to_ray():
         group.resources["CPU"] = 4
         group.resources["GPU"] = 2
     assert kinds_reported(config) == [Node("gpu", 4, 2, 3, False), Node("any", 4, 2, 1000, False)]
+
+
+# Trials that a cluster is asked for
+
+
+def limits(monkeypatch, kinds, gpus=0.5, **settings):
+    """Trials at once, and waiting, of 2 CPUs each, with a head of 8 CPUs and one busy worker."""
+    head = {"CPU": 8.0, "node:__internal_head__": 1.0}
+    alive = [{"Alive": True, "Resources": have} for have in (head, {"CPU": 8.0, "GPU": 1.0})]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: alive)
+    monkeypatch.setattr(nodes, "possible_nodes", lambda: kinds)
+    config = StudyConfig(resources=ResourcesConfig(**settings))
+    return launch.limits(config, SimpleNamespace(n_threads=2, gpus=gpus))
+
+
+def test_a_cluster_that_may_grow_is_asked_for_what_it_holds_then_but_for_random_trials_only(
+    monkeypatch,
+):
+    assert limits(monkeypatch, [TO_COME]) == (12, 10)
+    assert limits(monkeypatch, [TO_COME], max_concurrent_trials=5) == (5, 10)
+    assert limits(monkeypatch, [TO_COME], max_concurrent_trials=50) == (12, 10)
+    assert limits(monkeypatch, [TO_COME], gpus=0) == (28, 10)  # four on the head too
+
+
+def test_a_cluster_that_does_not_grow_lets_one_trial_wait(monkeypatch):
+    unknown = Node("later", 0, 0, 6, is_there=False)  # Ray does not say what it has
+    for kinds in ([], [unknown], [Node("small", 8, 0, 2, is_there=False)]):
+        assert limits(monkeypatch, kinds) == (None, 1)
+        assert limits(monkeypatch, kinds, max_concurrent_trials=5) == (5, 1)

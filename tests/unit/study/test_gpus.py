@@ -1,6 +1,7 @@
 """How much of a GPU a trial gets. No GPU is used: measurements are given, devices declared."""
 
 import dataclasses
+import os
 import typing
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingFailedError
 from study.cluster import gpu_memory, gpus
 from study.cluster.connection import ResourceError
+from study.cluster.gpu_facts import Card, GpuFacts
 from study.cluster.gpu_memory import Measured, largest_params, train_briefly
 from study.cluster.gpus import GpuKind, UnusableGpuError, gpus_per_trial, wait_for_memory
 from study.cluster.nodes import Node
@@ -198,9 +200,41 @@ def test_a_gpu_that_torch_does_not_find_is_named():
     assert "resources.gpus_per_encode=0" in str(caught.value)
 
 
-def test_a_gpu_is_used_where_torch_finds_one(monkeypatch):
+@pytest.fixture
+def given(monkeypatch):
+    """A worker that was given a card of a node with two, an old one and a new one."""
+    both = (Card("Tesla V100", 70), Card("NVIDIA A10G", 86))
+    architectures = ("sm_75", "sm_80", "sm_86")
+    facts = GpuFacts("2.13.0", "13.0", architectures, "580.65.06", "13.0", both)
+    monkeypatch.setattr(gpus, "gpu_facts", lambda: facts)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def give(card):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: card.name)
+        capability = divmod(card.capability, 10)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+    return both, give
+
+
+def test_a_gpu_is_used_where_torch_was_built_for_it(given):
+    (old, new), give = given
+    give(new)
     assert (gpus.device(True), gpus.device(False)) == ("cuda", "cpu")
+    give(old)
+    with pytest.raises(UnusableGpuError) as caught:
+        gpus.device(True)
+    assert "torch was not built for Tesla V100 (7.0) (driver 580.65.06" in str(caught.value)
+    assert "/whl/cu126), or set resources.gpus_per_trial=0." in str(caught.value)
+    assert gpus.device(False) == "cpu"
+
+
+def test_a_driver_that_torch_finds_no_gpu_with_is_named(given, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    old = dataclasses.replace(gpus.gpu_facts(), driver="535.183.01", driver_cuda="12.2")
+    monkeypatch.setattr(gpus, "gpu_facts", lambda: old)
+    with pytest.raises(UnusableGpuError, match=r"too old for torch's CUDA 13.0 .*535.183.01"):
+        gpus.device(True)
 
 
 def wait(free_gb, gpus_asked, timeout_s=120.0):
@@ -239,9 +273,9 @@ def test_without_a_gpu_nobody_waits_for_its_memory():
 
 def test_a_measurement_says_why_it_failed(monkeypatch):
     kind = GpuKind("accelerator_type:A10G", "ab" * 28, 8)
-    remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda config: "ref"))
     cancelled = []
-    monkeypatch.setattr(gpus.ray, "remote", lambda function: remote)
+    task = SimpleNamespace(remote=lambda config: "ref")
+    monkeypatch.setattr(gpus, "gpu_task", lambda *_, **options: task)
     monkeypatch.setattr(gpus.ray, "cancel", lambda ref, force: cancelled.append(ref))
 
     def message(error):
@@ -263,3 +297,16 @@ def test_a_measurement_says_why_it_failed(monkeypatch):
     assert "could not be measured: WorkerCrashedError" in message(
         ray.exceptions.WorkerCrashedError()
     )
+
+
+def test_a_process_that_measured_and_does_not_end_is_named(monkeypatch):
+    kept = gpus._Process("ab" * 28, "node-a", os.getpid())
+    monkeypatch.setattr(gpus, "WAIT_S", 0.01)
+
+    def remote(**_):
+        return lambda function: SimpleNamespace(remote=function)
+
+    monkeypatch.setattr(gpus.ray, "remote", remote)
+    monkeypatch.setattr(gpus.ray, "get", lambda found: found)
+    with pytest.raises(ResourceError, match=rf"Process {os.getpid()} on node-a.*kill -9"):
+        gpus._wait_for_end(kept)

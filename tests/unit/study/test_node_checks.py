@@ -14,6 +14,7 @@ from data_io.recordings import Recording, Survey
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
 from study.base.console import WIDTH, Console
+from study.cluster.gpu_facts import Card, GpuFacts
 from study.cluster.nodes import Node
 from study.config.search import SearchConfig
 from study.config.space import SpaceEntry
@@ -100,6 +101,24 @@ def test_a_torch_that_cannot_use_the_gpus_asked_for_is_named(setting):
     assert check_versions(CONFIG, of(REPORT, blind, gpus=1)).is_ok  # none is asked for
     auto = StudyConfig(resources=ResourcesConfig(gpus_per_trial="auto"))
     assert not check_versions(auto, of(REPORT, blind, gpus=1)).is_ok
+
+
+def test_gpus_that_torch_cannot_use_are_refused_before_trials_start():
+    config = StudyConfig(resources=ResourcesConfig(gpus_per_trial="auto"))
+    card = Card("NVIDIA A10G", 86)
+    sound = GpuFacts("2.13.0", "13.0", ("sm_80",), "580.65.06", "13.0", (card,))
+    old = dataclasses.replace(sound, driver="535.183.01", driver_cuda="12.2")
+    assert check_versions(config, of(dataclasses.replace(REPORT, gpus=sound), gpus=1)).is_ok
+    cluster = of(dataclasses.replace(REPORT, gpus=sound), other(gpus=old), gpus=1)
+    check = check_versions(config, cluster)
+    assert not check.is_ok
+    assert check.text.startswith(
+        "GPUs are asked for, but cannot be used: on two the driver is too old for torch's CUDA "
+        "13.0 (driver 535.183.01 (CUDA 12.2), torch 2.13.0 for CUDA 13.0 and sm_80, cards: NVIDIA"
+    )
+    assert "on one" not in check.text
+    assert "driver 580 or newer" in check.remedy
+    assert "/whl/cu126), or set resources.gpus_per_trial=0" in check.remedy
 
 
 def test_this_torch_is_told_apart_without_importing_it():
