@@ -10,11 +10,13 @@ from models.mdgan.cuda_graph import WARM_UP
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.mdgan.shape import N_FREQ
+from models.metrics.evaluation import evaluate
+from models.metrics.reference import fit_reference
 from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
 
 FLOAT_BYTES = 4
-N_EVALUATED_AT_ONCE = 256  # snippets, in models/metrics/evaluation.py
+N_FOR_REFERENCE = 200  # made-up snippets; a reference is as large whatever it was fitted on
 N_STEPS = WARM_UP + 3  # of the measured training; the last of them play a recorded step
 # Choices between words, in order of the memory they take (most first): bytes kept at a time for the
 # backward passes of one step, measured on the convolutions.
@@ -26,8 +28,8 @@ HUNGRIEST_FIRST = {
 }  # fmt: skip
 # Here the smallest value takes most memory: adversarial terms then begin at once.
 LEAST_IS_HUNGRIEST = ("adversarial_from",)
-# Share that frames of recordings may take of a trial's part of a GPU: a trial needs the rest. And of
-# a whole GPU, so that they do not keep other trials out.
+# Share that frames of recordings may take of a trial's part of a GPU, since a trial needs the rest,
+# and of a whole GPU, so that they do not keep other trials out.
 FRAMES_SHARE, FRAMES_SHARE_OF_GPU = 0.8, 0.25
 
 
@@ -62,7 +64,8 @@ class Measured:
 def measure_training(config: StudyConfig, where: str) -> Measured:
     """Train the largest network for a few steps; this process must have its GPU to itself."""
     params = largest_params(config.mdgan, config.search.space)
-    train_briefly(params, config.snippets.n_frames, where)
+    model = train_briefly(params, config.snippets.n_frames, where)
+    evaluate_once(model, config.search.n_eval_snippets)
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
     # Neither free nor reserved by us: context and libraries, which each process needs.
@@ -82,9 +85,17 @@ def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:
     for _ in range(N_STEPS):
         x = torch.rand(params.batch_size, 1, N_FREQ, n_frames, generator=rng)
         model.train_step(x)
-    x = torch.rand(N_EVALUATED_AT_ONCE, 1, N_FREQ, n_frames, generator=rng)
-    model.decode(model.encode(x.to(model.device)))
     return model
+
+
+def evaluate_once(model: Mdgan, n_snippets: int) -> None:
+    """Measure ``model`` on ``n_snippets`` random snippets, as at a report."""
+    rng = torch.Generator().manual_seed(0)
+    seen, valid = (
+        torch.rand(n, 1, N_FREQ, model.shape.n_frames, generator=rng)
+        for n in (N_FOR_REFERENCE, n_snippets)
+    )
+    evaluate(model, fit_reference(seen, valid, 0), valid.to(model.device), 0)
 
 
 def largest_params(base: MdganParams, space: dict[str, SpaceEntry]) -> MdganParams:

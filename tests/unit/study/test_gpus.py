@@ -17,6 +17,7 @@ from study.cluster.gpu_facts import Card, GpuFacts
 from study.cluster.gpu_memory import Measured, largest_params, train_briefly
 from study.cluster.gpus import GpuKind, UnusableGpuError, gpus_per_trial, wait_for_memory
 from study.cluster.nodes import Node
+from study.config.reader import load_config
 from study.config.space import SpaceEntry
 from study.config.tree import ResourcesConfig, StudyConfig
 
@@ -174,7 +175,6 @@ def kept_bytes(**params):
 
 def test_the_order_of_words_is_that_of_the_memory_they_take(monkeypatch):
     monkeypatch.setattr(gpu_memory, "N_STEPS", 1)
-    monkeypatch.setattr(gpu_memory, "N_EVALUATED_AT_ONCE", 1)
     for name, ordered in gpu_memory.HUNGRIEST_FIRST.items():
         sizes = [kept_bytes(**{name: word}) for word in ordered]
         assert sizes == sorted(sizes, reverse=True), dict(zip(ordered, sizes, strict=True))
@@ -186,6 +186,48 @@ def test_the_measured_training_is_the_adversarial_end_of_one():
     assert model.snippets_seen == params.n_snippets
     for name in ("encoder", "generator", "manifold_disc", "diffusion_disc"):
         assert model.optimizers[name].state, name  # Adam's numbers take memory too
+
+
+def test_evaluation_and_frames_count_as_memory_of_a_trial(monkeypatch):
+    calls = {
+        "synchronize": lambda: None, "mem_get_info": lambda: (20 * 10**9, 24 * 10**9),
+        "memory_reserved": lambda: 3 * 10**9, "max_memory_reserved": lambda: 4 * 10**9,
+        "get_device_name": lambda: "made up",
+    }  # fmt: skip
+    for name, call in calls.items():
+        monkeypatch.setattr(torch.cuda, name, call)
+    evaluated = []
+    monkeypatch.setattr(gpu_memory, "evaluate", lambda *args: evaluated.append(args[2].shape))
+    overrides = ["search.n_eval_snippets=300", "mdgan.dense_width=8", "mdgan.disc_width=1"]
+    # 129 numbers of 4 bytes for each of the 15,000 frames of a minute; 800 minutes stay on the CPU.
+    for minutes, frames in ((10, 129 * 4 * 15_000 * 10), (800, 0)):
+        config = load_config("smoke", None, [*overrides, f"snippets.max_minutes={minutes}"])
+        measured = gpu_memory.measure_training(config, "cpu")
+        assert measured == Measured("made up", 24 * 10**9, 4 * 10**9 + 10**9 + frames)
+    assert evaluated == [(300, 1, 129, 16)] * 2
+
+
+def test_frames_lie_on_the_gpu_where_they_leave_a_trial_and_its_neighbours_room(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 24 * 10**9))
+    frames = 5 * 10**9
+    assert [gpu_memory.frames_fit(frames, gpus) for gpus in (0, 0.2, 0.3, 1, 2)] == [
+        False, False, True, True, True,
+    ]  # fmt: skip
+    assert not gpu_memory.frames_fit(7 * 10**9, 1)
+
+
+def test_cuda_graphs_are_refused_where_trials_run_on_cpus(monkeypatch):
+    monkeypatch.setattr(gpus, "gpu_kinds", lambda: [])
+    for asked in ("auto", "0"):
+        config = load_config(
+            "smoke", None, ["mdgan.compilation=cuda_graphs", f"resources.gpus_per_trial={asked}"]
+        )
+        with pytest.raises(ResourceError, match="only a GPU has CUDA graphs. Set mdgan.comp"):
+            gpus.gpus_per_trial(config)
+    config = load_config(
+        "smoke", None, ["mdgan.compilation=cuda_graphs", "resources.gpus_per_trial=1"]
+    )
+    assert gpus.gpus_per_trial(config).gpus == 1
 
 
 # In a worker
