@@ -16,7 +16,8 @@ torch.set_num_threads(1)
 # Files that take minutes, which come first, so that two processes end at the same time.
 LONGEST = (
     "test_study.py", "test_decoders.py", "test_search_resume.py", "test_hmm_resume.py",
-    "test_tracking_restart.py", "test_trial_figures.py",
+    "test_tracking_restart.py", "test_trial_figures.py", "test_gpu_sharing.py",
+    "test_gpu_benchmark.py",
 )  # fmt: skip
 
 

@@ -1,0 +1,94 @@
+"""benchmarks/gpu.py in tiny form on a CPU: each section gives its rows, with few packages."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.config.reader import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a rented machine with torch may lack.
+NOT_NEEDED = ("ray", "mlflow", "librosa", "pyarrow", "optuna", "hmmlearn", "study", "data_io")
+N_ROWS = {
+    "facts": 1, "steps": 10, "inputs": 3, "ways": 18, "processes": 3, "determinism": 5,
+    "reports": 2,
+}  # fmt: skip
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_every_section_gives_its_rows_with_few_packages(tmp_path):
+    for name in NOT_NEEDED:
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} was imported')")
+    # In front of the packages that are installed, not of the script's own folder.
+    block = "import sys; sys.meta_path.insert(0, __import__('blocker').Blocker())"
+    (tmp_path / "sitecustomize.py").write_text(block)
+    (tmp_path / "blocker.py").write_text(
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {NOT_NEEDED}:\n"
+        "            raise ImportError(f'{name} was imported')\n"
+    )
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--cpu-smoke", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "measures nothing" in done.stdout
+    found = json.loads(out.read_text())
+    assert found.pop("is_measurement") is False
+    assert {name: len(section["rows"]) for name, section in found.items()} == N_ROWS
+    assert not [row for section in found.values() for row in section["rows"] if "error" in row]
+    assert all(row["is_equal"] for row in found["inputs"]["rows"])
+    assert all(row.get("is_equal", True) for row in found["determinism"]["rows"])
+    words = done.stdout.split("reports: whole")[1]
+    assert "A trial of `full` alone" in words and "trainings at once" in words
+
+
+def test_a_section_that_fails_or_takes_too_long_leaves_its_rows(monkeypatch, tmp_path):
+    gpu, bench = load("gpu"), load("gpu_bench")
+    script = tmp_path / "section.py"
+    script.write_text(
+        "import sys, time\n"
+        "print('{\"row\": 1}', flush=True)\n"
+        "print('{\"row\": 2', end='', flush=True)\n"
+        "if sys.argv[-1] == 'slow': time.sleep(600)\n"
+        "raise SystemExit('no memory')\n"
+    )
+    monkeypatch.setattr(gpu, "_command", lambda bench: [sys.executable, str(script)])
+    tiny = bench.Bench("cpu", True, None)
+    failed = gpu.run_section(tiny, "any", 60)
+    assert failed["ended"] == "failed (exit 1)"
+    assert "no memory" in failed["last_words"]
+    slow = gpu.run_section(tiny, "slow", 2)
+    assert slow["ended"] == "its 2 s were over"
+    assert failed["rows"] == slow["rows"] == [{"row": 1}]
+
+
+def test_networks_and_trainings_are_those_of_the_presets():
+    gpu, bench = load("gpu"), load("gpu_bench")
+    for name, params in bench.RECIPES.items():
+        config = load_config("demo" if name == "dense" else name, None, [])
+        for field in ("width", "dense_width", "disc_width", "order", "normalisation", "is_residual",
+                      "has_head", "lambda_prior", "pool_weight", "mse_weight"):  # fmt: skip
+            assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
+        if name != "dense":
+            for field in ("batch_size", "n_snippets", "n_reports", "monitor", "adversarial_from"):
+                assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
+    search = load_config("full", None, []).search
+    again = search.selection.n_candidates * (search.selection.n_seeds - 1)
+    assert search.n_trials + again == gpu.N_TRAININGS
