@@ -37,7 +37,9 @@ _ANEW = "Begin the training anew, or go on with the version and settings that wr
 _RETRAIN = "Train the model again, or use the version that wrote it."
 
 
-def save_training(model: Mdgan, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+def save_training(
+    model: Mdgan, folder: Path, facts: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """Write a training to ``folder``, so that it can go on from there.
 
     training.safetensors holds every tensor of ``model.state_dict()`` under a flat name, such as
@@ -48,14 +50,18 @@ def save_training(model: Mdgan, folder: Path, facts: Mapping[str, Any] | None = 
         model: as it stands.
         folder: exists; a training in it is written over.
         facts: for training.json: all else that the training depends on, e.g. seed and data_sha256.
+
+    Returns:
+        The hash of training.safetensors by its name: a large file need not be read again for it.
     """
     leaves = _flatten(model.state_dict())
     tensors = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
     path = folder / "training.safetensors"
     write_tensors(path, tensors)
+    sha256 = file_sha256(path)
     content = {
         "format_version": TRAINING_FORMAT_VERSION,
-        "sha256": file_sha256(path),
+        "sha256": sha256,
         "facts": dict(facts or {}),
         "params": asdict(model.params),
         "shape": asdict(model.shape),
@@ -63,6 +69,7 @@ def save_training(model: Mdgan, folder: Path, facts: Mapping[str, Any] | None = 
         "tensors": sorted(tensors),
     }
     write_json(folder / "training.json", content)
+    return {path.name: sha256}
 
 
 def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) -> None:
@@ -118,9 +125,9 @@ def _expected_state(model: Mdgan, saved: Collection[str]) -> dict[str, Any]:
     return state
 
 
-def save_decoder(model: Mdgan, folder: Path, facts: dict[str, Any]) -> None:
+def save_decoder(model: Mdgan, folder: Path, facts: dict[str, Any]) -> dict[str, str]:
     """Write the `decoder_nets` of a training by `save_decoder_nets`."""
-    save_decoder_nets(*decoder_nets(model), model.shape, folder, facts)
+    return save_decoder_nets(*decoder_nets(model), model.shape, folder, facts)
 
 
 def decoder_nets(model: Mdgan) -> tuple[Encoder, Generator]:
@@ -132,10 +139,13 @@ def decoder_nets(model: Mdgan) -> tuple[Encoder, Generator]:
 
 def save_decoder_nets(
     encoder: Encoder, generator: Generator, shape: NetworkShape, folder: Path, facts: dict[str, Any]
-) -> None:
+) -> dict[str, str]:
     """Write encoder.safetensors, generator.safetensors and model.json to ``folder``.
 
     model.json holds the format version, the networks' shape, the hash of both files and ``facts``.
+
+    Returns:
+        The hashes by the names of the files.
     """
     hashes = {}
     for name, net in (("encoder", encoder), ("generator", generator)):
@@ -144,6 +154,7 @@ def save_decoder_nets(
         hashes[path.name] = file_sha256(path)
     content = {"format_version": FORMAT_VERSION, "shape": asdict(shape), "sha256": hashes, **facts}
     write_json(folder / "model.json", content)
+    return hashes
 
 
 def save_decoder_facts(folder: Path, facts: dict[str, Any]) -> None:

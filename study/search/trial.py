@@ -92,10 +92,10 @@ def _train_trial(
     seconds_before = reports[-1]["time/seconds"] if reports else 0.0
     began = time.monotonic()
 
-    def fill(path: Path) -> None:
-        save_training(model, path, {"seed": spec.seed, "data_sha256": data.sha256})
+    def fill(path: Path) -> dict[str, str]:
+        hashes = save_training(model, path, {"seed": spec.seed, "data_sha256": data.sha256})
         facts = {"snippets_seen": model.snippets_seen, "params": dataclasses.asdict(params)}
-        save_decoder(model, path, facts)
+        return hashes | save_decoder(model, path, facts)
 
     def report(progress: TrainingReport) -> None:
         now = time.monotonic()

@@ -113,13 +113,16 @@ class TrialFolder:
         self._token = uuid.uuid4().hex
         write_json(self.path / "owner.json", {"token": self._token})
 
-    def save(self, report: int, reports: list[Report], fill: Callable[[Path], None]) -> None:
+    def save(
+        self, report: int, reports: list[Report], fill: Callable[[Path], dict[str, str]]
+    ) -> None:
         """Write checkpoint-<report>, whole or not at all, and remove old ones.
 
         Args:
             report: number of the last report, from 1.
             reports: all so far, that one included.
-            fill: writes training and decoder to a folder.
+            fill: writes training and decoder to a folder, and gives the hashes that it knows by the
+                names of the files; the others are computed.
 
         Raises:
             NotOwnerError: another process has called `own` since.
@@ -128,9 +131,11 @@ class TrialFolder:
         if owner["token"] != self._token:
             raise NotOwnerError(f"{self.path} was taken over by another process of its trial.")
         with atomic_dir(self.path / f"checkpoint-{report:04d}") as folder:
-            fill(folder)
+            hashes = fill(folder)
             (folder / "reports.json").write_text(json.dumps(reports), "utf-8")
-            hashes = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+            for path in folder.iterdir():
+                if path.name not in hashes:
+                    hashes[path.name] = file_sha256(path)
             write_json(folder / "checkpoint.json", {"report": report, "sha256": hashes})
         for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from study.search import trial_folder as trial_records
+from models.mdgan.checkpoints import save_decoder, save_training
+from models.mdgan.tensor_files import file_sha256
+from study.search import trial_folder
 from study.search.trial_folder import (
     BrokenRecordError,
     NotOwnerError,
@@ -14,6 +16,7 @@ from study.search.trial_folder import (
     read_reports,
     trial_name,
 )
+from tests.helpers.tiny_mdgan import build
 
 SPEC = TrialSpec("trial-003", 3, 7, {"lr": 0.001, "latent_dim": 8}, {"fixed_params": {"lr": 1}})
 ENDED = {
@@ -25,6 +28,7 @@ ENDED = {
 def fill(folder):
     for name in ("training.safetensors", "encoder.safetensors", "training.json", "model.json"):
         (folder / name).write_bytes(name.encode() * 100)
+    return {name: file_sha256(folder / name) for name in ("training.safetensors", "model.json")}
 
 
 def reports(n):
@@ -101,7 +105,7 @@ def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_damage(folder, monk
     def fails(path):
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(trial_records, "file_sha256", fails)
+    monkeypatch.setattr(trial_folder, "file_sha256", fails)
     with pytest.raises(OSError, match="Input/output"):
         folder.newest_checkpoint()
     assert not list(folder.path.glob("*.broken"))
@@ -154,6 +158,25 @@ def test_a_broken_record_is_named_with_the_remedy(folder, name, content):
         read()
     assert str(folder.path / name) in str(caught.value)
     assert f"Remove the folder {folder.path}" in str(caught.value)
+
+
+def test_files_whose_hash_is_known_are_not_read_again(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        trial_folder, "file_sha256", lambda path: read.append(path.name) or file_sha256(path)
+    )
+    newest = saved(folder, 1)
+    assert sorted(read) == ["encoder.safetensors", "reports.json", "training.json"]
+    found = json.loads((newest / "checkpoint.json").read_text())["sha256"]
+    assert found == {
+        p.name: file_sha256(p) for p in newest.iterdir() if p.name != "checkpoint.json"
+    }
+
+
+def test_the_hashes_that_a_training_gives_are_those_of_its_files(tmp_path):
+    hashes = save_training(build("dense"), tmp_path) | save_decoder(build("dense"), tmp_path, {})
+    assert sorted(hashes) == sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert all(file_sha256(tmp_path / name) == sha256 for name, sha256 in hashes.items())
 
 
 def test_a_checkpoint_that_was_cut_off_while_written_is_not_seen(folder, monkeypatch):
