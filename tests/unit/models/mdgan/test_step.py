@@ -13,6 +13,7 @@ from models.mdgan import step_numbers, training
 from models.mdgan.average import Average
 from models.mdgan.cuda_graph import WARM_UP
 from models.mdgan.devices import full_precision, send, use_arithmetic
+from models.mdgan.encoding import decode_latents, encode_spectrogram
 from models.mdgan.frames import Frames
 from models.mdgan.training import train
 from tests.helpers.tiny_mdgan import (
@@ -165,6 +166,20 @@ def test_on_a_gpu_only_tf32_rounds_and_cudnn_repeats_itself(precision, tf32, mon
     with full_precision():
         assert cudnn.allow_tf32 is False
     assert cudnn.allow_tf32 is tf32
+
+
+def test_a_decoder_is_used_in_full_precision(monkeypatch):
+    model, seen = build("convolutions"), []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for net in (model.encoder, model.generator):
+        net.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    spectrogram = DATA[0, 0].numpy()
+    z = encode_spectrogram(model.encoder, spectrogram, 16)
+    decode_latents(model.generator, z)
+    model.decode(model.encode(DATA[:2]))
+    assert seen == [False] * 4
+    model.train_step(DATA[:4])
+    assert set(seen[4:]) == {True}
 
 
 def test_the_dense_path_computes_in_float32_also_where_convolutions_do_not():
