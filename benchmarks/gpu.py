@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 import torch
 
 from benchmarks import gpu_sections
-from benchmarks.gpu_bench import RECIPES, Bench
+from benchmarks.gpu_bench import RECIPES, WAYS, Bench
 from models.mdgan.model import Mdgan
 
 Row = dict[str, Any]
@@ -33,6 +33,7 @@ Results = dict[str, dict[str, Any]]
 
 N_TRAININGS = 54  # of `full`: 48 trials, and 3 candidates again with 2 more seeds; a test compares
 RUN_S = 5.0  # that several processes train at once
+WORSE = 0.02  # share by which another way may reconstruct worse than float32
 START_S = 60.0  # for all of them to begin
 # Section, and its deadline in seconds at --minutes 8.
 DEADLINES = {
@@ -193,7 +194,26 @@ def summary(results: Results) -> list[str]:
     for row in results["determinism"]["rows"]:
         if "is_equal" in row:
             lines.append(f"{row['question']}: {'equal' if row['is_equal'] else 'NOT equal'}.")
-    return lines
+    return lines + advice(sound, together)
+
+
+def advice(ways: list[Row], together: list[Row]) -> list[str]:
+    """What to set for `full`: the fastest way that learns as float32 does and can be repeated."""
+    if not ways or ways[0]["way"] != "float32":
+        return []
+    good = [
+        row for row in ways
+        if row["loss"] < (1 + WORSE) * ways[0]["loss"] and "free to choose" not in row["way"]
+    ]  # fmt: skip
+    best = max(good, key=lambda row: row["reconstruction_snippets_per_s"])
+    settings = [f"mdgan.{name}={str(value).lower()}" for name, value in WAYS[best["way"]].items()]
+    sharing = [
+        row for row in together if row["compilation"] == WAYS[best["way"]].get("compilation", "off")
+    ]
+    if sharing:
+        n = max(sharing, key=lambda row: row["snippets_per_s"])["n"]
+        settings.append(f"resources.gpus_per_trial={1 / n:g}")
+    return [f"Set, after this card alone: {' '.join(settings) or 'nothing'}"]
 
 
 def main(bench: Bench, out: Path, minutes: float) -> int:

@@ -79,6 +79,29 @@ def test_a_section_that_fails_or_takes_too_long_leaves_its_rows(monkeypatch, tmp
     assert failed["rows"] == slow["rows"] == [{"row": 1}]
 
 
+def test_the_advice_is_the_fastest_way_that_learns_as_float32_does():
+    gpu = load("gpu")
+
+    def way(name, speed, loss):
+        return {"way": name, "reconstruction_snippets_per_s": speed, "loss": loss}
+
+    ways = [
+        way("float32", 100.0, 0.1), way("tf32, cuda_graphs", 200.0, 0.101),
+        way("bfloat16, cuda_graphs", 300.0, 0.2), way("tf32, cuDNN free to choose", 400.0, 0.1),
+    ]  # fmt: skip
+    together = [
+        {"compilation": "off", "n": 8, "snippets_per_s": 900.0},
+        {"compilation": "cuda_graphs", "n": 1, "snippets_per_s": 500.0},
+        {"compilation": "cuda_graphs", "n": 4, "snippets_per_s": 800.0},
+    ]
+    assert gpu.advice(ways, together) == [
+        "Set, after this card alone: mdgan.precision=tf32 mdgan.compilation=cuda_graphs "
+        "resources.gpus_per_trial=0.25"
+    ]
+    assert gpu.advice(ways[:1], []) == ["Set, after this card alone: nothing"]
+    assert gpu.advice(ways[1:], together) == []
+
+
 def test_networks_and_trainings_are_those_of_the_presets():
     gpu, bench = load("gpu"), load("gpu_bench")
     for name, params in bench.RECIPES.items():
