@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.mdgan.devices import full_precision
 from models.mdgan.networks import Encoder, Generator
 
 BATCH = 512
@@ -37,7 +38,8 @@ def encode_spectrogram(
     """Latents [n_snippets, latent_dim] of a spectrogram [n_freq, total_frames], in order."""
     encoder.eval()
     snippets = torch.from_numpy(cut_snippets(spectrogram, n_frames))[:, None]
-    parts = [encoder(batch.to(device)).cpu() for batch in snippets.split(BATCH)]
+    with full_precision():  # as a training encodes what it is measured on
+        parts = [encoder(batch.to(device)).cpu() for batch in snippets.split(BATCH)]
     z: NDArray[np.float32] = torch.cat(parts).numpy()
     return z
 
@@ -62,7 +64,8 @@ def decode_latents(
     """
     generator.eval()
     latents = torch.from_numpy(np.asarray(z, dtype=np.float32))
-    parts = [generator(batch.to(device)).cpu() for batch in latents.split(BATCH)]
+    with full_precision():
+        parts = [generator(batch.to(device)).cpu() for batch in latents.split(BATCH)]
     snippets = torch.cat(parts)[:, 0]  # [n_snippets, n_freq, n_frames]
     spectrogram = snippets.permute(1, 0, 2).flatten(1).numpy()
     return np.ascontiguousarray(spectrogram[:, :total_frames])
