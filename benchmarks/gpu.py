@@ -12,20 +12,23 @@ trial of the preset `full` costs and what to set.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from any folder
 
 import torch
+from torch import Tensor
 
 from benchmarks import gpu_sections
-from benchmarks.gpu_bench import RECIPES, WAYS, Bench
+from benchmarks.gpu_bench import RECIPES, WAYS, Bench, read_frames
 from models.mdgan.model import Mdgan
 
 Row = dict[str, Any]
@@ -54,11 +57,20 @@ def _together(bench: Bench, way: str, n: int, folder: Path) -> Row:
     before = _used_gb(bench)
     command = [*_command(bench), "--worker", str(folder), "--compilation", way]
     workers = [subprocess.Popen([*command, "--number", str(i)]) for i in range(n)]
-    began = time.monotonic()
+    try:
+        return _row_of(bench, workers, folder, before)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()  # its memory is free once it is gone: the next ones are counted then
+
+
+def _row_of(
+    bench: Bench, workers: list[subprocess.Popen[bytes]], folder: Path, before: float | None
+) -> Row:
+    n, began = len(workers), time.monotonic()
     while len(list(folder.glob("ready-*"))) < n:
         if any(worker.poll() for worker in workers) or time.monotonic() - began > START_S:
-            for worker in workers:
-                worker.kill()
             return {"error": f"not all of {n} processes began (memory is too small, or too slow)"}
         time.sleep(0.05)
     used = _used_gb(bench)
@@ -88,9 +100,8 @@ def work(bench: Bench, folder: Path, number: int, compilation: str) -> None:
     """One of several trainings: begin, wait for all others, train, and say how fast."""
     params = bench.params("full", compilation=compilation)
     model, batch = Mdgan(params, 16, 0, bench.device), bench.batches(params)
-    for _ in range(8):
-        model.train_step(batch())
-    bench.wait()
+    # The last steps of a training take most memory: `gpus_per_trial=auto` measures these.
+    _begin(bench, model, batch, params.n_snippets - 8 * params.batch_size)
     held = None
     if bench.device == "cuda":
         # As study/cluster/gpu_memory.py counts it.
@@ -100,6 +111,7 @@ def work(bench: Bench, folder: Path, number: int, compilation: str) -> None:
     (folder / f"ready-{number}").touch()
     while not (folder / "go").exists():
         time.sleep(0.01)
+    _begin(bench, model, batch, 0)  # most steps of a training are of this kind
     n, began = 0, time.perf_counter()
     while time.perf_counter() - began < (0.2 if bench.is_tiny else RUN_S):
         model.train_step(batch())
@@ -111,6 +123,14 @@ def work(bench: Bench, folder: Path, number: int, compilation: str) -> None:
     temporary = folder / f"part-{number}"
     temporary.write_text(json.dumps(row))
     temporary.rename(folder / f"done-{number}")
+
+
+def _begin(bench: Bench, model: Mdgan, batch: Callable[[], Tensor], snippets_seen: int) -> None:
+    """The first steps from some point of a training on, up to a recorded one and beyond."""
+    model.snippets_seen = snippets_seen
+    for _ in range(8):
+        model.train_step(batch())
+    bench.wait()
 
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
@@ -143,14 +163,17 @@ def run_section(bench: Bench, name: str, deadline_s: float) -> dict[str, Any]:
             code = child.wait(deadline_s)
             ended = "whole" if code == 0 else f"failed (exit {code})"
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, 9)
-            child.wait()
             ended = f"its {deadline_s:.0f} s were over"
+        finally:  # also after Ctrl-C, which does not reach a session of its own
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
         told.seek(0)
         complaints.seek(0)
         # A row that was cut off has no end of line.
         rows = [json.loads(line) for line in told if line.endswith("\n") and line[0] == "{"]
-        last_words = complaints.read()[-2000:] if ended.startswith("failed") else ""
+        is_faulty = ended.startswith("failed") or any("error" in row for row in rows)
+        last_words = complaints.read()[-2000:] if is_faulty else ""
     seconds = time.monotonic() - began
     return {"ended": ended, "seconds": seconds, "rows": rows, "last_words": last_words}
 
@@ -162,7 +185,9 @@ def summary(results: Results) -> list[str]:
         for row in results["steps"]["rows"]
         if (row["recipe"], row["compilation"]) == ("full", RECIPES["full"].compilation)
     }
-    at_report = {row["what"].split(" on ")[0]: row["s"] for row in results["reports"]["rows"]}
+    # The first evaluation is the device's: of two of a name the earlier one stays.
+    rows = reversed(results["reports"]["rows"])
+    at_report = {row["what"].split(" on ")[0]: row["s"] for row in rows}
     lines = []
     params = RECIPES["full"]
     if len(steps) == 2 and len(at_report) == 2:
@@ -176,12 +201,13 @@ def summary(results: Results) -> list[str]:
             f"{N_TRAININGS * (training + measuring) / 60:.1f} h."
         )
     together = [row for row in results["processes"]["rows"] if "snippets_per_s" in row]
-    if together:
+    alone = [row for row in together if (row["n"], row["compilation"]) == (1, "off")]
+    if alone:
         best = max(together, key=lambda row: row["snippets_per_s"])
         lines.append(
             f"Most snippets a second: {best['n']} trainings at once, mdgan.compilation="
             f"{best['compilation']}: {best['snippets_per_s']:,.0f}, "
-            f"{best['snippets_per_s'] / together[0]['snippets_per_s']:.2f} times one alone."
+            f"{best['snippets_per_s'] / alone[0]['snippets_per_s']:.2f} times one alone."
         )
     sound = [row for row in results["ways"]["rows"] if row["recipe"] == "full" and "loss" in row]
     for row in sound:
@@ -262,4 +288,11 @@ if __name__ == "__main__":
         for made in SECTIONS[given.section](here):
             print(json.dumps(made), flush=True)
     else:
+        if not given.out.resolve().parent.is_dir():
+            sys.exit(f"{given.out.resolve().parent} is no folder: give --out in one that exists.")
+        if given.pool:
+            try:
+                read_frames(given.pool)  # or each section would find the same fault
+            except ValueError as fault:
+                sys.exit(str(fault))
         sys.exit(main(here, given.out, given.minutes))

@@ -4,12 +4,14 @@ Of this project it needs models/ alone, so that it runs where there is no Ray an
 """
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -99,8 +101,15 @@ class Bench:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def forget(self) -> None:
+        """Free what earlier models held, and count `peak_gb` anew."""
+        gc.collect()  # models with parametrised or compiled layers are circles of references
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
     def peak_gb(self) -> float | None:
-        """Most memory that torch held so far; None on a CPU."""
+        """Most memory that torch held since `forget`; None on a CPU."""
         return torch.cuda.max_memory_reserved() / 1e9 if self.device == "cuda" else None
 
 
@@ -108,13 +117,34 @@ class Bench:
 def _frames(pool: Path | None, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The frames of a file; without one, ``n`` of a bump that wanders, with noise."""
     if pool is not None:
-        with np.load(pool, allow_pickle=False) as arrays:
-            return arrays["frames"].astype(np.float32), arrays["starts"].astype(np.int64)
+        return read_frames(pool)
     rng = np.random.default_rng(0)
     pitch = np.cumsum(rng.standard_normal(n, dtype=np.float32)) % 129
     height = np.exp(-((np.arange(129, dtype=np.float32) - pitch[:, None]) ** 2) / 50)
     noise = 0.1 * rng.random((n, 129), dtype=np.float32)
     return (2 * height + noise).astype(np.float32), np.arange(n - 16)
+
+
+def read_frames(pool: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and starts of a file.
+
+    Raises:
+        ValueError: they cannot be used.
+    """
+    try:
+        with np.load(pool, allow_pickle=False) as arrays:
+            frames = arrays["frames"].astype(np.float32, copy=False)
+            starts = arrays["starts"].astype(np.int64, copy=False)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{pool} is no .npz with frames and starts: {error}.") from error
+    is_sound = frames.ndim == 2 and frames.shape[1] == 129 and starts.ndim == 1 and len(starts)
+    if not is_sound or starts.min() < 0 or starts.max() + 16 > len(frames):
+        # On a GPU an index out of range ends the process without saying which.
+        raise ValueError(
+            f"{pool} holds frames {list(frames.shape)} and starts {list(starts.shape)}: give "
+            "frames [n, 129], and starts of snippets of 16 frames that lie within them."
+        )
+    return frames, starts
 
 
 @cache

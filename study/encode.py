@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
@@ -21,6 +22,7 @@ from data_io.store import (
     write_latents,
 )
 from models.mdgan.checkpoints import load_decoder
+from models.mdgan.devices import use_arithmetic
 from models.mdgan.encoding import encode_spectrogram
 from study.base.console import Console, Progress
 from study.base.ledger import StageResult
@@ -123,6 +125,7 @@ def _encode_bird_age(
     bird, age = bird_age
     encoder, _, facts = load_decoder(decoder)
     where = device(use_gpu, "gpus_per_encode")
+    use_arithmetic(torch.device(where), "float32")
     encoder.to(where)
     shape = facts["shape"]
     total, squares, n_train = np.zeros(shape["latent_dim"]), np.zeros(shape["latent_dim"]), 0

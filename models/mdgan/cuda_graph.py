@@ -39,26 +39,28 @@ class StepGraph:
     Every step computes what it would without a graph: a recording computes nothing.
 
     Args:
-        run: (x, numbers) computes a step and gives its losses. It must not wait for the device, and
-            must use the same tensors each time.
         recorder: of CUDA.
     """
 
-    def __init__(self, run: Run, recorder: Recorder):
-        self._run = run
+    def __init__(self, recorder: Recorder):
         self._recorder = recorder
         self._n_steps = 0
         self._play: Callable[[], None] | None = None
 
-    def __call__(self, x: Tensor, numbers: Tensor) -> Losses:
-        """Compute a step of ``x`` and ``numbers``, of the same shapes each time."""
+    def __call__(self, run: Run, x: Tensor, numbers: Tensor) -> Losses:
+        """Compute a step of ``x`` and ``numbers``, of the same shapes each time.
+
+        ``run`` (x, numbers) gives its losses. It must not wait for the device, and must use the
+        same tensors each time. It is not kept: it knows the model, which keeps this graph, and such
+        a circle would hold the memory of both after their end.
+        """
         self._n_steps += 1
         if self._n_steps <= WARM_UP:
             with self._recorder.aside():
-                return self._run(x, numbers)
+                return run(x, numbers)
         if self._play is None:
-            self._x, self._numbers = x.clone(), numbers.clone()
-            self._play, self._out = self._recorder.record(lambda: self._run(self._x, self._numbers))
+            kept = self._x, self._numbers = x.clone(), numbers.clone()
+            self._play, self._out = self._recorder.record(lambda: run(*kept))
         else:
             self._x.copy_(x)
             self._numbers.copy_(numbers)

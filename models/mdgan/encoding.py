@@ -38,7 +38,7 @@ def encode_spectrogram(
     """Latents [n_snippets, latent_dim] of a spectrogram [n_freq, total_frames], in order."""
     encoder.eval()
     snippets = torch.from_numpy(cut_snippets(spectrogram, n_frames))[:, None]
-    with full_precision():
+    with full_precision():  # as a training encodes what it is measured on
         parts = [encoder(batch.to(device)).cpu() for batch in snippets.split(BATCH)]
     z: NDArray[np.float32] = torch.cat(parts).numpy()
     return z

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.mdgan import losses, step_numbers
 from models.mdgan.average import Average
 from models.mdgan.convolutions import Discriminator
-from models.mdgan.cuda_graph import CudaRecorder, Run, StepGraph
+from models.mdgan.cuda_graph import CudaRecorder, StepGraph
 from models.mdgan.devices import full_precision, send, use_arithmetic
 from models.mdgan.networks import Encoder, Generator
 from models.mdgan.params import MdganParams as MdganParams
@@ -144,18 +144,18 @@ class Mdgan:
             self._rates.copy_(numbers.pop("rates"))
             return self.phases.step(x, numbers, is_adversarial)
 
-        out = self._graph(run, len(x))(x, packed) if self._recorder else run(x, packed)
+        out = self._graph(len(x))(run, x, packed) if self._recorder else run(x, packed)
         for name, average in self.averaged.items():
             average.update_parameters(self.nets[name])
         self.snippets_seen += len(x)
         return out
 
-    def _graph(self, run: Run, n: int) -> StepGraph:
+    def _graph(self, n: int) -> StepGraph:
         """The graph of this kind of step; another kind's is given up, with its memory."""
         assert self._recorder is not None
         key = self.is_adversarial, n
         if key not in self._graphs:
-            self._graphs = {key: StepGraph(run, self._recorder)}
+            self._graphs = {key: StepGraph(self._recorder)}
         return self._graphs[key]
 
     def _set_rates(self) -> Tensor:

@@ -5,9 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import psutil
 import pytest
+import torch
 
 from study.config.reader import load_config
 
@@ -100,6 +105,103 @@ def test_the_advice_is_the_fastest_way_that_learns_as_float32_does():
     ]
     assert gpu.advice(ways[:1], []) == ["Set, after this card alone: nothing"]
     assert gpu.advice(ways[1:], together) == []
+
+
+def test_a_section_leaves_no_process_behind(monkeypatch, tmp_path):
+    gpu, bench = load("gpu"), load("gpu_bench")
+    script, left = tmp_path / "section.py", tmp_path / "pid"
+    script.write_text(
+        "import pathlib, subprocess, sys\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(left)!r}).write_text(str(other.pid))\n"
+        "raise SystemExit('failed')\n"
+    )
+    monkeypatch.setattr(gpu, "_command", lambda bench: [sys.executable, str(script)])
+    gpu.run_section(bench.Bench("cpu", True, None), "any", 60)
+    other = psutil.Process(int(left.read_text())) if is_alive(int(left.read_text())) else None
+    if other is not None:
+        other.kill()
+    assert other is None
+
+
+def is_alive(pid, wait_s=5.0):
+    """Whether a process still runs after a while; a signal needs a moment."""
+    until = time.monotonic() + wait_s
+    while time.monotonic() < until:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_what_the_gpu_did_is_counted_once():
+    sections, kinds = load("gpu_sections"), torch.autograd.DeviceType
+    kernel, mark, on_cpu = (
+        SimpleNamespace(device_type=kind, is_user_annotation=is_mark)
+        for kind, is_mark in ((kinds.CUDA, False), (kinds.CUDA, True), (kinds.CPU, False))
+    )
+    assert sections._kernels([kernel, mark, on_cpu]) == [kernel]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        (None, "is no .npz with frames and starts: .*No such file"),
+        ({"frames": np.zeros((20, 129))}, "is no .npz with frames and starts: 'starts"),
+        ({"frames": np.zeros((129, 20)), "starts": np.arange(3)}, r"holds frames \[129, 20\]"),
+        ({"frames": np.zeros((20, 129)), "starts": np.arange(6)}, "starts .* that lie within"),
+        ({"frames": np.zeros((20, 129)), "starts": np.arange(0)}, "starts .* that lie within"),
+        ("text", "is no .npz"),
+    ],
+)
+def test_a_file_of_frames_that_cannot_be_used_is_refused_at_once(arrays, fault, tmp_path):
+    path = tmp_path / "frames.npz"
+    if arrays == "text":
+        path.write_text("frames")
+    elif arrays is not None:
+        np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=fault):
+        load("gpu_bench").read_frames(path)
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--cpu-smoke", "--pool", str(path)]
+    if arrays is None:
+        done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "No such file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_file_of_frames_is_read_as_it_is(tmp_path):
+    bench, frames = load("gpu_bench"), np.random.default_rng(0).random((20, 129))
+    np.savez(tmp_path / "frames.npz", frames=frames, starts=np.arange(5, dtype=np.int32))
+    found = bench.Bench("cpu", True, tmp_path / "frames.npz").frames()
+    assert [array.dtype for array in found] == [np.float32, np.int64]
+    assert np.array_equal(found[0], frames.astype(np.float32))
+
+
+def test_words_say_only_what_was_measured():
+    gpu = load("gpu")
+    rows = {name: {"rows": []} for name in gpu.DEADLINES}
+    assert gpu.summary(rows) == []
+    together = {"n": 2, "compilation": "off", "snippets_per_s": 30.0}
+    rows["processes"]["rows"] = [{"n": 1, "compilation": "off", "error": "failed"}, together]
+    assert gpu.summary(rows) == []  # nothing to compare with
+    rows["processes"]["rows"][0] = {"n": 1, "compilation": "off", "snippets_per_s": 20.0}
+    assert "1.50 times one alone" in gpu.summary(rows)[0]
+    rows["steps"]["rows"] = [
+        {"recipe": "full", "compilation": "off", "kind": kind, "ms": 60.0}
+        for kind in ("reconstruction", "joint")
+    ]
+    rows["reports"]["rows"] = [
+        {"what": what, "s": s}
+        for what, s in (
+            ("evaluation on cuda", 3.0),
+            ("checkpoint", 1.0),
+            ("evaluation on cpu", 99.0),
+        )
+    ]
+    assert "23.4 min of steps and 2.0 min of reports" in gpu.summary(rows)[0]
 
 
 def test_networks_and_trainings_are_those_of_the_presets():

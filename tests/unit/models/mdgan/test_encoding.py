@@ -99,6 +99,21 @@ def test_a_song_comes_back_whole_and_in_order(total, n_frames, monkeypatch):
     np.testing.assert_array_equal(padded[:, :total], whole)
 
 
+def test_recordings_are_encoded_in_float32_as_it_is(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch sets it on a GPU
+    allowed = []
+
+    class Asking(torch.nn.Module):
+        def forward(self, x):
+            allowed.append(torch.backends.cudnn.allow_tf32)
+            return x
+
+    encode_spectrogram(Asking(), spectrogram(16), 16)
+    decode_latents(Asking(), np.zeros((1, 1, 129, 16)))
+    assert allowed == [False, False]
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("n_frames", [8, 16])
 def test_lengths_survive_the_networks(n_frames):
     shape = NetworkShape(3, n_frames, 2, 2)

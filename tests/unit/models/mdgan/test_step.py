@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import gc
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -276,6 +278,26 @@ def test_recorded_steps_give_what_steps_give(kind, order, recorded):
     assert (recorder.n_aside, recorder.n_recorded, recorder.n_played) == (
         2 * WARM_UP, 2, 20 - 2 * WARM_UP,
     )  # fmt: skip
+
+
+class Forgetful(FakeRecorder):
+    """Keeps nothing of a step, as CUDA does."""
+
+    def record(self, run):
+        return lambda: None, run()
+
+
+def test_memory_of_a_recorded_training_is_free_at_its_end(monkeypatch):
+    monkeypatch.setattr(model_module, "CudaRecorder", Forgetful)
+    model = build("dense", compilation="cuda_graphs")
+    steps(model, WARM_UP + 2)
+    held = weakref.ref(model), weakref.ref(model.generator)
+    gc.disable()
+    try:
+        del model
+        assert [one() for one in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_losses_of_a_step_stay_when_the_next_one_is_played(recorded):
