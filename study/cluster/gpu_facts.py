@@ -152,9 +152,10 @@ def _other_build(facts: GpuFacts) -> str:
     mine = _major(facts.driver_cuda)
     cuda, tag = next((build for build in builds if build[0] <= mine), builds[0])
     driver = f" with driver {OLDEST_DRIVER[cuda]} or newer" if cuda > mine else ""
+    # With its tag: pip takes any build of this version as installed already where none is named.
     return (
-        f"install another build of torch on every node (pip install torch=={version} --index-url "
-        f"https://download.pytorch.org/whl/{tag}){driver}"
+        f"install another build of torch on every node (pip install torch=={version}+{tag} "
+        f"--index-url https://download.pytorch.org/whl/{tag}){driver}"
     )
 
 

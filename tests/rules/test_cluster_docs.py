@@ -98,7 +98,8 @@ def test_one_machine_needs_no_cluster():
     for line in lines[:2]:
         words = re.split(r"[>|]|2>|'", line.split("run_tune.py", 1)[1])[0].split()
         options = parse([word for word in words if word != "2"])
-        assert (options.preset, options.address, str(options.data)) == ("full", None, "recordings")
+        data = str(options.data)
+        assert (options.preset, options.address, data) == ("full", None, "~/recordings")
 
 
 @pytest.mark.parametrize("name", ["docs/clusters.md", "README.md", "mlflow/README.md", AWS.name,

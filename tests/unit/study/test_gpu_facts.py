@@ -42,7 +42,7 @@ def test_a_driver_that_is_too_old_is_named_with_two_remedies():
     )
     assert remedy == (
         "Install driver 580 or newer, or install another build of torch on every node (pip install "
-        "torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126)"
+        "torch==2.13.0+cu126 --index-url https://download.pytorch.org/whl/cu126)"
     )
     # Any driver of the same major version will do.
     assert fault(cuda="12.9", driver="535.183.01", driver_cuda="12.2") is None
