@@ -254,9 +254,9 @@ def main(bench: Bench, out: Path, minutes: float) -> int:
         for row in results[name]["rows"]:
             print("  " + ", ".join(f"{key} {_short(value)}" for key, value in row.items()))
         print(results[name]["last_words"], end="", flush=True)
-    print("\n" + "\n".join(summary(results)))
     if bench.is_tiny:
-        print("Of a tiny form on a CPU: none of this says anything of a GPU.")
+        print("\nThe words below come from tiny networks on a CPU. They say nothing of a GPU.")
+    print("\n" + "\n".join(summary(results)))
     return int(any(section["ended"] != "whole" for section in results.values()))
 
 

@@ -109,6 +109,9 @@ class CudaRecorder:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            # The recording that was broken off complains too.
+            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
+                raise error.__context__ from None
             raise RuntimeError(
                 f"The training step cannot be recorded as a CUDA graph ({error}). Set "
                 "mdgan.compilation=off."

@@ -64,13 +64,23 @@ def run_trial(config: dict[str, Any], data: TrialData, job: TrialJob) -> None:
         _train_trial(spec, data, job, folder, reports)
     except TrainingFailedError as error:
         _tell_failure(reports, error.status, str(error), isinstance(error, UnusableGpuError))
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         remedy = "Lower mdgan.batch_size or the widths, or raise resources.gpus_per_trial."
         _tell_failure(reports, "failed", f"out of memory: {error}. {remedy}", True)
     except OSError as error:
         if error.errno not in STORAGE_FULL:
             raise
         tune.report({RANKED_BY: COLLAPSED_OBJECTIVE, "report": 0, "storage": str(error)})
+
+
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether memory was wanting; CUDA's libraries say so in words only."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    words = str(error)
+    return "CUDA" in words and ("out of memory" in words or "ALLOC_FAILED" in words)
 
 
 def _train_trial(

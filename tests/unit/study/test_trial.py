@@ -207,14 +207,26 @@ def test_a_training_that_collapses_on_the_way_is_reported_as_collapsed(runner, m
 
 
 @pytest.mark.parametrize(
-    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError()]
-)
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)  # fmt: skip
 def test_a_trial_out_of_memory_says_so_and_may_go_on_later(runner, monkeypatch, error):
     monkeypatch.setattr(train, "evaluate", lambda *_: (_ for _ in ()).throw(error))
     (report,) = runner.run()
     assert (report["ended"], report["may_go_on"]) == ("failed", True)
     assert "out of memory" in report["reason"]
     assert "batch_size" in report["reason"]
+
+
+def test_another_fault_of_torch_is_not_taken_for_want_of_memory(runner, monkeypatch):
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    monkeypatch.setattr(train, "evaluate", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        runner.run()
 
 
 def test_a_gpu_that_torch_does_not_find_is_no_fault_of_the_trial(runner, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 from models.mdgan import model as model_module
 from models.mdgan import step_numbers, training
 from models.mdgan.average import Average
-from models.mdgan.cuda_graph import WARM_UP
+from models.mdgan.cuda_graph import WARM_UP, CudaRecorder
 from models.mdgan.devices import full_precision, send, use_arithmetic
 from models.mdgan.encoding import decode_latents, encode_spectrogram
 from models.mdgan.frames import Frames
@@ -321,6 +321,35 @@ def test_a_recording_is_made_anew_for_another_batch_and_after_a_state_was_loaded
     assert steps(model, 6) == steps(plain, 6)
     assert model._recorder.n_recorded == 3
     assert_equal(weights(model), weights(plain))
+
+
+@pytest.mark.parametrize("is_memory", [True, False])
+def test_a_recording_that_fails_says_what_to_do(is_memory, monkeypatch):
+    """Memory that is wanting is not taken for a step that cannot be recorded."""
+    cause = torch.cuda.OutOfMemoryError("CUDA out of memory") if is_memory else ValueError("a wait")
+
+    class Graph:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *_):
+            raise RuntimeError("the capture was invalidated")  # as CUDA says it then
+
+    def run():
+        raise cause
+
+    for name in ("Stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, Graph)
+    expected = (
+        (torch.cuda.OutOfMemoryError, "CUDA out of memory")
+        if is_memory
+        else (RuntimeError, "cannot be recorded as a CUDA graph .* Set mdgan.compilation=off")
+    )
+    with pytest.raises(expected[0], match=expected[1]):
+        CudaRecorder(torch.device("cuda")).record(run)
 
 
 def test_without_a_gpu_there_are_no_cuda_graphs():
