@@ -64,6 +64,8 @@ clean_up() {
   trap - EXIT
   trap '' TERM
   set +eu # older shells call an empty list unset
+  # The signal may have come before the last process was noted.
+  [[ " ${steps[*]} " == *" ${!-} "* ]] || steps+=("$!")
   # End the study first, then all workers, then the head: workers need it to end in order.
   end "${steps[@]:n_nodes}"
   end "${steps[@]:1:n_nodes-1}"

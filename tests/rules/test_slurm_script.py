@@ -54,10 +54,10 @@ case "$*" in
   -c*node2) echo 192.0.2.7; exit ;;
   -c*) echo 23456; exit ;;
 esac
-echo "study $*" >> "$CALLS"
-[ -n "$STUDY_CODE" ] && exit "$STUDY_CODE"
+[ -n "$STUDY_CODE" ] && echo "study $*" >> "$CALLS" && exit "$STUDY_CODE"
 trap 'kill $!; sleep 0.5; echo "ended study" >> "$CALLS"; exit 130' INT
 sleep 100 &
+echo "study $*" >> "$CALLS"
 wait
 """
 # The script looks every two seconds; here everything is there at once.
