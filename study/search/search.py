@@ -213,6 +213,8 @@ def load_trials(state: SearchState, folder: Path, n_trials: int, console: Consol
     """
     n_beyond = 0
     for path in sorted(folder.glob("trial-*")):
+        if all(child.name.startswith(".") for child in path.iterdir()):
+            continue  # the command was ended before it wrote trial.json: this trial has not begun
         record = TrialFolder(path)
         spec = record.spec()
         if spec.number >= n_trials:

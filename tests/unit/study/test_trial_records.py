@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.tensor_files import file_sha256
+from study.base.console import Console
 from study.search import trial_folder
+from study.search.search import load_trials
 from study.search.trial_folder import (
     BrokenRecordError,
     NotOwnerError,
@@ -158,6 +161,19 @@ def test_a_broken_record_is_named_with_the_remedy(folder, name, content):
         read()
     assert str(folder.path / name) in str(caught.value)
     assert f"Remove the folder {folder.path}" in str(caught.value)
+
+
+def test_a_trial_whose_command_was_ended_before_it_was_written_has_not_begun(folder):
+    beside = folder.path.with_name("trial-004")
+    beside.mkdir()
+    (beside / ".trial.json.x.tmp").touch()
+    found = []
+    state = SimpleNamespace(add=lambda trial: found.append(trial.spec))
+    assert load_trials(state, folder.path.parent, 10, Console()) == 0
+    assert found == [SPEC]
+    (beside / "owner.json").touch()  # this one had begun: its parameters are lost
+    with pytest.raises(BrokenRecordError, match=r"trial-004/trial.json cannot be read"):
+        load_trials(state, folder.path.parent, 10, Console())
 
 
 def test_files_whose_hash_is_known_are_not_read_again(folder, monkeypatch):
