@@ -13,6 +13,7 @@ from data_io.recordings import Recording, assign_split, read, scan, skip_duplica
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from models.mdgan.frames import Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingFailedError, TrainingReport, train
@@ -85,7 +86,7 @@ def pool(loaded: Loaded, side: str) -> FramePool:
 
 def crops(of: FramePool, n: int, rng: torch.Generator) -> Tensor:
     """Random snippets [n, 1, n_freq, n_frames]."""
-    return torch.from_numpy(of.crops(torch.randint(len(of.starts), (n,), generator=rng).numpy()))
+    return Frames(of.frames, of.starts, of.n_frames, torch.device("cpu")).sample(n, rng)
 
 
 def trained(params: MdganParams, on: Material, seed: int) -> tuple[Mdgan, dict[str, float]]:

@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.mdgan.checkpoints import decoder_nets, load_decoder, save_decoder_nets
 from models.mdgan.encoding import BATCH, decode_latents, encode_spectrogram
+from models.mdgan.frames import Frames
 from models.mdgan.losses import sample_prior
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.networks import Encoder, Generator
@@ -91,13 +91,13 @@ class Decoder:
             ValueError: a spectrogram cannot be used, or there is none.
             TrainingFailedError: the training diverged.
         """
-        crops = _Crops(spectrograms, self.n_frames, "spectrograms")
-        held_out_crops = _Crops(held_out, self.n_frames, "held_out")
+        frames = _frames_of(spectrograms, self.n_frames, "spectrograms", self.device)
+        held_out_frames = _frames_of(held_out, self.n_frames, "held_out", self.device)
         rng = torch.Generator().manual_seed(seed)
-        valid = held_out_crops(N_EVAL_SNIPPETS, rng)
-        for_reference = crops(N_REFERENCE_SNIPPETS, rng)
+        valid = held_out_frames.sample(N_EVAL_SNIPPETS, rng)
+        for_reference = frames.sample(N_REFERENCE_SNIPPETS, rng).cpu()
         n_components = max(MAX_PCA_DIM, self.params.n_components)
-        reference = fit_reference(for_reference, valid, seed, n_components)
+        reference = fit_reference(for_reference, valid.cpu(), seed, n_components)
         model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
         last: dict[str, float] = {}
 
@@ -106,8 +106,7 @@ class Decoder:
             if on_progress is not None:
                 on_progress(report)
 
-        on_device = valid.to(model.device)
-        train(model, crops, lambda trained: evaluate(trained, reference, on_device, seed), keep)
+        train(model, frames.sample, lambda trained: evaluate(trained, reference, valid, seed), keep)
         nets = decoder_nets(model)
         for net in nets:
             net.eval().requires_grad_(False).zero_grad()
@@ -183,31 +182,20 @@ class Decoder:
         return self._nets
 
 
-class _Crops:
-    """Random snippets of spectrograms: a `models.mdgan.training.SampleBatch`."""
-
-    def __init__(self, spectrograms: Sequence[Array], n_frames: int, name: str):
-        if len(spectrograms) == 0:
-            raise ValueError(f"{name} is empty: give at least one spectrogram.")
-        checked = [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]
-        self.n_frames = n_frames
-        self.frames = torch.from_numpy(np.concatenate(checked, axis=1).T.copy())
-        # No snippet reaches over the end of its recording.
-        ends = np.cumsum([s.shape[1] for s in checked])
-        self.starts = torch.from_numpy(
-            np.concatenate(
-                [
-                    np.arange(end - s.shape[1], end - n_frames + 1)
-                    for s, end in zip(checked, ends, strict=True)
-                ]
-            )
-        )
-
-    def __call__(self, n: int, rng: torch.Generator) -> Tensor:
-        """Snippets [n, 1, n_freq, n_frames]."""
-        starts = self.starts[torch.randint(len(self.starts), (n,), generator=rng)]
-        rows = starts[:, None] + torch.arange(self.n_frames)
-        return self.frames[rows].swapaxes(1, 2)[:, None].contiguous()
+def _frames_of(spectrograms: Sequence[Array], n_frames: int, name: str, device: str) -> Frames:
+    """All frames on ``device``; no snippet reaches over the end of its recording."""
+    if len(spectrograms) == 0:
+        raise ValueError(f"{name} is empty: give at least one spectrogram.")
+    checked = [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]
+    ends = np.cumsum([s.shape[1] for s in checked])
+    starts = np.concatenate(
+        [
+            np.arange(end - s.shape[1], end - n_frames + 1)
+            for s, end in zip(checked, ends, strict=True)
+        ]
+    )
+    frames = np.concatenate(checked, axis=1).T.copy()
+    return Frames(frames, starts, n_frames, torch.device(device))
 
 
 def _checked(spectrogram: Array, least_frames: int, name: str) -> Array:

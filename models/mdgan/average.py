@@ -18,7 +18,6 @@ class Average(AveragedModel):
 
     def __init__(self, net: nn.Module, decay: float):
         super().__init__(net, use_buffers=True)
-        self.n_averaged = self.n_averaged.cpu()
         self._move = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()

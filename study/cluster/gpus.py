@@ -147,7 +147,8 @@ def gpus_per_trial(config: StudyConfig, measure: Measure | None = None) -> GpuSh
     """
     asked = config.resources.gpus_per_trial
     kinds = gpu_kinds() if asked == "auto" else []
-    if config.mdgan.compilation == "cuda_graphs" and not (kinds if asked == "auto" else asked):
+    on_cpus = not kinds if asked == "auto" else not asked
+    if on_cpus and config.mdgan.compilation == "cuda_graphs":
         raise ResourceError(
             f"mdgan.compilation is cuda_graphs, and trials run on CPUs (resources.gpus_per_trial="
             f"{asked}): only a GPU has CUDA graphs. Set mdgan.compilation=off, or give trials GPUs."

@@ -9,10 +9,9 @@ from models.mdgan.convolutions import Discriminator
 from models.mdgan.networks import Encoder, Generator
 from models.mdgan.shape import N_FREQ
 from study.base.paths import RunPaths
-from study.cluster.gpu_memory import largest_params
+from study.cluster.gpu_memory import FLOAT_BYTES, largest_params
 from study.config.tree import StudyConfig
 
-FLOAT_BYTES = 4
 WAV_BYTES_PER_S = 88_200  # one channel of 16 bits at 44.1 kHz
 # Latents, models, pictures, songs: little beside spectrograms and networks.
 MARGIN = 1.2

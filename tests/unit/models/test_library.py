@@ -155,8 +155,8 @@ def test_random_snippets_are_whole_of_one_song_and_from_all_of_it(n_frames):
         (1000 * i + np.arange(n) + 0.001 * np.arange(129)[:, None]).astype("f4")
         for i, n in enumerate([n_frames, 20])
     ]
-    crops = library._Crops(numbered, n_frames, "songs")
-    x = crops(400, torch.Generator().manual_seed(0)).numpy()
+    frames = library._frames_of(numbered, n_frames, "songs", "cpu")
+    x = frames.sample(400, torch.Generator().manual_seed(0)).numpy()
     assert x.shape == (400, 1, 129, n_frames)
     starts = np.rint(x[:, 0, 0, 0]).astype(int)
     assert set(starts) == {0, *range(1000, 1000 + 20 - n_frames + 1)}
