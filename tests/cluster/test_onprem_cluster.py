@@ -17,7 +17,7 @@ from onprem import FILE, ray_processes
 from data_io.store import read_table
 
 STUDY = "/srv/birdsong/runs/smoke"
-N_TRIALS, N_REPORTS = 9, 6  # the machine that was lost is back before the last trials
+N_TRIALS, N_REPORTS = 16, 6  # the machine that was lost is back before the last trials
 ARGUMENTS = (
     f"--preset smoke --out {STUDY} data.simulation.n_birds=3 'data.simulation.ages_dph=[45,60,75]' "
     f"mdgan.n_snippets=30000 mdgan.n_reports={N_REPORTS} search.n_trials={N_TRIALS} "
