@@ -1,54 +1,80 @@
-"""From a folder of recordings to checked waveforms; the result accounts for every file.
+"""Recordings of birds: the facts about each, and a table that holds millions of them.
 
-Layout: ``<bird>/<age>/songs/*.wav``, also without ``songs/``. ``<age>`` is the age in days post
-hatch (a number), a recording date (ISO) or any other word, for instance ``adult``. Nothing here
-writes to a recording.
+A recording is a sound file, or a piece of a long one. Nothing here opens a file.
 """
 
 import datetime
 import hashlib
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
-import soundfile
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-
-from data_io.files import digest
-from data_io.wav_header import BadWavError, read_wav_header
 
 BirdAge = tuple[str, str]
 Status = Literal["ok", "flagged", "skipped"]
+SIDES = ("training", "selection", "report")
 
-CLIPPED_SHARE = 1e-3  # samples at full scale from which a recording is flagged as clipped
-ZERO_TAIL_S = 0.5  # no microphone gives a longer run of exact zeros at the end
-
-
-class NoRecordingsError(ValueError):
-    """No recording was found; the message says where the search looked."""
+_WORD = pa.dictionary(pa.int32(), pa.string())  # a word that many recordings share
+SCHEMA = pa.schema(
+    [
+        ("bird", _WORD),
+        ("age", _WORD),
+        ("dph", pa.int32()),
+        ("date", _WORD),
+        ("path", pa.string()),
+        ("recorded_at", pa.timestamp("ms")),
+        ("of_file", _WORD),
+        ("start_s", pa.float64()),
+        ("sha256", pa.string()),
+        ("sample_rate_hz", pa.int32()),
+        ("n_channels", pa.int32()),
+        ("seconds", pa.float64()),
+        ("status", _WORD),
+        ("reason", _WORD),
+        ("n_frames", pa.int32()),
+        ("sound_s", pa.float32()),
+        ("reference_level", pa.float32()),
+        ("noise_floor_db", pa.float32()),
+        ("split", _WORD),
+        ("n_bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One sound file, with the facts that are known about it.
+    """One sound file, or one piece of a long file, with the facts that are known about it.
 
     Attributes:
-        bird: name of the bird's folder.
-        age: name of the age's folder, as text.
-        dph: age in days post hatch, if the folder's name is a number.
-        date: recording date (ISO), if the folder's name is one.
-        path: path relative to the data folder, with "/": the recording's name everywhere.
+        bird: its name.
+        age: "45" where the age in days post hatch is known, an ISO date where the date is, else
+            the word that the folder gives.
+        dph: age in days post hatch, if known.
+        date: recording date (ISO), if known.
+        path: the recording's name everywhere: the file's path relative to the data folder, with
+            "/". A piece has ``#t=START,END`` behind it, in seconds (W3C Media Fragments URI 1.0).
+        recorded_at: local date and time at which the file starts, if its name or header says so.
+        of_file: path of the file, if the recording is a piece of it; else empty.
+        start_s: second of the file at which the recording starts.
         sha256: of the file's bytes; empty if it could not be read.
         sample_rate_hz: of the file.
-        n_channels: of the file; the first one is used.
+        n_channels: of the file.
         seconds: length of the sound that could be read.
         status: ok, flagged (used, but look at ``reason``) or skipped (not used).
         reason: empty if ok.
         n_frames: spectrogram frames, 0 if skipped.
-        split: train or valid (held out); empty if skipped.
+        sound_s: seconds of frames that hold sound.
+        reference_level: of the bird and age; see data_io/sounding.py. 0 if skipped.
+        noise_floor_db: of the bird and age.
+        split: side of the split, one of `SIDES`; empty if skipped.
+        n_bytes: size of the file.
+        mtime_ns: when the file was last changed, only to know whether it was read before.
     """
 
     bird: str
@@ -56,6 +82,9 @@ class Recording:
     dph: int | None
     date: str | None
     path: str
+    recorded_at: datetime.datetime | None = None
+    of_file: str = ""
+    start_s: float = 0.0
     sha256: str = ""
     sample_rate_hz: int | None = None
     n_channels: int | None = None
@@ -63,282 +92,146 @@ class Recording:
     status: Status = "ok"
     reason: str = ""
     n_frames: int = 0
+    sound_s: float = 0.0
+    reference_level: float = 0.0
+    noise_floor_db: float = 0.0
     split: str = ""
+    n_bytes: int = 0
+    mtime_ns: int = 0
 
     @property
     def is_used(self) -> bool:
         """True if the study uses the recording."""
         return self.status != "skipped"
 
+    @property
+    def file(self) -> str:
+        """Path of the file that holds the recording."""
+        return self.of_file or self.path
+
     def skipped(self, reason: str) -> "Recording":
         """The same recording, out of the study for ``reason``."""
-        return replace(self, status="skipped", reason=reason, n_frames=0, split="")
+        return replace(self, status="skipped", reason=reason, n_frames=0, sound_s=0.0, split="")
 
 
-def parse_age(age: str) -> tuple[int | None, str | None]:
-    """Days post hatch or ISO date that a folder's name gives; (None, None) for other words."""
-    if age.isascii() and age.isdigit() and int(age) < 100_000:  # 20190508 is a date
-        return int(age), None
-    try:
-        return None, datetime.date.fromisoformat(age).isoformat()
-    except ValueError:
-        return None, None
+_FIELDS = [field.name for field in fields(Recording)]
 
 
-def age_order(age: str) -> tuple[int, int, str]:
-    """Sort key of age folders: numbers by value, then dates, then words."""
-    dph, date = parse_age(age)
-    if dph is not None:
-        return (0, dph, age)
-    return (1, 0, date) if date else (2, 0, age)
-
-
-def scan(root: Path) -> list[Recording]:
-    """List every WAV file below ``root``, sorted by bird, age and name; nothing is opened yet.
-
-    A file outside the layout is listed as skipped, so that no file disappears unseen. So is a
-    folder that cannot be listed. Hidden files and folders are left out. A folder that several
-    paths reach is listed once, under its own name and not under the name of a link.
-
-    Raises:
-        NoRecordingsError: ``root`` is no folder or holds no WAV file.
-    """
-    if not root.is_dir():
-        raise NoRecordingsError(
-            f"{root} is not a folder. Give the folder that holds <bird>/<age>/songs/*.wav."
-        )
-    found: list[Recording] = []
-    errors: list[OSError] = []
-    seen_folders = set()
-    tops = [root]  # then the links to folders, after all that is in a folder itself
-    while tops:
-        for folder, subfolders, names in os.walk(tops.pop(0), onerror=errors.append):
-            real = os.path.realpath(folder)
-            if real in seen_folders:
-                subfolders.clear()
-                continue
-            seen_folders.add(real)
-            at = Path(folder)
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            tops += [at / name for name in subfolders if (at / name).is_symlink()]
-            found += [_listed(root, at / name) for name in names if _is_wav(name)]
-            folders = [_listed(root, at / name) for name in subfolders if _is_wav(name)]
-            found += [recording.skipped("a folder, not a sound file") for recording in folders]
-    if not found:
-        raise NoRecordingsError(
-            f"{root} holds no .wav file. Recordings are looked for in <bird>/<age>/songs/*.wav "
-            "or <bird>/<age>/*.wav; check the path, or convert the recordings to WAV."
-        )
-    for error in errors:
-        folder_name = _listed(root, Path(error.filename))
-        found.append(folder_name.skipped(f"the folder cannot be listed: {error.strerror}"))
-    return sorted(found, key=lambda r: (r.bird, age_order(r.age), r.path))
-
-
-@dataclass(frozen=True)
-class Survey:
-    """The files in a folder of recordings, found once, before any file is opened.
+class Recordings:
+    """Many recordings, in columns: about 200 bytes each, where a `Recording` takes 2.5 kB.
 
     Attributes:
-        root: the folder.
-        recordings: every file found, as `scan` lists them.
-        fingerprint: hash of names, sizes and times of all files; it changes when they change.
-        n_bytes: size of all files.
+        table: one row per recording, of `SCHEMA`.
     """
 
-    root: Path
-    recordings: list[Recording]
-    fingerprint: str
-    n_bytes: int
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table.cast(SCHEMA).unify_dictionaries().combine_chunks()
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Recording]) -> "Recordings":
+        """Put recordings into columns, a batch in memory at a time."""
+        batches, batch = [], []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == ROWS_AT_ONCE:
+                batches.append(_table(batch))
+                batch = []
+        return cls(pa.concat_tables([*batches, _table(batch)]))
+
+    @classmethod
+    def joined(cls, parts: "Iterable[Recordings]") -> "Recordings":
+        """The recordings of all parts, in order."""
+        return cls(pa.concat_tables([SCHEMA.empty_table(), *(part.table for part in parts)]))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[Recording]:
+        """Each recording in order; only some of them are in memory as `Recording` at a time."""
+        for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                yield Recording(**row)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column as an array; words are objects of type str."""
+        column: NDArray[Any] = self.table[name].to_numpy()
+        return column
+
+    def with_column(self, name: str, values: Any) -> "Recordings":
+        """The same recordings with other values in one column."""
+        at = SCHEMA.get_field_index(name)
+        column = pa.array(values, SCHEMA.field(at).type.value_type if _is_word(name) else None)
+        return Recordings(self.table.set_column(at, name, column))
+
+    def where(self, mask: NDArray[np.bool_]) -> "Recordings":
+        """The recordings for which ``mask`` [n] is true."""
+        return Recordings(self.table.filter(pa.array(mask)))
+
+    def taken(self, rows: NDArray[np.int64]) -> "Recordings":
+        """The recordings at ``rows``, in that order."""
+        return Recordings(self.table.take(pa.array(rows)))
+
+    @property
+    def is_used(self) -> NDArray[np.bool_]:
+        """Which recordings the study uses [n]."""
+        return pc.not_equal(self.table["status"].cast(pa.string()), "skipped").to_numpy()
+
+    @property
+    def used(self) -> "Recordings":
+        """The recordings that the study uses."""
+        return self.where(self.is_used)
+
+    def on(self, side: str) -> "Recordings":
+        """The recordings on one side of the split."""
+        return self.where(pc.equal(self.table["split"].cast(pa.string()), side).to_numpy())
+
+    def by_bird_age(self) -> "dict[BirdAge, Recordings]":
+        """The recordings of every bird and age, in the order of the table."""
+        codes, names = self._bird_age_codes()
+        order = np.argsort(codes, kind="stable")
+        ends = np.flatnonzero(np.diff(codes[order], append=-1)) + 1
+        starts = np.concatenate([[0], ends[:-1]])
+        first = [order[start] for start in starts]
+        groups = sorted(zip(first, starts, ends, strict=True))
+        return {names[codes[at]]: self.taken(order[start:end]) for at, start, end in groups}
+
+    def birds_and_ages(self) -> list[BirdAge]:
+        """Every bird and age, in the order of the table."""
+        codes, names = self._bird_age_codes()
+        found, first = np.unique(codes, return_index=True)
+        return [names[code] for _, code in sorted(zip(first, found, strict=True))]
+
+    def _bird_age_codes(self) -> tuple[NDArray[np.int64], dict[int, BirdAge]]:
+        """A number for the bird and age of each recording [n], and what each number means."""
+        bird, age = (self.table[name].combine_chunks() for name in ("bird", "age"))
+        birds, ages = bird.dictionary.to_pylist(), age.dictionary.to_pylist()
+        n_ages = max(len(ages), 1)
+        codes = bird.indices.to_numpy().astype(np.int64) * n_ages + age.indices.to_numpy()
+        return codes, {
+            int(code): (birds[code // n_ages], ages[code % n_ages]) for code in np.unique(codes)
+        }
 
 
-def survey(root: Path) -> Survey:
-    """List a folder of recordings, and ask the size and time of each file.
-
-    Raises:
-        NoRecordingsError: ``root`` is no folder, or no WAV file in it has a bird and an age.
-    """
-    recordings = scan(root)
-    if not any(recording.is_used for recording in recordings):
-        raise _misplaced(root, recordings)
-    facts: list[list[str | int]] = []
-    n_bytes = 0
-    for recording in recordings:
-        try:
-            stat = (root / recording.path).stat()
-        except OSError as error:
-            facts.append([recording.path, str(error.strerror)])
-            continue
-        facts.append([recording.path, stat.st_size, stat.st_mtime_ns])
-        n_bytes += stat.st_size
-    return Survey(root, recordings, digest(facts), n_bytes)
+def _is_word(name: str) -> bool:
+    return bool(pa.types.is_dictionary(SCHEMA.field(name).type))
 
 
-def _misplaced(root: Path, recordings: list[Recording]) -> NoRecordingsError:
-    """The error for a folder in which no file has a bird and an age."""
-    first = recordings[0]
-    whole = (root / first.path).absolute()
-    n_below = 4 if whole.parent.name == "songs" else 3  # parts below the folder of the birds
-    return NoRecordingsError(
-        f"None of {len(recordings):,} sound files in {root} lies in <bird>/<age>/songs/ or "
-        f"<bird>/<age>/; the first is {first.path} ({first.reason}). Give the folder that holds "
-        f"the birds, here perhaps {Path(*whole.parts[: len(whole.parts) - n_below])}."
-    )
+def _table(rows: list[Recording]) -> pa.Table:
+    columns = {name: [getattr(row, name) for row in rows] for name in _FIELDS}
+    return pa.table(columns, schema=SCHEMA)
 
 
-def _is_wav(name: str) -> bool:
-    return name.lower().endswith(".wav") and not name.startswith(".")
-
-
-def _listed(root: Path, path: Path) -> Recording:
-    raw_name = "/".join(path.relative_to(root).parts)
-    # Parquet, JSON and MLflow take names in UTF-8 only.
-    name = raw_name.encode("utf-8", "backslashreplace").decode()
-    parts = name.split("/")
-    if name != raw_name:
-        bird, age = (*parts[:-1], "", "")[:2]
-        return Recording(bird, age, None, None, name).skipped(
-            "the name is not valid UTF-8: rename the file or folder"
-        )
-    if len(parts) == 3 and parts[1] == "songs":
-        return Recording(parts[0], parts[1], None, None, name).skipped(
-            "songs is no age: the folder of the birds lies above the folder that was given"
-        )
-    if len(parts) == 3 or (len(parts) == 4 and parts[2] == "songs"):
-        dph, date = parse_age(parts[1])
-        return Recording(parts[0], parts[1], dph, date, name)
-    bird, age = (*parts[:-1], "", "")[:2]
-    return Recording(bird, age, None, None, name).skipped(
-        "not in <bird>/<age>/songs/ or <bird>/<age>/: move the file there if it belongs to the data"
-    )
-
-
-def read(
-    root: Path, recording: Recording, min_seconds: float
-) -> tuple[Recording, NDArray[np.float32] | None]:
-    """Read and check one recording.
-
-    Args:
-        root: data folder.
-        recording: as `scan` listed it.
-        min_seconds: a shorter recording is skipped.
-
-    Returns:
-        The recording with all facts filled in, and its first channel [n_samples] in [-1, 1] at the
-        file's own sample rate. The channel is None if the recording is skipped. A bad file never
-        raises an error.
-    """
-    path = root / recording.path
-    try:
-        if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
-            raise BadWavError("not a regular file")
-        recording = replace(recording, sha256=_sha256(path))
-        header = read_wav_header(path)
-        # By name: with file objects soundfile loses errors in seeking. In bytes: any name opens.
-        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
-    except (BadWavError, OSError, soundfile.LibsndfileError) as error:
-        return recording.skipped(f"cannot be read: {error}"), None
-    recording = replace(
-        recording,
-        sample_rate_hz=int(rate),
-        n_channels=samples.shape[1],
-        seconds=round(len(samples) / rate, 6),
-    )
-    waveform = np.ascontiguousarray(samples[:, 0])
-    if not np.isfinite(waveform).all():
-        n_bad = int((~np.isfinite(waveform)).sum())
-        return recording.skipped(f"{n_bad} samples are not finite numbers"), None
-    if recording.seconds < min_seconds:
-        reason = f"{recording.seconds:.3f} s is shorter than one snippet ({min_seconds:.3f} s)"
-        return recording.skipped(reason), None
-    if not waveform.any():
-        return recording.skipped("silent: every sample is 0"), None
-    flags = _flags(waveform, recording, header.missing_samples)
-    if flags:
-        recording = replace(recording, status="flagged", reason="; ".join(flags))
-    return recording, waveform
-
-
-def _flags(
-    waveform: NDArray[np.float32], recording: Recording, missing_samples: int
-) -> Iterable[str]:
-    """Remarks for a person on a recording that can be used."""
-    flags = []
-    if missing_samples:
-        promised = len(waveform) + missing_samples
-        flags.append(
-            f"cut short: the header promises {promised} samples, the file holds {len(waveform)}"
-        )
-    if recording.n_channels and recording.n_channels > 1:
-        flags.append(f"{recording.n_channels} channels: the first is used")
-    peak = float(np.abs(waveform).max())
-    if peak > 1.0:
-        flags.append(f"samples up to {peak:.3g}, beyond full scale (1.0)")
-    clipped = float((np.abs(waveform) >= 0.9999 * max(peak, 0.99)).mean())
-    if clipped > CLIPPED_SHARE:
-        flags.append(f"clipped: {100 * clipped:.1f} % of samples at full scale")
-    tail = len(waveform) - 1 - int(np.flatnonzero(waveform)[-1])
-    rate = recording.sample_rate_hz or 1
-    if tail > ZERO_TAIL_S * rate:
-        flags.append(f"the last {tail / rate:.1f} s are exact zeros")
-    return flags
-
-
-def skip_duplicates(recordings: list[Recording]) -> list[Recording]:
-    """Skip recordings whose bytes were seen before, so that none is on both sides of the split."""
-    first_with: dict[str, str] = {}
-    result = []
-    for recording in recordings:
-        original = first_with.setdefault(recording.sha256, recording.path)
-        is_copy = recording.is_used and original != recording.path
-        result.append(recording.skipped(f"same content as {original}") if is_copy else recording)
-    return result
-
-
-def assign_split(recordings: list[Recording], valid_fraction: float, seed: int) -> list[Recording]:
-    """Hold out whole recordings of each bird and age, whatever their order in the list.
-
-    Of n used recordings of a bird and age, round(n * valid_fraction) are held out. At least one
-    is held out if there are two or more.
-    """
-    groups: dict[BirdAge, list[Recording]] = {}
-    for recording in recordings:
-        if recording.is_used:
-            groups.setdefault((recording.bird, recording.age), []).append(recording)
-    held_out = set()
-    for group in groups.values():
-        n_valid = 0 if len(group) < 2 else max(1, round(len(group) * valid_fraction))
-        shuffled = sorted(group, key=lambda r: _split_key(r, seed))
-        held_out |= {r.path for r in shuffled[: min(n_valid, len(group) - 1)]}
-    return [
-        replace(r, split="valid" if r.path in held_out else "train") if r.is_used else r
-        for r in recordings
-    ]
-
-
-def _split_key(recording: Recording, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{recording.sha256}".encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def data_hash(recordings: list[Recording]) -> str:
-    """Hash of names, contents, use and split of all recordings."""
-    return digest([[r.path, r.sha256, r.status, r.split, r.n_frames] for r in recordings])
-
-
-def used_by_bird_age(recordings: list[Recording]) -> dict[BirdAge, list[Recording]]:
-    """The used recordings of every bird and age, in order."""
-    found: dict[BirdAge, list[Recording]] = {}
-    for recording in recordings:
-        if recording.is_used:
-            found.setdefault((recording.bird, recording.age), []).append(recording)
-    return found
-
-
-def birds_and_ages(recordings: list[Recording]) -> list[BirdAge]:
-    """Every bird and age with a usable recording, in order."""
-    return list(dict.fromkeys((r.bird, r.age) for r in recordings if r.is_used))
+def data_hash(recordings: Recordings) -> str:
+    """Hash of all that a study takes from its recordings; skipped ones change nothing."""
+    names = ("bird", "age", "path", "sha256", "split", "n_frames", "reference_level",
+             "noise_floor_db")  # fmt: skip
+    used = recordings.used
+    hashed = hashlib.sha256()
+    for batch in (
+        used.taken(np.argsort(used.column("path")))
+        .table.select(names)
+        .to_batches(max_chunksize=ROWS_AT_ONCE)
+    ):
+        for row in zip(*batch.to_pydict().values(), strict=True):
+            hashed.update(repr(row).encode())
+    return hashed.hexdigest()
