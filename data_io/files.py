@@ -54,6 +54,15 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def link(path: Path, to: Path) -> None:
+    """Give a file a second name; copy it where the file system has no links."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        to.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, to)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the half-written files of killed processes from ``folder``; nobody may write there."""
     for path in [*folder.glob(".*.tmp*"), *folder.glob(".*.old")]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 BirdAge = tuple[str, str]
 Status = Literal["ok", "flagged", "skipped"]
-SIDES = ("training", "selection", "report")
+TRAINING, SELECTION, REPORT = SIDES = ("training", "selection", "report")
 
 _WORD = pa.dictionary(pa.int32(), pa.string())  # a word that many recordings share
 SCHEMA = pa.schema(
@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
     ]
 )
 ROWS_AT_ONCE = 10_000
+SAME_FILE = "same content as "
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,19 @@ class Recordings:
         """The recordings at ``rows``, in that order."""
         return Recordings(self.table.take(pa.array(rows)))
 
+    def replaced(self, rows: dict[int, Recording]) -> "Recordings":
+        """The same recordings with others in some rows."""
+        if not rows:
+            return self
+        order = np.arange(len(self))
+        order[list(rows)] = len(self) + np.arange(len(rows))
+        return Recordings.joined([self, Recordings.from_rows(rows.values())]).taken(order)
+
     @property
     def is_used(self) -> NDArray[np.bool_]:
         """Which recordings the study uses [n]."""
-        return pc.not_equal(self.table["status"].cast(pa.string()), "skipped").to_numpy()
+        used: NDArray[np.bool_] = self.column("status") != "skipped"
+        return used
 
     @property
     def used(self) -> "Recordings":
@@ -190,7 +200,7 @@ class Recordings:
         codes, names = self._bird_age_codes()
         order = np.argsort(codes, kind="stable")
         ends = np.flatnonzero(np.diff(codes[order], append=-1)) + 1
-        starts = np.concatenate([[0], ends[:-1]])
+        starts = np.concatenate([[0], ends])[:-1].astype(int)
         first = [order[start] for start in starts]
         groups = sorted(zip(first, starts, ends, strict=True))
         return {names[codes[at]]: self.taken(order[start:end]) for at, start, end in groups}
@@ -235,3 +245,26 @@ def data_hash(recordings: Recordings) -> str:
         for row in zip(*batch.to_pydict().values(), strict=True):
             hashed.update(repr(row).encode())
     return hashed.hexdigest()
+
+
+def skip_duplicates(recordings: Recordings) -> Recordings:
+    """Skip recordings whose file was seen before, so that none is on two sides of the split."""
+    used = np.flatnonzero(recordings.is_used)
+    table = recordings.taken(used).table
+    is_whole = pc.equal(table["of_file"].cast(pa.string()), "")
+    files = pc.if_else(is_whole, table["path"], table["of_file"].cast(pa.string()))
+    hashes, names = (_codes(column) for column in (table["sha256"], files))
+    _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+    original = first[which]
+    copies = np.flatnonzero(names[original] != names)
+    rows = {}
+    for row, copy in zip(copies, recordings.taken(used[copies]), strict=True):
+        rows[int(used[row])] = copy.skipped(SAME_FILE + files[int(original[row])].as_py())
+    return recordings.replaced(rows)
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int32]:
+    """A number for each distinct value."""
+    encoded = column.combine_chunks().dictionary_encode()
+    codes: NDArray[np.int32] = encoded.indices.to_numpy()
+    return codes

@@ -7,29 +7,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.recordings import BirdAge, Recording
+from data_io.recordings import SIDES, BirdAge, Recordings
 from data_io.store import N_FREQ, read_spectrograms
 
 
 @dataclass(frozen=True)
 class SnippetParams:
-    """Length of a snippet, and the share of recordings that is held out.
+    """Length of a snippet, and the shares of the sound that are held out, bout by bout.
 
     Attributes:
         n_frames: frames in a snippet.
-        valid_fraction: share of the recordings of each bird and age that is held out.
+        selection_fraction: share of each bird and age on which trials are compared.
+        report_fraction: share of each bird and age that the chosen decoder alone is measured on.
         max_minutes: most minutes of sound to load for training, and a quarter of it for
             evaluation; a larger study gives evenly from all birds and ages.
     """
 
     n_frames: int = 16
-    valid_fraction: float = 0.2
+    selection_fraction: float = 0.15
+    report_fraction: float = 0.15
     max_minutes: float = 120.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.valid_fraction < 1:
+        for name in ("selection_fraction", "report_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1.")
+        if not self.selection_fraction + self.report_fraction < 1:
             raise ValueError(
-                f"valid_fraction is {self.valid_fraction}: it must lie between 0 and 1."
+                f"selection_fraction ({self.selection_fraction}) and report_fraction "
+                f"({self.report_fraction}) leave nothing for training: lower them."
             )
         if not self.max_minutes > 0:
             raise ValueError(f"max_minutes is {self.max_minutes}: it must be above 0.")
@@ -45,12 +51,14 @@ class FramePool:
             the end of its recording.
         n_frames: frames in a snippet.
         frames_of: number of frames of each bird and age, in the order of ``frames``.
+        has_sound: [n_total_frames] whether each frame holds sound; empty where nobody told.
     """
 
     frames: NDArray[np.float32]
     starts: NDArray[np.int64]
     n_frames: int
     frames_of: dict[BirdAge, int] = field(default_factory=dict)
+    has_sound: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def crops(self, choice: NDArray[np.int64]) -> NDArray[np.float32]:
         """Snippets [n, 1, n_freq, n_frames] that begin at ``starts[choice]``; always a copy."""
@@ -74,8 +82,8 @@ class FramePool:
 
 def load_pool(
     folder: Path,
-    recordings: list[Recording],
-    split: str,
+    recordings: Recordings,
+    side: str,
     n_frames: int,
     max_frames: int,
     seed: int,
@@ -85,7 +93,7 @@ def load_pool(
     Args:
         folder: of all spectrograms.
         recordings: of the study.
-        split: "train" or "valid".
+        side: of the split, one of `data_io.recordings.SIDES`.
         n_frames: frames in a snippet.
         max_frames: stop adding recordings here.
         seed: of the choice, if not all fit.
@@ -93,25 +101,24 @@ def load_pool(
     Raises:
         ValueError: no recording is on this side.
     """
-    chosen = _choose([r for r in recordings if r.split == split], max_frames, seed)
+    chosen = _choose(recordings.on(side), max_frames, seed)
     if not chosen:
         raise ValueError(
-            f"No recording is on the side {split!r} of the split: a bird needs two usable "
-            "recordings at one age. Give more recordings."
+            f"No recording is on the {side} side of the split: a bird needs "
+            f"{SIDES.index(side) + 1} bouts at one age. Give more recordings."
         )
-    lengths, blocks = [], []
-    groups: dict[BirdAge, set[str]] = {}
+    blocks, sounds = [np.zeros((0, N_FREQ), "f4")], [np.zeros(0, np.bool_)]
+    lengths = []
     frames_of: dict[BirdAge, int] = {}
-    for recording in chosen:
-        groups.setdefault((recording.bird, recording.age), set()).add(recording.path)
-    for (bird, age), paths in sorted(groups.items()):
-        for _, spectrogram in read_spectrograms(folder, bird, age, only=paths):
+    for (bird, age), paths in sorted(chosen.items()):
+        for _, spectrogram, has_sound in read_spectrograms(folder, bird, age, only=paths):
             blocks.append(spectrogram.T)
+            sounds.append(has_sound)
             lengths.append(spectrogram.shape[1])
             frames_of[bird, age] = frames_of.get((bird, age), 0) + spectrogram.shape[1]
-    frames = np.concatenate(blocks, dtype=np.float32) if blocks else np.zeros((0, N_FREQ), "f4")
+    frames = np.ascontiguousarray(np.concatenate(blocks, dtype=np.float32))
     starts = snippet_starts(lengths, n_frames)
-    return FramePool(np.ascontiguousarray(frames), starts, n_frames, frames_of)
+    return FramePool(frames, starts, n_frames, frames_of, np.concatenate(sounds))
 
 
 def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:
@@ -123,21 +130,25 @@ def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:
     return np.concatenate(starts)
 
 
-def _choose(candidates: list[Recording], max_frames: int, seed: int) -> list[Recording]:
+def _choose(candidates: Recordings, max_frames: int, seed: int) -> dict[BirdAge, set[str]]:
     """Take recordings in turn from every bird and age, in an order drawn by ``seed``.
 
-    Stop once they hold ``max_frames`` frames.
+    Stop once they hold ``max_frames`` frames. Gives the paths of each bird and age.
     """
     rng = np.random.default_rng(seed)
-    queues: dict[BirdAge, list[Recording]] = {}
-    for recording in sorted(candidates, key=lambda r: r.path):
-        queues.setdefault((recording.bird, recording.age), []).append(recording)
-    shuffled = [[queue[i] for i in rng.permutation(len(queue))] for queue in queues.values()]
-    chosen: list[Recording] = []
+    by_path = candidates.taken(np.argsort(candidates.column("path"), kind="stable"))
+    queues: dict[BirdAge, tuple[list[str], list[int]]] = {}
+    for bird_age, group in by_path.by_bird_age().items():
+        order = rng.permutation(len(group))
+        paths, lengths = group.column("path")[order], group.column("n_frames")[order]
+        queues[bird_age] = paths.tolist(), lengths.tolist()
+    chosen: dict[BirdAge, set[str]] = {}
     total = 0
-    for turn in range(max(map(len, shuffled), default=0)):
-        for queue in shuffled:
-            if turn < len(queue) and total < max_frames:
-                chosen.append(queue[turn])
-                total += queue[turn].n_frames
+    for turn in range(max((len(paths) for paths, _ in queues.values()), default=0)):
+        for bird_age, (paths, lengths) in queues.items():
+            if total >= max_frames:
+                return chosen
+            if turn < len(paths):
+                chosen.setdefault(bird_age, set()).add(paths[turn])
+                total += lengths[turn]
     return chosen

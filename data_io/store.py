@@ -1,4 +1,4 @@
-"""Parquet tables of a study: recordings, spectrograms, latents. Every page carries a checksum.
+"""Parquet tables of a study: recordings and spectrograms. Each is sealed against changes.
 
 Spectrograms and latents lie in ``bird=<bird>/age=<age>/part-0.parquet``. Bird and age are in the
 path (and in the file's metadata), not in columns, because readers of such a folder make columns
@@ -7,9 +7,8 @@ from the path. The column ``recording`` joins these tables to ``recordings.parqu
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,36 +16,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_io.files import atomic_file
-from data_io.recordings import Recording
-from data_io.spectrogram import Spectrogram
+from data_io.recordings import ROWS_AT_ONCE, SCHEMA, Recordings
+from data_io.seal import check_seal, seal
+from data_io.sounding import frame_energy_db, has_sound
+from data_io.spectrogram import Spectrogram, SpectrogramParams, levelled
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 N_FREQ = 129
-ROW_GROUP_BYTES = 64_000_000
+ROW_GROUP_BYTES = 16_000_000
 
-_RECORDINGS = pa.schema(
-    [
-        ("bird", pa.string()),
-        ("age", pa.string()),
-        ("dph", pa.int32()),
-        ("date", pa.string()),
-        ("path", pa.string()),
-        ("sha256", pa.string()),
-        ("sample_rate_hz", pa.int32()),
-        ("n_channels", pa.int32()),
-        ("seconds", pa.float64()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("n_frames", pa.int64()),
-        ("split", pa.string()),
-    ]
-)
 _SPECTROGRAMS = pa.schema(
     [
         ("recording", pa.string()),
         ("n_frames", pa.int64()),
         # [N_FREQ, n_frames], row after row
-        ("spectrogram", pa.large_list(pa.float32())),
+        ("magnitude", pa.large_list(pa.float32())),
+        # Of same_sound.py: they find the same sound in files that are added later.
+        ("anchors", pa.list_(pa.uint64())),
+        ("anchors_at", pa.list_(pa.int64())),
     ]
 )
 
@@ -68,30 +55,35 @@ _ERRORS = (OSError, pa.ArrowException, ValueError, TypeError)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write ``table`` atomically, with page checksums."""
+    """Write ``table`` atomically, with page checksums and a seal."""
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table, temporary, compression="zstd", write_page_checksum=True,
+            row_group_size=10 * ROWS_AT_ONCE,
+        )  # fmt: skip
+        seal(temporary)
 
 
 def read_table(
     path: Path, columns: list[str] | None = None, schema: pa.Schema | None = None
 ) -> pa.Table:
-    """Read one Parquet file, checking every page, and its columns against ``schema``.
+    """Read one Parquet file, checking its seal, and its columns against ``schema``.
 
     Raises:
         BrokenFileError: the file is missing, cut short or altered.
     """
     try:
+        check_seal(path)
         # ParquetFile, because read_table would make columns from "bird=" and "age=" in the path.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if schema is not None:
-                _check_columns(path, file.schema_arrow, schema)
+                check_columns(path, file.schema_arrow, schema)
             return file.read(columns=columns)
     except _ERRORS as error:
         raise _broken(path, error) from error
 
 
-def _check_columns(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+def check_columns(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
     """Page checksums do not cover the columns' names and types."""
     if not found.equals(expected):
         raise _broken(path, "its columns are not the expected ones")
@@ -107,153 +99,193 @@ def partition(folder: Path, bird: str, age: str) -> Path:
     return folder / f"bird={bird}" / f"age={age}" / "part-0.parquet"
 
 
-def _metadata(bird: str, age: str, facts: dict[str, Any]) -> dict[bytes, bytes]:
+def metadata(bird: str, age: str, facts: dict[str, Any]) -> dict[bytes, bytes]:
+    """Facts for the footer of the file of a bird and age."""
     content = {"format_version": FORMAT_VERSION, "bird": bird, "age": age, **facts}
     return {b"birdsong": json.dumps(content).encode()}
 
 
-def write_recordings(path: Path, recordings: Iterable[Recording]) -> None:
+def write_recordings(path: Path, recordings: Recordings) -> None:
     """Write one row per recording."""
-    write_rows(path, [asdict(recording) for recording in recordings], _RECORDINGS)
+    write_table(path, recordings.table)
 
 
-def read_recordings(path: Path) -> list[Recording]:
+def read_recordings(path: Path) -> Recordings:
     """Read what `write_recordings` wrote."""
-    names = [field.name for field in fields(Recording)]
-    return [Recording(**row) for row in read_table(path, names, _RECORDINGS).to_pylist()]
+    return Recordings(read_table(path, schema=SCHEMA))
+
+
+class Stored(NamedTuple):
+    """The stored sound of one recording.
+
+    Attributes:
+        recording: its path.
+        magnitude: [N_FREQ, n_frames] |STFT| after the high-pass, at the level of the file.
+        anchors: [n] hashes of same_sound.py.
+        anchors_at: [n] sample of the file at which each lies.
+    """
+
+    recording: str
+    magnitude: NDArray[np.float32]
+    anchors: NDArray[np.uint64] = np.zeros(0, np.uint64)
+    anchors_at: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 def write_spectrograms(
     folder: Path,
     bird: str,
     age: str,
-    spectrograms: Iterable[tuple[str, Spectrogram]],
+    spectrograms: Iterable[Stored | tuple[str, Spectrogram]],
     facts: dict[str, Any],
 ) -> None:
-    """Write the spectrograms of one bird and age, with bounded memory.
+    """Write the magnitudes of one bird and age, with bounded memory.
 
     Args:
         folder: of all spectrograms.
         bird: name.
         age: name of the age's folder.
-        spectrograms: (recording's path, [N_FREQ, n_frames]) one at a time.
-        facts: on how they were made; the file keeps them.
+        spectrograms: one at a time.
+        facts: on how they were made; the file keeps them. They are taken after the last
+            spectrogram, so that those that need all of them can be added meanwhile.
     """
-    schema = _SPECTROGRAMS.with_metadata(_metadata(bird, age, facts))
+    # The values are noise to a dictionary: ten times as slow, and twice the size.
     with (
         atomic_file(partition(folder, bird, age)) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
-        batch: list[tuple[str, Spectrogram]] = []
+        pq.ParquetWriter(
+            temporary, _SPECTROGRAMS, compression="zstd", compression_level=1,
+            write_page_checksum=True, use_dictionary=["recording"],
+            use_byte_stream_split=["magnitude.list.element"],
+        ) as writer,
+    ):  # fmt: skip
+        batch: list[Stored] = []
         for item in spectrograms:
-            batch.append(item)
-            if sum(s.nbytes for _, s in batch) > ROW_GROUP_BYTES:
-                writer.write_table(_spectrogram_table(batch, schema))
+            batch.append(Stored(*item))
+            if sum(stored.magnitude.nbytes for stored in batch) > ROW_GROUP_BYTES:
+                writer.write_table(_spectrogram_table(batch))
                 batch = []
         if batch:
-            writer.write_table(_spectrogram_table(batch, schema))
+            writer.write_table(_spectrogram_table(batch))
+        writer.add_key_valuemetadata(metadata(bird, age, facts))
+        writer.close()
+        seal(temporary)
 
 
-def _spectrogram_table(batch: list[tuple[str, Spectrogram]], schema: pa.Schema) -> pa.Table:
-    sizes = [s.size for _, s in batch]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int64())
-    values = pa.array(np.concatenate([s.ravel() for _, s in batch]), pa.float32())
+def _spectrogram_table(batch: list[Stored]) -> pa.Table:
     columns = [
-        pa.array([name for name, _ in batch], pa.string()),
-        pa.array([s.shape[1] for _, s in batch], pa.int64()),
-        pa.LargeListArray.from_arrays(offsets, values),
+        pa.array([stored.recording for stored in batch], pa.string()),
+        pa.array([stored.magnitude.shape[1] for stored in batch], pa.int64()),
+        _lists(pa.LargeListArray, [stored.magnitude for stored in batch], np.float32),
+        _lists(pa.ListArray, [stored.anchors for stored in batch], np.uint64),
+        _lists(pa.ListArray, [stored.anchors_at for stored in batch], np.int64),
     ]
-    return pa.table(columns, schema=schema)
+    return pa.table(columns, schema=_SPECTROGRAMS)
 
 
-def read_spectrograms(
+def _lists(kind: Any, arrays: list[NDArray[Any]], dtype: Any) -> pa.Array:
+    """One list per array; a single array, which may be long, is not copied."""
+    flat = [np.asarray(array, dtype).ravel() for array in arrays]
+    ends = np.cumsum([0, *(array.size for array in flat)])
+    offsets = pa.array(ends, pa.int64() if kind is pa.LargeListArray else pa.int32())
+    return kind.from_arrays(offsets, pa.array(flat[0] if len(flat) == 1 else np.concatenate(flat)))
+
+
+def read_stored(
     folder: Path, bird: str, age: str, only: set[str] | None = None
-) -> Iterator[tuple[str, Spectrogram]]:
-    """Give (recording's path, [N_FREQ, n_frames]) of one bird and age, a row group at a time.
+) -> Iterator[Stored]:
+    """Give what is stored of the recordings of one bird and age, a row group in memory at a time.
 
     Args:
         folder: of all spectrograms.
         bird: name.
         age: name of the age's folder.
         only: paths of the recordings wanted; None for all.
+
+    Raises:
+        BrokenFileError: the file is missing, cut short or altered.
     """
     path = partition(folder, bird, age)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_columns(path, file.schema_arrow, _SPECTROGRAMS)
+        check_seal(path)
+        with pq.ParquetFile(path) as file:
+            check_columns(path, file.schema_arrow, _SPECTROGRAMS)
             for i in range(file.num_row_groups):
                 table = file.read_row_group(i)
-                names = table["recording"].to_pylist()
-                for row, name in enumerate(names):
+                for row, name in enumerate(table["recording"].to_pylist()):
                     if only is None or name in only:
-                        flat = table["spectrogram"][row].values.to_numpy()
-                        yield name, flat.reshape(N_FREQ, -1)
+                        magnitude, anchors, at = (
+                            table[column][row].values.to_numpy()
+                            for column in ("magnitude", "anchors", "anchors_at")
+                        )
+                        yield Stored(name, magnitude.reshape(N_FREQ, -1), anchors, at)
     except _ERRORS as error:
         raise _broken(path, error) from error
 
 
-def _latents_schema(latent_dim: int) -> pa.Schema:
-    return pa.schema(
-        [
-            ("recording", pa.string()),
-            ("index", pa.int32()),
-            ("time_s", pa.float64()),
-            ("z", pa.list_(pa.float32(), latent_dim)),
-        ]
-    )
+def read_anchors(
+    folder: Path, bird: str, age: str
+) -> dict[str, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    """Anchors of every stored recording of a bird and age, and where they lie.
+
+    Raises:
+        BrokenFileError: the file is missing, cut short or altered.
+    """
+    columns = ["recording", "anchors", "anchors_at"]
+    table = read_table(partition(folder, bird, age), columns, _SPECTROGRAMS)
+    return {
+        name: (anchors.values.to_numpy(), at.values.to_numpy())
+        for name, anchors, at in zip(
+            table["recording"].to_pylist(), table["anchors"], table["anchors_at"], strict=True
+        )
+    }
 
 
-def write_latents(
-    folder: Path,
-    bird: str,
-    age: str,
-    latents: Iterable[tuple[str, NDArray[np.float32]]],
-    snippet_s: float,
-    latent_dim: int,
-    facts: dict[str, Any],
-) -> int:
-    """Write one row per snippet of one bird and age; give the number of rows.
+def spectrogram_facts(folder: Path, bird: str, age: str) -> dict[str, Any]:
+    """Facts that `write_spectrograms` stored on how the spectrograms were made.
+
+    It does not check the seal, as this would read the whole file; readers of spectrograms do.
+
+    Raises:
+        BrokenFileError: the file is missing or cut short.
+    """
+    path = partition(folder, bird, age)
+    try:
+        facts: dict[str, Any] = json.loads(pq.readmetadata(path).metadata[b"birdsong"])
+    except _ERRORS as error:
+        raise _broken(path, error) from error
+    return facts
+
+
+class Sounding(NamedTuple):
+    """A recording as later stages see it.
+
+    Attributes:
+        recording: its path.
+        spectrogram: [N_FREQ, n_frames] log(1 + magnitude) at the reference level.
+        has_sound: [n_frames] whether each frame holds sound.
+    """
+
+    recording: str
+    spectrogram: Spectrogram
+    has_sound: NDArray[np.bool_]
+
+
+def read_spectrograms(
+    folder: Path, bird: str, age: str, only: set[str] | None = None
+) -> Iterator[Sounding]:
+    """Give the recordings of one bird and age, levelled, with the frames that hold sound.
 
     Args:
-        folder: of all latents.
+        folder: of all spectrograms.
         bird: name.
         age: name of the age's folder.
-        latents: (recording's path, [n_snippets, latent_dim] in order).
-        snippet_s: seconds from snippet to snippet.
-        latent_dim: numbers in a latent.
-        facts: on how they were made; the file keeps them.
+        only: paths of the recordings wanted; None for all.
+
+    Raises:
+        BrokenFileError: the file is missing, cut short or altered.
     """
-    names: list[str] = []
-    indices: list[NDArray[np.int32]] = []
-    values: list[NDArray[np.float32]] = []
-    for name, z in latents:
-        names += [name] * len(z)
-        indices.append(np.arange(len(z), dtype=np.int32))
-        values.append(z)
-    index = np.concatenate(indices) if indices else np.zeros(0, np.int32)
-    flat = np.concatenate(values).ravel() if values else np.zeros(0, np.float32)
-    schema = _latents_schema(latent_dim).with_metadata(_metadata(bird, age, facts))
-    columns = [
-        pa.array(names, pa.string()),
-        pa.array(index),
-        pa.array(index * snippet_s),
-        pa.FixedSizeListArray.from_arrays(pa.array(flat), latent_dim),
-    ]
-    write_table(partition(folder, bird, age), pa.table(columns, schema=schema))
-    return len(names)
-
-
-def read_latents(folder: Path, bird: str, age: str) -> dict[str, NDArray[np.float32]]:
-    """Latents [n_snippets, latent_dim] of every recording of a bird and age, in stored order."""
-    path = partition(folder, bird, age)
-    table = read_table(path).combine_chunks()
-    z_type = table.schema.types[-1]
-    latent_dim = z_type.list_size if pa.types.is_fixed_size_list(z_type) else 0
-    _check_columns(path, table.schema, _latents_schema(latent_dim))
-    if table.num_rows == 0:
-        return {}
-    z = table["z"].chunk(0).values.to_numpy().reshape(-1, latent_dim)
-    names = np.array(table["recording"].to_pylist(), dtype=object)
-    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    ends = np.r_[starts[1:], len(names)]
-    return {names[s]: z[s:e] for s, e in zip(starts, ends, strict=True)}
+    facts = spectrogram_facts(folder, bird, age)
+    params = SpectrogramParams(**facts["spectrogram"])
+    for stored in read_stored(folder, bird, age, only):
+        energy = frame_energy_db(stored.magnitude)
+        sound = has_sound(energy, facts["noise_floor_db"], params.frame_s)
+        yield Sounding(stored.recording, levelled(stored.magnitude, facts["gain"]), sound)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.recordings import Recording, Survey
+from data_io.listing import Survey
+from data_io.recordings import SCHEMA, Recordings
 from study.base.console import Console
 from study.base.ledger import Ledger, StageResult
 from study.base.paths import RunPaths, Where
@@ -41,7 +42,7 @@ class Study:
     ledger: Ledger
     gpus: float
     survey: Survey | None
-    recordings: list[Recording] = field(default_factory=list)
+    recordings: Recordings = field(default_factory=lambda: Recordings(SCHEMA.empty_table()))
 
     @property
     def data_dir(self) -> Path:

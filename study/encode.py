@@ -13,14 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
-from data_io.recordings import BirdAge, Recording, birds_and_ages
-from data_io.store import (
-    partition,
-    read_latents,
-    read_spectrograms,
-    read_table,
-    write_latents,
-)
+from data_io.latents import read_latents, write_latents
+from data_io.recordings import TRAINING, BirdAge, Recordings
+from data_io.store import partition, read_spectrograms, read_table
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.devices import use_arithmetic
 from models.mdgan.encoding import encode_spectrogram
@@ -40,7 +35,7 @@ Moments = tuple[NDArray[np.float64], NDArray[np.float64], int]
 
 def encode(
     config: StudyConfig,
-    recordings: list[Recording],
+    recordings: Recordings,
     paths: RunPaths,
     tasks: TaskRunner,
     console: Console,
@@ -50,14 +45,9 @@ def encode(
     Returns:
         The number of snippets.
     """
-    splits: dict[BirdAge, dict[str, str]] = {
-        bird_age: {} for bird_age in birds_and_ages(recordings)
-    }
-    for recording in recordings:
-        if recording.is_used:
-            splits[recording.bird, recording.age][recording.path] = recording.split
+    groups = recordings.used.by_bird_age()
     missing = without_decoder(config, paths, recordings)
-    bird_ages = [bird_age for bird_age in splits if bird_age not in missing]
+    bird_ages = [bird_age for bird_age in groups if bird_age not in missing]
     progress = Progress(console, len(bird_ages), "birds and ages encoded")
     moments: dict[BirdAge, Moments] = {}
     n_snippets = 0
@@ -77,7 +67,13 @@ def encode(
                 paths,
                 folder,
                 bird_age,
-                splits[bird_age],
+                dict(
+                    zip(
+                        groups[bird_age].column("path"),
+                        groups[bird_age].column("split"),
+                        strict=True,
+                    )
+                ),
                 snippet_s,
                 config.resources.gpus_per_encode > 0,
             ),  # fmt: skip
@@ -130,16 +126,16 @@ def _encode_bird_age(
     shape = facts["shape"]
     total, squares, n_train = np.zeros(shape["latent_dim"]), np.zeros(shape["latent_dim"]), 0
 
-    def latents() -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def latents() -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
         nonlocal total, squares, n_train
         stored = read_spectrograms(paths.spectrograms, bird, age, only=set(splits))
-        for name, spectrogram in stored:
+        for name, spectrogram, has_sound in stored:
             z = encode_spectrogram(encoder, spectrogram, shape["n_frames"], where)
-            if splits[name] == "train":
+            if splits[name] == TRAINING:
                 total += z.sum(0, dtype=np.float64)
                 squares += np.square(z, dtype=np.float64).sum(0)
                 n_train += len(z)
-            yield name, z
+            yield name, z, sound_shares(has_sound, len(z), shape["n_frames"])
 
     encoder_sha256 = facts["sha256"]["encoder.safetensors"]
     n = write_latents(
@@ -147,6 +143,16 @@ def _encode_bird_age(
         {"encoder_sha256": encoder_sha256, "n_frames": shape["n_frames"]},
     )  # fmt: skip
     return n, (total, squares, n_train)
+
+
+def sound_shares(
+    has_sound: NDArray[np.bool_], n_snippets: int, n_frames: int
+) -> NDArray[np.float32]:
+    """Share of the frames of each snippet that hold sound [n_snippets]; the last may be padded."""
+    padded = np.zeros(n_snippets * n_frames, np.float32)
+    padded[: len(has_sound)] = has_sound[: len(padded)]
+    shares: NDArray[np.float32] = padded.reshape(n_snippets, n_frames).mean(axis=1)
+    return shares
 
 
 def read_whitening(

@@ -4,26 +4,20 @@ One Ray task reads one bird and age.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from data_io.files import atomic_dir, digest
-from data_io.recordings import (
-    BirdAge,
-    Recording,
-    Survey,
-    assign_split,
-    data_hash,
-    read,
-    skip_duplicates,
-    survey,
-)
+from data_io.bird_age import Before, read_bird_age
+from data_io.files import atomic_dir, digest, link
+from data_io.listing import Survey, survey
+from data_io.reading import ReadParams
+from data_io.recordings import SIDES, BirdAge, Recordings, data_hash, skip_duplicates
 from data_io.simulate import bird_names, simulate_bird_age, write_truth
-from data_io.spectrogram import Spectrogram, SpectrogramParams, log_spectrogram
-from data_io.store import read_recordings, write_recordings, write_spectrograms
+from data_io.split import assign_split
+from data_io.store import BrokenFileError, partition, read_recordings, write_recordings
 from study.base.console import Console, Progress
 from study.base.errors import StudyError
 from study.base.ledger import StageResult
@@ -58,8 +52,10 @@ def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: C
 
 def ingest(
     config: StudyConfig, found: Survey, paths: RunPaths, tasks: TaskRunner, console: Console
-) -> list[Recording]:
+) -> Recordings:
     """Read, check and transform all recordings; write recordings.parquet and spectrograms/.
+
+    What an earlier start wrote of a bird and age is taken over where its files are as they were.
 
     Args:
         config: of the study.
@@ -69,75 +65,78 @@ def ingest(
         console: shows progress.
 
     Returns:
-        Every recording found, with status, reason and split.
+        Every recording found, with status, reason and side of the split.
     """
-    groups: dict[BirdAge, list[Recording]] = {}
-    result: list[Recording] = []
-    for recording in found.recordings:
-        if recording.is_used:
-            groups.setdefault((recording.bird, recording.age), []).append(recording)
-        else:
-            result.append(recording)
-    work = sorted(groups, key=lambda bird_age: (-len(groups[bird_age]), bird_age))
+    groups = found.recordings.used.by_bird_age()
+    before = _read_before(paths)
+    parts = {bird_age: None for bird_age in groups}
     progress = Progress(console, len(found.recordings), "recordings")
-    progress.advance(len(result))
-    min_seconds = config.snippets.n_frames * config.spectrogram.frame_s
+    progress.advance(len(found.recordings) - int(found.recordings.is_used.sum()))
     with atomic_dir(paths.spectrograms) as folder:
 
-        def keep(bird_age: BirdAge, recordings: list[Recording]) -> None:
-            result.extend(recordings)
-            progress.advance(len(recordings))
+        def keep(bird_age: BirdAge, recordings: Recordings) -> None:
+            parts[bird_age] = recordings
+            progress.advance(len(groups[bird_age]))
 
+        work = []
+        for bird_age in sorted(groups, key=lambda bird_age: (-len(groups[bird_age]), bird_age)):
+            old = before.get(bird_age)
+            if old is not None and old.serves(groups[bird_age], config.reading):
+                link(partition(old.folder, *bird_age), partition(folder, *bird_age))
+                keep(bird_age, old.recordings)
+            else:
+                work.append(bird_age)
         tasks.run(
             lambda bird_age: _ingest_bird_age.remote(
-                found.root, folder, groups[bird_age], config.spectrogram, min_seconds
+                found.root, groups[bird_age], config.reading, folder, before.get(bird_age)
             ),
             work,
             keep,
             lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}",
         )
-    in_order = {recording.path: i for i, recording in enumerate(found.recordings)}
-    result.sort(key=lambda recording: in_order[recording.path])
-    result = assign_split(skip_duplicates(result), config.snippets.valid_fraction, config.seed)
+        left_out = found.recordings.where(~found.recordings.is_used)
+        whole = skip_duplicates(Recordings.joined([*parts.values(), left_out]))
+        snippets = config.snippets
+        result = assign_split(
+            whole, snippets.selection_fraction, snippets.report_fraction, config.seed
+        )
     write_recordings(paths.recordings, result)
     return result
 
 
+def _read_before(paths: RunPaths) -> dict[BirdAge, Before]:
+    """What an earlier start stored of each bird and age; nothing where it cannot be read."""
+    if not (paths.recordings.is_file() and paths.spectrograms.is_dir()):
+        return {}
+    try:
+        recordings = read_recordings(paths.recordings)
+    except BrokenFileError:  # made by another version, or altered: all is read again
+        return {}
+    # A file that was listed but not opened has no hash: the listing says anew why.
+    opened = recordings.where(recordings.column("sha256") != "")
+    return {
+        bird_age: Before(paths.spectrograms, group)
+        for bird_age, group in opened.by_bird_age().items()
+    }
+
+
 @ray.remote
 def _ingest_bird_age(
-    data_dir: Path,
-    folder: Path,
-    recordings: list[Recording],
-    params: SpectrogramParams,
-    min_seconds: float,
-) -> list[Recording]:
-    """Write the spectrograms of one bird and age, one recording in memory at a time."""
-    checked: list[Recording] = []
-
-    def spectrograms() -> Iterator[tuple[str, Spectrogram]]:
-        for listed in recordings:
-            recording, waveform = read(data_dir, listed, min_seconds)
-            if waveform is not None and recording.sample_rate_hz:
-                spectrogram = log_spectrogram(waveform, recording.sample_rate_hz, params)
-                recording = dataclasses.replace(recording, n_frames=spectrogram.shape[1])
-                yield recording.path, spectrogram
-            checked.append(recording)
-
-    bird, age = recordings[0].bird, recordings[0].age
-    facts = dataclasses.asdict(params)
-    write_spectrograms(folder, bird, age, spectrograms(), facts)
-    return checked
+    data_dir: Path, listed: Recordings, params: ReadParams, folder: Path, before: Before | None
+) -> Recordings:
+    return read_bird_age(data_dir, listed, params, folder, before)
 
 
-def count_recordings(recordings: list[Recording]) -> str:
+def count_recordings(recordings: Recordings) -> str:
     """One line with the numbers of recordings found, used, skipped and held out."""
-    n_used = sum(r.is_used for r in recordings)
-    n_flagged = sum(r.status == "flagged" for r in recordings)
-    n_valid = sum(r.split == "valid" for r in recordings)
-    minutes = sum(r.seconds for r in recordings if r.is_used) / 60
+    used = recordings.used
+    n_flagged = int((recordings.column("status") == "flagged").sum())
+    minutes = used.column("seconds").sum() / 60
+    sound = used.column("sound_s").sum() / 60
+    sides = ", ".join(f"{len(recordings.on(side))} for {side}" for side in SIDES)
     return (
-        f"{len(recordings)} recordings found: {n_used} used ({minutes:.1f} min, {n_flagged} of "
-        f"them flagged), {len(recordings) - n_used} skipped; {n_valid} held out."
+        f"{len(recordings):,} recordings found: {len(used):,} used ({minutes:.1f} min, {sound:.1f} "
+        f"min of them sound, {n_flagged} flagged), {len(recordings) - len(used)} skipped; {sides}."
     )
 
 
@@ -147,7 +146,7 @@ def _run_simulation(study: Study) -> StageResult:
 
 
 def _survey_simulation(study: Study) -> None:
-    study.survey = survey(study.paths.simulated_birds)
+    study.survey = survey(study.paths.simulated_birds, "bird/age")
 
 
 SIMULATED_BIRDS = Stage(
@@ -163,17 +162,18 @@ def _needs_recordings(study: Study) -> dict[str, Any]:
     config = study.config
     return study.depends_on(
         files=_surveyed(study).fingerprint,
-        spectrogram=config.spectrogram,
-        n_frames=config.snippets.n_frames,
-        valid_fraction=config.snippets.valid_fraction,
+        reading=config.reading,
+        selection_fraction=config.snippets.selection_fraction,
+        report_fraction=config.snippets.report_fraction,
     )
 
 
 def _run_recordings(study: Study) -> StageResult:
     paths = study.paths
     recordings = ingest(study.config, _surveyed(study), paths, study.tasks, study.console)
-    if not any(r.is_used for r in recordings):
-        reasons = "; ".join(f"{r.path}: {r.reason}" for r in recordings[:3])
+    if not len(recordings.used):
+        first = itertools.islice(recordings, 3)
+        reasons = "; ".join(f"{one.path}: {one.reason}" for one in first)
         raise StudyError(
             f"None of {len(recordings)} recordings can be used ({reasons}, ...). "
             f"{paths.recordings} says why for each."

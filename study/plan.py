@@ -4,7 +4,7 @@ import textwrap
 
 import yaml
 
-from data_io.recordings import Survey, birds_and_ages
+from data_io.listing import Survey
 from models.hmm import HmmParams
 from study.base.console import WIDTH, Console
 from study.base.paths import Where, without_password
@@ -27,7 +27,7 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
         n = simulation.n_birds * len(simulation.ages_dph)
         source = f"{simulation.n_birds} simulated birds at {len(simulation.ages_dph)} ages"
     else:
-        n = len(birds_and_ages(found.recordings))
+        n = len(found.recordings.used.birds_and_ages())
         source = f"{len(found.recordings)} recordings of {n} birds and ages in {found.root}"
     c.line(f"Study     {config.name}, seed {config.seed}")
     c.line(f"Data      {source}")

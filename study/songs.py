@@ -13,7 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
-from data_io.recordings import BirdAge, Recording, birds_and_ages, read, used_by_bird_age
+from data_io.reading import read_sound
+from data_io.recordings import REPORT, SELECTION, BirdAge, Recording, Recordings
 from data_io.song_models import SongModel, load_song_model
 from data_io.spectrogram import (  # noqa: E402
     Spectrogram,
@@ -60,7 +61,7 @@ KINDS = ("real", "reconstruction", "sampled")
 
 def make_songs(
     config: StudyConfig,
-    recordings: list[Recording],
+    recordings: Recordings,
     data_dir: Path,
     paths: RunPaths,
     tasks: TaskRunner,
@@ -71,8 +72,8 @@ def make_songs(
     A bird and age without a song model has no sampled song; without a decoder it has no songs.
     """
     missing = without_decoder(config, paths, recordings)
-    bird_ages = [bird_age for bird_age in birds_and_ages(recordings) if bird_age not in missing]
-    of_bird_age = used_by_bird_age(recordings)
+    of_bird_age = recordings.used.by_bird_age()
+    bird_ages = [bird_age for bird_age in of_bird_age if bird_age not in missing]
     progress = Progress(console, len(bird_ages), "birds and ages with songs")
     with atomic_dir(paths.songs) as folder:
         tasks.run(
@@ -85,10 +86,10 @@ def make_songs(
         )
 
 
-def _to_show(recordings: list[Recording]) -> Recording:
-    """The longest held-out recording; the longest of all if none is held out."""
-    held_out = [r for r in recordings if r.split == "valid"]
-    return max(held_out or recordings, key=lambda r: (r.n_frames, r.path))
+def _to_show(recordings: Recordings) -> Recording:
+    """The longest recording of the report side; else of those held out; else of all."""
+    sides = (recordings.on(REPORT), recordings.on(SELECTION), recordings)
+    return max(next(filter(len, sides)), key=lambda r: (r.n_frames, r.path))
 
 
 @ray.remote(num_cpus=1)
@@ -100,13 +101,9 @@ def _songs_of(
     out.mkdir(parents=True, exist_ok=True)  # a worker that died may have made it before
     params = config.spectrogram
     encoder, generator, facts = load_decoder(decoder_of(config, paths, bird, age))
-    _, samples = read(data_dir, recording, 0.0)
-    if samples is None or recording.sample_rate_hz is None:
-        raise RuntimeError(
-            f"{data_dir / recording.path} could be read before, but cannot be read now."
-        )
-    waveform = resample(samples, recording.sample_rate_hz, params)
-    whole = log_spectrogram(waveform, params.sample_rate_hz, params)
+    waveform = resample(*read_sound(data_dir, recording, config.data.channel), params)
+    gain = params.gain(recording.reference_level)
+    whole = log_spectrogram(waveform, params.sample_rate_hz, params, gain)
     start, n_frames = _loudest_window(whole, round(config.songs.seconds / params.frame_s))
     real = np.ascontiguousarray(whole[:, start : start + n_frames])
     z = encode_spectrogram(encoder, real, facts["shape"]["n_frames"])
@@ -119,12 +116,12 @@ def _songs_of(
     sounds = {"real": waveform[at]}
     for kind in list(pictures)[1:]:
         n_iter = config.songs.griffin_lim_iterations
-        sounds[kind] = invert_spectrogram(pictures[kind], params, n_iter, seed)
-    gain = PEAK / float(np.abs(sounds["real"]).max() or 1.0)
+        sounds[kind] = invert_spectrogram(pictures[kind], params, n_iter, seed, gain)
+    loudness = PEAK / float(np.abs(sounds["real"]).max() or 1.0)
     top = float(np.quantile(real, 0.999)) or 1.0
     for kind, picture in pictures.items():
         save_spectrogram(out / f"{kind}.png", picture, params, f"{bird}, {age}: {kind}", top)
-        sound = np.clip(gain * sounds[kind], -1, 1)
+        sound = np.clip(loudness * sounds[kind], -1, 1)
         soundfile.write(out / f"{kind}.wav", sound, params.sample_rate_hz, subtype="PCM_16")
     write_json(
         out / "song.json",
@@ -133,7 +130,8 @@ def _songs_of(
             "split": recording.split,
             "start_s": start * params.frame_s,
             "seconds": n_frames * params.frame_s,
-            "gain": gain,
+            "gain": loudness,
+            "spectrogram_gain": gain,
             "real": "the recording itself, resampled",
             "others": f"phases by Griffin-Lim, {config.songs.griffin_lim_iterations} iterations",
             "sample_seed": seed,

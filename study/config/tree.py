@@ -10,7 +10,10 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from data_io.ages import DateOrder
 from data_io.files import digest
+from data_io.listing import Layout
+from data_io.reading import ReadParams
 from data_io.simulate import SimulationParams
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
@@ -19,6 +22,7 @@ from models.mdgan.params import MdganParams
 from study.config.search import SearchConfig
 from study.config.space import SpaceEntry
 
+MAX_CHANNELS = 1024  # of libsndfile
 DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
 
 
@@ -28,11 +32,32 @@ class DataConfig:
 
     Attributes:
         dir: folder of recordings; null simulates birds.
+        layout: of the folder: bird/age, bird (the age comes from the names of the files), age (the
+            folder is one bird); auto tells it from the names.
+        date_order: of the names of folders such as 041912: ymd, mdy or dmy; auto takes the order
+            in which all of them are dates.
+        channel: that is used of files with several, from 1.
+        longest_recording_s: a longer file is cut at silences into pieces, which count as recordings.
         simulation: the simulated birds.
     """
 
     dir: str | None = None
+    layout: Layout = "auto"
+    date_order: DateOrder = "auto"
+    channel: int = 1
+    longest_recording_s: float = 60.0
     simulation: SimulationParams = field(default_factory=SimulationParams)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.channel <= MAX_CHANNELS:
+            raise ValueError(
+                f"channel is {self.channel}: channels are counted from 1, to {MAX_CHANNELS}."
+            )
+        if not 10 <= self.longest_recording_s <= 600:
+            raise ValueError(
+                f"longest_recording_s is {self.longest_recording_s}: it must lie between 10 and "
+                "600 s; longer recordings would not fit in memory."
+            )
 
 
 @dataclass(frozen=True)
@@ -157,10 +182,20 @@ class StudyConfig:
                 "Set hmm.is_chained=false, or decoders.scope to all or bird."
             )
 
-    def max_frames(self, split: str) -> int:
-        """Most frames to load from one side of the split, train or valid."""
+    def max_frames(self, side: str) -> int:
+        """Most frames to load from one side of the split."""
         frames = int(60 * self.snippets.max_minutes / self.spectrogram.frame_s)
-        return frames if split == "train" else frames // 4
+        return frames if side == "training" else frames // 4
+
+    @property
+    def reading(self) -> ReadParams:
+        """How recordings are read."""
+        return ReadParams(
+            channel=self.data.channel,
+            longest_s=self.data.longest_recording_s,
+            min_seconds=self.snippets.n_frames * self.spectrogram.frame_s,
+            spectrogram=self.spectrogram,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain dictionaries, lists, numbers and text."""

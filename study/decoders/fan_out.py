@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from data_io.files import atomic_dir, digest
-from data_io.recordings import BirdAge, Recording
+from data_io.recordings import SELECTION, TRAINING, BirdAge, Recordings
 from data_io.store import write_rows
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
@@ -59,7 +59,7 @@ _COLUMNS = pa.schema(
 
 def train_decoders(
     config: StudyConfig,
-    recordings: list[Recording],
+    recordings: Recordings,
     paths: RunPaths,
     tasks: TaskRunner,
     console: Console,
@@ -127,16 +127,16 @@ def decoder_params(config: StudyConfig, paths: RunPaths) -> MdganParams:
     return params if n_snippets is None else dataclasses.replace(params, n_snippets=n_snippets)
 
 
-def _plan(bird_age: BirdAge, recordings: list[Recording], n_frames: int) -> DecoderPlan:
+def _plan(bird_age: BirdAge, recordings: Recordings, n_frames: int) -> DecoderPlan:
     mine = recordings_of(bird_age, recordings)
-    n_snippets = sum(r.n_frames // n_frames for r in mine if r.split == "train")
+    n_snippets = int((mine.on(TRAINING).column("n_frames") // n_frames).sum())
     return DecoderPlan(bird_age, mine, n_snippets)
 
 
 def _why_not_trained(plan: DecoderPlan, batch_size: int) -> tuple[str, str]:
     """Status and reason of a decoder that cannot be trained; both empty if it can."""
-    if not any(r.split == "valid" for r in plan.recordings):
-        reason = "no recording is held out to measure it; one age needs 2 usable recordings"
+    if not len(plan.recordings.on(SELECTION)):
+        reason = "no recording is held out to measure it; one age needs 2 bouts"
         return "no_held_out", reason
     if plan.n_snippets < batch_size:
         reason = f"{plan.n_snippets} snippets to train on, {batch_size} needed (mdgan.batch_size)"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.recordings import BirdAge, Recording, data_hash
+from data_io.recordings import SIDES, TRAINING, BirdAge, Recordings, data_hash
 from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.training import TrainingFailedError, TrainingReport
@@ -40,7 +40,7 @@ class DecoderPlan:
     """
 
     bird_age: BirdAge
-    recordings: list[Recording]
+    recordings: Recordings
     n_snippets: int
 
     @property
@@ -81,7 +81,7 @@ def decoder_row(
         "status": status,
         "reason": reason,
         "started_from": started_from,
-        "n_recordings": sum(r.split == "train" for r in plan.recordings),
+        "n_recordings": len(plan.recordings.on(TRAINING)),
         "n_snippets": plan.n_snippets,
     }
 
@@ -90,9 +90,7 @@ def load_data(
     config: StudyConfig, plan: DecoderPlan, paths: RunPaths, reference: Reference
 ) -> TrialData:
     """Load the frames of a decoder's recordings, and fixed held-out snippets of them."""
-    pool, held_out = (
-        load_side(config, plan.recordings, paths, split) for split in ("train", "valid")
-    )
+    pool, held_out = (load_side(config, plan.recordings, paths, side) for side in SIDES[:2])
     rng = np.random.default_rng(bird_age_seed(config.seed, plan.bird_age))
     choice = choose_held_out(config, held_out, rng)
     return TrialData(pool, held_out.crops(choice), reference, data_hash(plan.recordings))

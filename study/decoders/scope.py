@@ -6,7 +6,8 @@ nobody can compare log L or BIC between them. one_decoder.py trains the decoders
 
 from pathlib import Path
 
-from data_io.recordings import BirdAge, Recording, age_order, birds_and_ages
+from data_io.ages import age_order
+from data_io.recordings import BirdAge, Recordings
 from data_io.store import partition, read_table
 from study.base.paths import WHITENING, RunPaths
 from study.config.tree import DecoderScope, StudyConfig, scope_in_words
@@ -46,7 +47,7 @@ def whitening_file(latents: Path, scope: DecoderScope, bird: str, age: str) -> P
 
 
 def without_decoder(
-    config: StudyConfig, paths: RunPaths, recordings: list[Recording]
+    config: StudyConfig, paths: RunPaths, recordings: Recordings
 ) -> dict[BirdAge, str]:
     """Birds and ages that no decoder serves, and why; no other decoder serves them instead."""
     scope = config.decoders.scope
@@ -56,7 +57,7 @@ def without_decoder(
     refused = {(r["bird"], r["age"]): f"{r['status']}: {r['reason']}"
                for r in rows if r["status"] != "ok"}  # fmt: skip
     shared = {bird_age: (*decoder_key(scope, *bird_age), ALL_AGES)[:2]
-              for bird_age in birds_and_ages(recordings)}  # fmt: skip
+              for bird_age in recordings.used.birds_and_ages()}  # fmt: skip
     return {
         bird_age: f"no decoder ({refused[row]})"
         for bird_age, row in shared.items()
@@ -64,7 +65,7 @@ def without_decoder(
     }
 
 
-def chains(scope: DecoderScope, recordings: list[Recording]) -> list[list[BirdAge]]:
+def chains(scope: DecoderScope, recordings: Recordings) -> list[list[BirdAge]]:
     """The decoders that each task trains, one after the other, by bird and age.
 
     The age is empty if a decoder serves all ages of a bird.
@@ -73,7 +74,7 @@ def chains(scope: DecoderScope, recordings: list[Recording]) -> list[list[BirdAg
         scope: whom a decoder serves; nothing is trained for "all".
         recordings: of the study, in any order.
     """
-    bird_ages = sorted(birds_and_ages(recordings), key=lambda p: (p[0], age_order(p[1])))
+    bird_ages = sorted(recordings.used.birds_and_ages(), key=lambda p: (p[0], age_order(p[1])))
     birds = list(dict.fromkeys(bird for bird, _ in bird_ages))
     if scope == "all":
         return []
@@ -84,10 +85,12 @@ def chains(scope: DecoderScope, recordings: list[Recording]) -> list[list[BirdAg
     return [[bird_age for bird_age in bird_ages if bird_age[0] == bird] for bird in birds]
 
 
-def recordings_of(bird_age: BirdAge, recordings: list[Recording]) -> list[Recording]:
+def recordings_of(bird_age: BirdAge, recordings: Recordings) -> Recordings:
     """The used recordings that the decoder of ``bird_age`` is trained and measured on."""
     bird, age = bird_age
-    return [r for r in recordings if r.is_used and r.bird == bird and age in (ALL_AGES, r.age)]
+    used = recordings.used
+    mine = used.column("bird") == bird
+    return used.where(mine if age == ALL_AGES else mine & (used.column("age") == age))
 
 
 def caution(scope: DecoderScope) -> str:

@@ -7,7 +7,7 @@ the stage are made from the journal once all is done.
 import pyarrow as pa
 
 from data_io.files import atomic_dir, digest
-from data_io.recordings import BirdAge, Recording, birds_and_ages
+from data_io.recordings import BirdAge, Recordings
 from data_io.song_models import save_song_model
 from data_io.store import write_rows, write_table
 from models.hmm import select_by_bic
@@ -27,7 +27,7 @@ from study.hmms.tables import SELECTED, fit_of, grid_table, no_decoder_row
 
 def find_n_states(
     config: StudyConfig,
-    recordings: list[Recording],
+    recordings: Recordings,
     paths: RunPaths,
     console: Console,
     latents_digest: str,
@@ -54,7 +54,7 @@ def find_n_states(
         BrokenFileError: latents cannot be read.
     """
     missing = without_decoder(config, paths, recordings)
-    all_of_them = birds_and_ages(recordings)
+    all_of_them = recordings.used.birds_and_ages()
     encoded = [bird_age for bird_age in all_of_them if bird_age not in missing]
     lengths = {bird_age: recording_lengths(paths, bird_age) for bird_age in encoded}
     key = journal_key(config.hmm, config.seed, latents_digest)

@@ -67,7 +67,7 @@ def node_need(config: StudyConfig, object_store_bytes: float) -> int:
         config: of the study.
         object_store_bytes: memory for shared objects on the node.
     """
-    n_frames = config.max_frames("train") + config.max_frames("valid")
+    n_frames = config.max_frames("training") + config.max_frames("selection")
     if config.data.dir is None:
         simulation = config.data.simulation
         seconds = simulation.n_birds * len(simulation.ages_dph) * simulation.n_recordings

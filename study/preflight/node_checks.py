@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 
 from data_io.files import digest
-from data_io.recordings import Survey, birds_and_ages
+from data_io.listing import Survey
 from study.cluster.gpu_facts import gpu_fault
 from study.cluster.nodes import Node
 from study.config.tree import StudyConfig
@@ -148,7 +148,7 @@ def check_data(config: StudyConfig, found: Survey | None, cluster: Cluster) -> C
     if found is None:
         content = {"simulation": dataclasses.asdict(config.data.simulation), "seed": config.seed}
         return Check("data", True, f"simulated birds, hash {digest(content)[:HASH_CHARS]}")
-    n_bird_ages = len(birds_and_ages(found.recordings))
+    n_bird_ages = len(found.recordings.used.birds_and_ages())
     problems = [f"{one.host}: {one.recordings_error}" for one in cluster.reports
                 if one.recordings_error]  # fmt: skip
     if problems:
@@ -158,7 +158,7 @@ def check_data(config: StudyConfig, found: Survey | None, cluster: Cluster) -> C
             f"{found.root} is not the same on all nodes: {named(problems, '; ')}.",
             "Mount the recordings at the same path on every node; reading is enough.",
         )
-    n_used = sum(one.is_used for one in found.recordings)
+    n_used = int(found.recordings.is_used.sum())
     text = f"{n_used:,} recordings of {n_bird_ages} birds and ages, hash "
     return Check("data", True, f"{text}{found.fingerprint[:HASH_CHARS]}, seen by {_all(cluster)}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from data_io.recordings import Survey
+from data_io.listing import Survey
 from study.base.console import Console
 from study.base.paths import RunPaths, Where, without_password
 from study.cluster.nodes import Node
@@ -52,7 +52,7 @@ def run_checks(config: StudyConfig, where: Where, found: Survey | None) -> list[
         where: it runs and writes.
         found: in the folder of recordings; None where birds are simulated.
     """
-    paths = [one.path for one in found.recordings] if found else []
+    paths = found.recordings.column("path").tolist() if found else []
     recordings = sample(found.root, paths) if found else None
     with ExitStack() as stack:
         tokens, folder_error, secret = None, "", secrets.token_hex(16)

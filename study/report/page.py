@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from data_io.files import atomic_file, digest
-from data_io.recordings import BirdAge, Recording, birds_and_ages
+from data_io.recordings import BirdAge, Recordings
 from data_io.store import read_table
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
@@ -36,7 +36,7 @@ METRIC_COLUMNS = {
 
 
 def write_report(
-    config: StudyConfig, recordings: list[Recording], paths: RunPaths, lineage: dict[str, str]
+    config: StudyConfig, recordings: Recordings, paths: RunPaths, lineage: dict[str, str]
 ) -> None:
     """Write report.html from the tables, figures and songs of the run folder."""
     trials = ranked(read_table(paths.trials).to_pylist())
@@ -45,16 +45,15 @@ def write_report(
     selected = read_table(paths.hmm_selected).to_pylist()
     best = next(row["trial_id"] for row in trials if row["is_best"])
     ages: dict[str, list[str]] = {}
-    for bird, age in birds_and_ages(recordings):
+    bird_ages = recordings.used.birds_and_ages()
+    for bird, age in bird_ages:
         ages.setdefault(bird, []).append(age)
     chosen = by_bird(selected, ages)
     params = list(config.search.space)
-    with_songs = [
-        bird_age for bird_age in birds_and_ages(recordings) if song_files(paths, bird_age)
-    ]
+    with_songs = [bird_age for bird_age in bird_ages if song_files(paths, bird_age)]
     shown = _songs_inside(with_songs, config.songs.n_in_report)
     n_left = len(with_songs) - len(shown)
-    problems = [r for r in recordings if r.status != "ok"]
+    problems = list(recordings.where(recordings.column("status") != "ok"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         # Names of birds come from folders; no name may become markup.

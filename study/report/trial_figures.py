@@ -12,8 +12,9 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from data_io.ages import age_order
 from data_io.files import atomic_dir, digest
-from data_io.recordings import BirdAge, Recording, age_order
+from data_io.recordings import BirdAge, Recordings
 from data_io.store import read_table
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.losses import sample_prior
@@ -38,7 +39,7 @@ PROGRESS_EVERY_S = 60.0  # drawing is quick: usually one line, more with very ma
 
 def draw_trials(
     config: StudyConfig,
-    recordings: list[Recording],
+    recordings: Recordings,
     paths: RunPaths,
     tasks: TaskRunner,
     console: Console,

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_io.files import atomic_file
-from data_io.recordings import BirdAge, Recording, data_hash
+from data_io.recordings import SIDES, BirdAge, Recordings, data_hash
 from data_io.snippets import FramePool, load_pool
 from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
 from study.base.paths import RunPaths
@@ -33,9 +33,9 @@ class TrialData:
     sha256: str
 
 
-def load_trial_data(config: StudyConfig, recordings: list[Recording], paths: RunPaths) -> TrialData:
+def load_trial_data(config: StudyConfig, recordings: Recordings, paths: RunPaths) -> TrialData:
     """Load frames and fixed held-out snippets; fit and save the reference of the study."""
-    train, held_out = (load_side(config, recordings, paths, split) for split in ("train", "valid"))
+    train, held_out = (load_side(config, recordings, paths, side) for side in SIDES[:2])
     rng = np.random.default_rng(config.seed)
     valid = held_out.crops(choose_held_out(config, held_out, rng))
     seen = train.crops(rng.integers(len(train.starts), size=N_REFERENCE_SNIPPETS))
@@ -64,12 +64,10 @@ class HeldOutSnippets:
     birds_and_ages: list[BirdAge]
 
 
-def load_side(
-    config: StudyConfig, recordings: list[Recording], paths: RunPaths, split: str
-) -> FramePool:
-    """Load the frames of one side of the split, "train" or "valid"."""
-    n_frames, max_frames = config.snippets.n_frames, config.max_frames(split)
-    return load_pool(paths.spectrograms, recordings, split, n_frames, max_frames, config.seed)
+def load_side(config: StudyConfig, recordings: Recordings, paths: RunPaths, side: str) -> FramePool:
+    """Load the frames of one side of the split."""
+    n_frames, max_frames = config.snippets.n_frames, config.max_frames(side)
+    return load_pool(paths.spectrograms, recordings, side, n_frames, max_frames, config.seed)
 
 
 def choose_held_out(
@@ -82,10 +80,8 @@ def choose_held_out(
     return rng.integers(len(pool.starts), size=config.search.n_eval_snippets)
 
 
-def load_held_out(
-    config: StudyConfig, recordings: list[Recording], paths: RunPaths
-) -> HeldOutSnippets:
+def load_held_out(config: StudyConfig, recordings: Recordings, paths: RunPaths) -> HeldOutSnippets:
     """Load the snippets that measured the trials, each with its bird and age."""
-    pool = load_side(config, recordings, paths, "valid")
+    pool = load_side(config, recordings, paths, "selection")
     choice = choose_held_out(config, pool, np.random.default_rng(config.seed))
     return HeldOutSnippets(pool.crops(choice), pool.birds_and_ages(choice))

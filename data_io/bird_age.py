@@ -1,0 +1,201 @@
+"""From the files of one bird and age to its recordings and stored spectrograms.
+
+What an earlier start stored of a file that is as it was is taken over.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_io.reading import Checked, ReadParams, check_file, transform
+from data_io.recordings import SAME_FILE, Recording, Recordings
+from data_io.same_sound import contained
+from data_io.sounding import frame_energy_db, has_sound, noise_floor_db, reference_level
+from data_io.spectrogram import SpectrogramParams
+from data_io.store import (
+    FORMAT_VERSION,
+    Stored,
+    partition,
+    read_anchors,
+    read_stored,
+    spectrogram_facts,
+    write_spectrograms,
+)
+
+MIN_RECORDINGS = 3  # one for each side of the split
+MIN_PIECE_S = 2.0  # a bout of song; shorter pieces would cut motifs
+SAME_SOUND = "its sound lies in "
+
+
+@dataclass(frozen=True)
+class Before:
+    """What an earlier start stored of a bird and age.
+
+    Attributes:
+        folder: of all its spectrograms.
+        recordings: of the bird and age.
+    """
+
+    folder: Path
+    recordings: Recordings
+
+    def serves(self, listed: Recordings, params: ReadParams) -> bool:
+        """Whether all of it can be taken over: the files are as they were, and so is ``params``."""
+        return _states(listed) == _states(self.recordings) and self.fits(params)
+
+    def fits(self, params: ReadParams) -> bool:
+        """Whether its spectrograms are there, and were made as ``params`` makes them."""
+        bird_age = self.recordings.birds_and_ages()[0]
+        if not partition(self.folder, *bird_age).is_file():
+            return False
+        facts = spectrogram_facts(self.folder, *bird_age)
+        return facts["format_version"] == FORMAT_VERSION and facts["read"] == asdict(params)
+
+    def files(self) -> dict[str, Checked]:
+        """Every file whose check holds still, by its path."""
+        anchors = read_anchors(self.folder, *self.recordings.birds_and_ages()[0])
+        rows_of: dict[str, list[Recording]] = {}
+        for row in self.recordings:
+            rows_of.setdefault(row.file, []).append(row)
+        files = {}
+        for file, rows in rows_of.items():
+            first = rows[0]
+            if first.is_used and all(row.path in anchors for row in rows):
+                whole = replace(
+                    first, path=file, of_file="", start_s=0.0, seconds=sum(r.seconds for r in rows)
+                )
+                files[file] = Checked(whole, *anchors[first.path], tuple(rows))
+            elif not first.is_used and not first.reason.startswith((SAME_FILE, SAME_SOUND)):
+                files[file] = Checked(first)
+        return files
+
+
+def _states(recordings: Recordings) -> set[tuple[str, int, int]]:
+    columns = (recordings.table[name].to_pylist()
+               for name in ("path", "of_file", "n_bytes", "mtime_ns"))  # fmt: skip
+    return {
+        (of_file or path, size, time) for path, of_file, size, time in zip(*columns, strict=True)
+    }
+
+
+def read_bird_age(
+    root: Path,
+    listed: Recordings,
+    params: ReadParams,
+    folder: Path | None,
+    before: Before | None = None,
+) -> Recordings:
+    """Check the recordings of one bird and age, and store their spectrograms.
+
+    Where fewer than `MIN_RECORDINGS` can be used, they are cut into pieces, so that the bird and
+    age can be split.
+
+    Args:
+        root: data folder.
+        listed: the files of the bird and age.
+        params: how they are read.
+        folder: of all spectrograms; None only checks.
+        before: what an earlier start stored of them, to be taken over where a file is as it was.
+
+    Returns:
+        Every recording with all facts but the side of the split.
+
+    Raises:
+        BrokenFileError: what an earlier start stored was altered.
+    """
+    known = before.files() if before is not None and before.fits(params) else {}
+    checked = []
+    for file in listed:
+        old = known.get(file.path)
+        is_same = old and _states_of(old.recording) == _states_of(file)
+        checked.append(old if old and is_same else check_file(root, file, params))
+    checked = _skip_same(checked)
+    rows = [one.recording for one in checked if not one.recording.is_used]
+    used = [one for one in checked if one.recording.is_used]
+    if folder is None:
+        rows += [one.recording for one in used]
+    elif used:
+        rows += _store(root, used, params, folder, before)
+    return Recordings.from_rows(rows)
+
+
+def _states_of(recording: Recording) -> tuple[int, int]:
+    return recording.n_bytes, recording.mtime_ns
+
+
+def _skip_same(checked: list[Checked]) -> list[Checked]:
+    """Skip files whose sound lies in another one, so that none is on two sides of the split."""
+    found, first_with = [], {}
+    for one in checked:
+        recording = one.recording
+        original = first_with.setdefault(recording.sha256, recording.path)
+        is_copy = recording.is_used and original != recording.path
+        found.append(Checked(recording.skipped(SAME_FILE + original)) if is_copy else one)
+    inside = contained(
+        [
+            (r.path, r.seconds, r.sample_rate_hz or 0, one.anchors, one.anchors_at)
+            for one in found
+            if (r := one.recording).is_used
+        ]
+    )
+    for i, one in enumerate(found):
+        if other := inside.get(one.recording.path):
+            path, start_s = other
+            reason = f"{SAME_SOUND}{path} from {start_s:.3f} s on"
+            found[i] = Checked(one.recording.skipped(reason))
+    return found
+
+
+def _store(
+    root: Path, used: list[Checked], params: ReadParams, folder: Path, before: Before | None
+) -> list[Recording]:
+    """Write the spectrograms of one bird and age; give its recordings, with levels."""
+    bird_age = used[0].recording.bird, used[0].recording.age
+    cut = params
+    if len(used) < MIN_RECORDINGS:
+        total_s = sum(one.recording.seconds for one in used)
+        finer = max(MIN_PIECE_S, total_s / (2 * MIN_RECORDINGS))
+        cut = replace(params, longest_s=min(params.longest_s, finer))
+    is_stored = [bool(one.stored) for one in used]
+    if before is None or spectrogram_facts(before.folder, *bird_age)["cut_s"] != cut.longest_s:
+        is_stored = [False] * len(used)
+    rows: list[Recording] = []
+    energies: list[NDArray[np.float32]] = []
+    facts: dict[str, Any] = {"read": asdict(params), "cut_s": cut.longest_s}
+
+    def stored() -> Iterator[Stored]:
+        kept = {row.path for one in used for row in one.stored}
+        old = read_stored(before.folder, *bird_age, kept) if before and any(is_stored) else None
+        for one, there in zip(used, is_stored, strict=True):
+            # `old` gives the rows in the order of `used`: the next ones are those of this file.
+            made = (
+                zip(one.stored, old, strict=False) if old and there else transform(root, one, cut)
+            )
+            for recording, magnitudes in made:
+                assert recording.path == magnitudes.recording
+                rows.append(recording)
+                energies.append(frame_energy_db(magnitudes.magnitude))
+                yield magnitudes
+        facts.update(_levels(energies, params.spectrogram))
+
+    write_spectrograms(folder, *bird_age, stored(), facts)
+    frame_s, floor = params.spectrogram.frame_s, facts["noise_floor_db"]
+    return [
+        replace(
+            row,
+            sound_s=round(float(has_sound(energy, floor, frame_s).sum() * frame_s), 6),
+            reference_level=facts["reference_level"],
+            noise_floor_db=floor,
+        )
+        for row, energy in zip(rows, energies, strict=True)
+    ]
+
+
+def _levels(energies: list[NDArray[np.float32]], params: SpectrogramParams) -> dict[str, float]:
+    floor = noise_floor_db(energies)
+    level = reference_level(energies, floor, params.frame_s)
+    return {"noise_floor_db": floor, "reference_level": level, "gain": params.gain(level)}

@@ -1,0 +1,186 @@
+"""From one file to a checked recording and its spectrogram, in blocks.
+
+Files are opened read-only. Each is read three times in blocks: for its hash, for the checks, and
+for the spectrogram; so memory is bounded whatever its length, and a file that is skipped for its
+last sample has not been stored.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_io.checks import Checks
+from data_io.pieces import Pieces
+from data_io.recordings import Recording
+from data_io.same_sound import Anchors
+from data_io.sound_file import BadSoundError, SoundFile, open_sound
+from data_io.spectrogram import MagnitudeStream, SpectrogramParams, Waveform
+from data_io.store import Stored
+
+BLOCK_S = 10.0  # of sound in memory at a time
+
+
+@dataclass(frozen=True)
+class ReadParams:
+    """How recordings are read.
+
+    Attributes:
+        channel: that is used, from 1.
+        longest_s: a longer file is cut at silences into pieces of at most this many seconds.
+        min_seconds: a shorter recording is skipped.
+        spectrogram: from sound to spectrogram.
+    """
+
+    channel: int = 1
+    longest_s: float = 60.0
+    min_seconds: float = 0.064
+    spectrogram: SpectrogramParams = field(default_factory=SpectrogramParams)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was checked.
+
+    Attributes:
+        recording: the whole file.
+        anchors: [n] hashes that tell its sound from other sound; see same_sound.py.
+        anchors_at: [n] sample at which each lies.
+        stored: the recordings that an earlier start made of it, whose spectrograms are there.
+    """
+
+    recording: Recording
+    anchors: NDArray[np.uint64] = np.zeros(0, np.uint64)
+    anchors_at: NDArray[np.int64] = np.zeros(0, np.int64)
+    stored: tuple[Recording, ...] = ()
+
+
+def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
+    """Read and check a file. A bad file never raises an error: it is skipped, and says why."""
+    path = root / listed.file
+    try:
+        with open_sound(path) as file:
+            facts = file.facts
+            found = replace(
+                listed,
+                sha256=_sha256(path),
+                sample_rate_hz=facts.sample_rate_hz,
+                n_channels=facts.n_channels,
+                recorded_at=listed.recorded_at or facts.recorded_at,
+            )
+            checks = Checks(
+                facts, params.channel, params.min_seconds, params.spectrogram.sample_rate_hz
+            )
+            anchors = Anchors(facts.sample_rate_hz)
+            n_samples = 0
+            for block in _blocks(file):
+                checks.add(block)
+                anchors.push(block[:, min(params.channel, facts.n_channels) - 1])
+                n_samples += len(block)
+            if file.has_changed():
+                return Checked(found.skipped("it was written to while it was read: it grows"))
+    except (BadSoundError, OSError) as error:
+        return Checked(listed.skipped(f"cannot be read: {error}"))
+    verdict = checks.finish()
+    found = replace(found, seconds=round(n_samples / facts.sample_rate_hz, 6))
+    if verdict.status == "skipped":
+        return Checked(found.skipped(verdict.reason))
+    reasons = [reason for reason in (listed.reason, verdict.reason) if reason]
+    status = "flagged" if reasons else "ok"
+    return Checked(replace(found, status=status, reason="; ".join(reasons)), *anchors.finish())
+
+
+def _blocks(file: SoundFile, start: int = 0, stop: int | None = None) -> Iterator[NDArray]:
+    return file.blocks(round(BLOCK_S * file.facts.sample_rate_hz), start, stop)
+
+
+def read(
+    root: Path, recording: Recording, min_seconds: float, channel: int = 1
+) -> tuple[Recording, Waveform | None]:
+    """Read and check one recording whole.
+
+    Args:
+        root: data folder.
+        recording: as `scan` listed it.
+        min_seconds: a shorter recording is skipped.
+        channel: that is used, from 1.
+
+    Returns:
+        The recording with all facts filled in, and its waveform [n_samples], full scale 1, at the
+        file's own sample rate; None if the recording is skipped. A bad file never raises an error.
+    """
+    found = check_file(root, recording, ReadParams(channel, min_seconds=min_seconds)).recording
+    if not found.is_used:
+        return found, None
+    return found, read_sound(root, found, channel)[0]
+
+
+def read_sound(root: Path, recording: Recording, channel: int = 1) -> tuple[Waveform, int]:
+    """The waveform [n_samples] of a recording that was checked before, and its rate in Hz.
+
+    Raises:
+        BadSoundError, OSError: the file cannot be read any more.
+    """
+    with open_sound(root / recording.file) as file:
+        rate = file.facts.sample_rate_hz
+        start = round(recording.start_s * rate)
+        stop = start + round(recording.seconds * rate) if recording.of_file else None
+        blocks = [block[:, channel - 1] for block in _blocks(file, start, stop)]
+    return np.concatenate(blocks), rate
+
+
+def transform(
+    root: Path, checked: Checked, params: ReadParams
+) -> Iterator[tuple[Recording, Stored]]:
+    """Give the spectrogram of a checked file; of a long one piece by piece.
+
+    Yields:
+        The recording, and its magnitudes; the first has the anchors of the whole file.
+    """
+    whole = checked.recording
+    frame_s = params.spectrogram.frame_s
+    anchors = checked.anchors, checked.anchors_at
+    is_long = whole.seconds > params.longest_s
+    for first, magnitude in _pieces(root, whole, params, is_long):
+        recording = replace(whole, n_frames=magnitude.shape[1])
+        if is_long:
+            start_s = first * frame_s
+            end_s = min(start_s + magnitude.shape[1] * frame_s, whole.seconds)
+            recording = replace(
+                recording,
+                path=f"{whole.path}#t={start_s:.3f},{end_s:.3f}",
+                of_file=whole.path,
+                start_s=round(start_s, 6),
+                seconds=round(end_s - start_s, 6),
+            )
+        yield recording, Stored(recording.path, magnitude, *anchors)
+        anchors = checked.anchors[:0], checked.anchors_at[:0]
+
+
+def _pieces(
+    root: Path, whole: Recording, params: ReadParams, is_long: bool
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """First frame and magnitudes of each piece of a file."""
+    pieces = Pieces(round(params.longest_s / params.spectrogram.frame_s))
+    blocks: list[NDArray[np.float32]] = []
+    with open_sound(root / whole.file) as file:
+        stream = MagnitudeStream(file.facts.sample_rate_hz, params.spectrogram)
+        for block in _blocks(file):
+            magnitude = stream.push(np.ascontiguousarray(block[:, params.channel - 1]))
+            if is_long:
+                yield from pieces.push(magnitude)
+            else:
+                blocks.append(magnitude)
+        if is_long:
+            yield from pieces.push(stream.finish())
+            yield from pieces.finish()
+        else:
+            yield 0, np.concatenate([*blocks, stream.finish()], axis=1)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

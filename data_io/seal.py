@@ -1,0 +1,80 @@
+"""A seal on Parquet files: a hash of all other bytes, so that one altered bit is refused.
+
+The checksums of Parquet cover the pages alone: not the names of columns, counts of rows, offsets
+or facts of the footer. The seal lies between the last page and the footer, where no reader looks
+(they go by the offsets of the footer), so the file stays a plain Parquet file.
+Source: Apache Parquet format 2.11, File format.
+"""
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+_MAGIC, _SEAL = b"PAR1", b"BIRDSEAL"
+_SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
+_END_BYTES = 8  # size of the footer, and the magic
+_BLOCK_BYTES = 1 << 20
+
+
+class BrokenSealError(ValueError):
+    """The file is not as it was written; the message says how it was noticed."""
+
+
+def seal(path: Path) -> None:
+    """Put the seal into a Parquet file that was written whole."""
+    with path.open("r+b") as file:
+        footer_at = _footer_at(file)
+        file.seek(0)
+        hashed = _hashed(file, footer_at)
+        footer = file.read()
+        hashed.update(footer)
+        file.seek(footer_at)
+        file.write(_SEAL + hashed.digest() + footer)
+
+
+def check_seal(path: Path) -> None:
+    """Compare a file with its seal.
+
+    Raises:
+        BrokenSealError: a byte is missing or was altered, or the file has no seal.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        footer_at = _footer_at(file)
+        seal_at = footer_at - _SEAL_BYTES
+        if seal_at < 0:
+            raise BrokenSealError("it has no seal")
+        file.seek(0)
+        hashed = _hashed(file, seal_at)
+        found = file.read(_SEAL_BYTES)
+        hashed.update(file.read())
+    if not found.startswith(_SEAL):
+        raise BrokenSealError("it has no seal: the file was cut, altered or written elsewhere")
+    if found != _SEAL + hashed.digest():
+        raise BrokenSealError("its bytes do not agree with its seal: it was altered")
+
+
+def _footer_at(file: BinaryIO) -> int:
+    size = file.seek(0, os.SEEK_END)
+    if size < _END_BYTES:
+        raise BrokenSealError(f"it holds {size} bytes: it was cut short")
+    file.seek(-_END_BYTES, os.SEEK_END)
+    footer_bytes, magic = struct.unpack("<I4s", file.read(_END_BYTES))
+    footer_at = size - _END_BYTES - footer_bytes
+    if magic != _MAGIC or footer_at < 0:
+        raise BrokenSealError("it does not end as a Parquet file: it was cut short or altered")
+    return int(footer_at)
+
+
+def _hashed(file: BinaryIO, n_bytes: int) -> "hashlib._Hash":
+    """Hash the next ``n_bytes`` of ``file``."""
+    hashed = hashlib.sha256()
+    while n_bytes > 0:
+        block = file.read(min(n_bytes, _BLOCK_BYTES))
+        if not block:
+            raise BrokenSealError("it was cut short while it was read")
+        hashed.update(block)
+        n_bytes -= len(block)
+    return hashed
