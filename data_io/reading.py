@@ -118,8 +118,16 @@ def read(
     return found, read_sound(root, found, channel)[0]
 
 
-def read_sound(root: Path, recording: Recording, channel: int = 1) -> tuple[Waveform, int]:
-    """The waveform [n_samples] of a recording that was checked before, and its rate in Hz.
+def read_sound(
+    root: Path, recording: Recording, channel: int = 1, longest_s: float | None = None
+) -> tuple[Waveform, int]:
+    """The waveform [n_samples] of a recording, and its rate in Hz.
+
+    Args:
+        root: data folder.
+        recording: that was checked before.
+        channel: that is used, from 1.
+        longest_s: seconds to read at most, from its start; None for all.
 
     Raises:
         BadSoundError, OSError: the file cannot be read any more.
@@ -128,8 +136,11 @@ def read_sound(root: Path, recording: Recording, channel: int = 1) -> tuple[Wave
         rate = file.facts.sample_rate_hz
         start = round(recording.start_s * rate)
         stop = start + round(recording.seconds * rate) if recording.of_file else None
-        blocks = [block[:, channel - 1] for block in _blocks(file, start, stop)]
-    return np.concatenate(blocks), rate
+        if longest_s is not None:
+            stop = min(stop or file.facts.n_samples, start + round(longest_s * rate))
+        at = min(channel, file.facts.n_channels) - 1
+        blocks = [block[:, at] for block in _blocks(file, start, stop)]
+    return np.concatenate([np.zeros(0, np.float32), *blocks]), rate
 
 
 def transform(

@@ -284,7 +284,7 @@ def read_spectrograms(
         BrokenFileError: the file is missing, cut short or altered.
     """
     facts = spectrogram_facts(folder, bird, age)
-    params = SpectrogramParams(**facts["spectrogram"])
+    params = SpectrogramParams(**facts["read"]["spectrogram"])
     for stored in read_stored(folder, bird, age, only):
         energy = frame_energy_db(stored.magnitude)
         sound = has_sound(energy, facts["noise_floor_db"], params.frame_s)

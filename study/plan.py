@@ -4,6 +4,7 @@ import textwrap
 
 import yaml
 
+from data_io.ages import parse_age
 from data_io.listing import Survey
 from models.hmm import HmmParams
 from study.base.console import WIDTH, Console
@@ -11,6 +12,9 @@ from study.base.paths import Where, without_password
 from study.config.search import SearchConfig
 from study.config.stopping import first_rung, searched_late
 from study.config.tree import StudyConfig, scope_in_words
+
+
+MAX_BIRDS, MAX_AGES = 30, 8
 
 
 def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
@@ -25,12 +29,10 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
     simulation, search, hmm = config.data.simulation, config.search, config.hmm
     if found is None:
         n = simulation.n_birds * len(simulation.ages_dph)
-        source = f"{simulation.n_birds} simulated birds at {len(simulation.ages_dph)} ages"
     else:
         n = len(found.recordings.used.birds_and_ages())
-        source = f"{len(found.recordings)} recordings of {n} birds and ages in {found.root}"
     c.line(f"Study     {config.name}, seed {config.seed}")
-    c.line(f"Data      {source}")
+    show_data(config, found, c)
     c.line(f"Trials    {search.n_trials} of {config.mdgan.n_snippets:,} snippets each, over")
     if not search.space:
         c.line("            nothing: every parameter is fixed")
@@ -48,6 +50,55 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
     c.line(f"MLflow    {without_password(where.tracking_uri)}")
     c.line(f"Results   {where.out}")
     c.line()
+
+
+def show_data(config: StudyConfig, found: Survey | None, c: Console) -> None:
+    """Print the birds and ages as they were understood, and what looks wrong in their names."""
+    if found is None:
+        simulation = config.data.simulation
+        n_ages = len(simulation.ages_dph)
+        c.line(f"Data      {simulation.n_birds} simulated birds at {n_ages} ages")
+        return
+    ages_of: dict[str, list[str]] = {}
+    for bird, age in found.recordings.used.birds_and_ages():
+        ages_of.setdefault(bird, []).append(age)
+    n = sum(map(len, ages_of.values()))
+    c.line(f"Data      {len(found.recordings):,} recordings of {n} birds and ages in {found.root}")
+    for bird in list(ages_of)[:MAX_BIRDS]:
+        known = found.birds.get(bird)
+        facts = [f"hatched {known.hatch_date}"] if known and known.hatch_date else []
+        facts += [f"tutor {known.tutor}"] if known and known.tutor else []
+        name = f"{bird} ({', '.join(facts)})" if facts else bird
+        _indented(f"{name}: {ages_in_words(ages_of[bird])}", c)
+    if len(ages_of) > MAX_BIRDS:
+        c.line(f"            and {len(ages_of) - MAX_BIRDS} more birds")
+    for note in found.notes:
+        _indented(f"Look: {note}", c)
+
+
+def ages_in_words(ages: list[str]) -> str:
+    """Ages of a bird, in order: days post hatch, dates, and other words."""
+    days = sorted(dph for dph, _ in map(parse_age, ages) if dph is not None)
+    dates = sorted(date for _, date in map(parse_age, ages) if date is not None)
+    others = [age for age in ages if parse_age(age) == (None, None)]
+    words = []
+    if days:
+        words.append(f"{_listed([str(day) for day in days])} dph")
+    if dates:
+        words.append(_listed(dates))
+    if others:
+        words.append(f"{_listed(others)} (neither an age nor a date)")
+    return "; ".join(words)
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) <= MAX_AGES:
+        return ", ".join(names)
+    return f"{', '.join(names[: MAX_AGES - 1])} ... {names[-1]} ({len(names)} ages)"
+
+
+def _indented(text: str, c: Console) -> None:
+    c.line(textwrap.fill(text, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 14))
 
 
 def _sampler_in_words(search: SearchConfig) -> str:

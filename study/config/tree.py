@@ -37,7 +37,7 @@ class DataConfig:
         date_order: of the names of folders such as 041912: ymd, mdy or dmy; auto takes the order
             in which all of them are dates.
         channel: that is used of files with several, from 1.
-        longest_recording_s: a longer file is cut at silences into pieces, which count as recordings.
+        longest_recording_s: a longer file is cut at silences into pieces that count as recordings.
         simulation: the simulated birds.
     """
 

@@ -1,0 +1,117 @@
+"""The check of a folder of recordings alone: `birdsong check DIR`."""
+
+from pathlib import Path
+
+import ray
+
+from data_io.bird_age import read_bird_age
+from data_io.listing import Survey
+from data_io.reading import ReadParams
+from data_io.reasons import reasons
+from data_io.recordings import BirdAge, Recording, Recordings, skip_duplicates
+from data_io.spectrogram import SpectrogramParams
+from data_io.store import write_recordings
+from study.base.console import Console, Progress
+from study.base.paths import Where
+from study.cluster.connection import connected
+from study.cluster.tasks import TaskRunner
+from study.config.tree import StudyConfig
+from study.plan import show_data
+from study.report.check_page import Thumbnail, choose_doubtful, draw_thumbnail, write_check_page
+
+MAX_REASONS = 20
+
+
+def check_recordings(config: StudyConfig, where: Where, found: Survey, console: Console) -> bool:
+    """Read and check every file; print a table by reason, write the list and a page.
+
+    Args:
+        config: how recordings are read.
+        where: the list and the page go.
+        found: the files.
+        console: shows progress and the table.
+
+    Returns:
+        Whether any recording can be used.
+    """
+    show_data(config, found, console)
+    with connected(where.address):
+        tasks = TaskRunner(config.resources.max_tasks)
+        recordings = _checked(config, found, tasks, console)
+        thumbnails = _drawn(config, found, recordings, tasks, console)
+    where.out.mkdir(parents=True, exist_ok=True)
+    table, page = where.out / "recordings.parquet", where.out / "check.html"
+    write_recordings(table, recordings)
+    write_check_page(page, found.root, recordings, thumbnails, found.notes)
+    show_reasons(recordings, console)
+    console.line(f"Files     {table}")
+    console.line(f"Page      {page}")
+    return len(recordings.used) > 0
+
+
+def _checked(config: StudyConfig, found: Survey, tasks: TaskRunner, console: Console) -> Recordings:
+    groups = found.recordings.used.by_bird_age()
+    left_out = found.recordings.where(~found.recordings.is_used)
+    parts = dict.fromkeys(groups, left_out)
+    progress = Progress(console, len(found.recordings), "files")
+    progress.advance(len(left_out))
+
+    def keep(bird_age: BirdAge, recordings: Recordings) -> None:
+        parts[bird_age] = recordings
+        progress.advance(len(groups[bird_age]))
+
+    tasks.run(
+        lambda bird_age: _check_bird_age.remote(found.root, groups[bird_age], config.reading),
+        sorted(groups, key=lambda bird_age: (-len(groups[bird_age]), bird_age)),
+        keep,
+        lambda bird_age: f"Checking {bird_age[0]} at {bird_age[1]}",
+    )
+    return skip_duplicates(Recordings.joined([*parts.values(), left_out]))
+
+
+def _drawn(
+    config: StudyConfig, found: Survey, recordings: Recordings, tasks: TaskRunner, console: Console
+) -> list[Thumbnail]:
+    doubtful = list(choose_doubtful(recordings))
+    drawn: dict[str, Thumbnail] = {}
+    progress = Progress(console, len(doubtful), "pictures")
+
+    def keep(recording: Recording, thumbnail: Thumbnail) -> None:
+        drawn[recording.path] = thumbnail
+        progress.advance()
+
+    tasks.run(
+        lambda recording: _draw.remote(
+            found.root, recording, config.data.channel, config.spectrogram
+        ),
+        doubtful,
+        keep,
+        lambda recording: f"Drawing {recording.path}",
+    )
+    return [drawn[recording.path] for recording in doubtful]
+
+
+@ray.remote
+def _check_bird_age(root: Path, listed: Recordings, params: ReadParams) -> Recordings:
+    return read_bird_age(root, listed, params, folder=None)
+
+
+@ray.remote
+def _draw(root: Path, recording: Recording, channel: int, params: SpectrogramParams) -> Thumbnail:
+    return draw_thumbnail(root, recording, channel, params)
+
+
+def show_reasons(recordings: Recordings, console: Console) -> None:
+    """Print the kinds of reasons for which recordings are flagged or skipped, with counts."""
+    status = recordings.column("status")
+    counts = ", ".join(
+        f"{(status == name).sum():,} {name}" for name in ("ok", "flagged", "skipped")
+    )
+    console.line(f"{len(recordings):,} recordings: {counts}")
+    kinds = reasons(recordings)
+    if not kinds:
+        return
+    rows = [[one.n, one.status, one.whole if one.n == 1 else one.kind] for one in kinds]
+    console.table(["n", "status", "reason"], rows[:MAX_REASONS])
+    if len(rows) > MAX_REASONS:
+        console.line(f"... and {len(rows) - MAX_REASONS} more kinds")
