@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_io.reading import Checked, ReadParams, check_file, transform
 from data_io.recordings import SAME_FILE, Recording, Recordings
-from data_io.same_sound import contained
-from data_io.sounding import frame_energy_db, has_sound, noise_floor_db, reference_level
+from data_io.same_sound import SoundAnchors, contained
+from data_io.sounding import (
+    Energies,
+    frame_energy_db,
+    gain_of,
+    has_sound,
+    noise_floor_db,
+    reference_level,
+)
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import (
     FORMAT_VERSION,
@@ -137,7 +143,7 @@ def _skip_same(checked: list[Checked]) -> list[Checked]:
         found.append(Checked(recording.skipped(SAME_FILE + original)) if is_copy else one)
     inside = contained(
         [
-            (r.path, r.seconds, r.sample_rate_hz or 0, one.anchors, one.anchors_at)
+            SoundAnchors(r.path, r.seconds, r.sample_rate_hz or 0, one.anchors, one.anchors_at)
             for one in found
             if (r := one.recording).is_used
         ]
@@ -164,21 +170,19 @@ def _store(
     if before is None or spectrogram_facts(before.folder, *bird_age)["cut_s"] != cut.longest_s:
         is_stored = [False] * len(used)
     rows: list[Recording] = []
-    energies: list[NDArray[np.float32]] = []
+    energies: list[Energies] = []
     facts: dict[str, Any] = {"read": asdict(params), "cut_s": cut.longest_s}
 
     def stored() -> Iterator[Stored]:
         kept = {row.path for one in used for row in one.stored}
         old = read_stored(before.folder, *bird_age, kept) if before and any(is_stored) else None
         for one, there in zip(used, is_stored, strict=True):
-            # `old` gives the rows in the order of `used`: the next ones are those of this file.
-            made = (
-                zip(one.stored, old, strict=False) if old and there else transform(root, one, cut)
-            )
-            for recording, magnitudes in made:
-                assert recording.path == magnitudes.recording
+            made = transform(root, one, cut)
+            if old and there:
+                made = _as_stored(one, old, params)
+            for recording, magnitudes, energy_db in made:
                 rows.append(recording)
-                energies.append(frame_energy_db(magnitudes.magnitude))
+                energies.append(energy_db)
                 yield magnitudes
         facts.update(_levels(energies, params.spectrogram))
 
@@ -187,15 +191,28 @@ def _store(
     return [
         replace(
             row,
-            sound_s=round(float(has_sound(energy, floor, frame_s).sum() * frame_s), 6),
-            reference_level=facts["reference_level"],
+            sound_s=round(float(has_sound(energy_db, floor, frame_s).sum() * frame_s), 6),
+            reference_level=facts["reference_level"] or 0.0,
             noise_floor_db=floor,
         )
-        for row, energy in zip(rows, energies, strict=True)
+        for row, energy_db in zip(rows, energies, strict=True)
     ]
 
 
-def _levels(energies: list[NDArray[np.float32]], params: SpectrogramParams) -> dict[str, float]:
-    floor = noise_floor_db(energies)
-    level = reference_level(energies, floor, params.frame_s)
-    return {"noise_floor_db": floor, "reference_level": level, "gain": params.gain(level)}
+def _as_stored(
+    one: Checked, old: Iterator[Stored], params: ReadParams
+) -> Iterator[tuple[Recording, Stored, Energies]]:
+    """The recordings of a file from the old spectrograms, which have the same order."""
+    for recording, stored in zip(one.stored, old, strict=False):
+        assert recording.path == stored.recording
+        yield recording, stored, frame_energy_db(stored.magnitude, params.spectrogram)
+
+
+def _levels(energies: list[Energies], params: SpectrogramParams) -> dict[str, float | None]:
+    all_of_them = np.concatenate(energies)
+    floor = noise_floor_db(all_of_them)
+    sounding = np.concatenate([has_sound(one, floor, params.frame_s) for one in energies])
+    level = reference_level(all_of_them, sounding)
+    return {
+        "noise_floor_db": floor, "reference_level": level, "gain": gain_of(level, params)
+    }  # fmt: skip

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_io.checks import Checks
-from data_io.pieces import Pieces
+from data_io.pieces import Piece, Pieces
 from data_io.recordings import Recording
 from data_io.same_sound import Anchors
 from data_io.sound_file import BadSoundError, SoundFile, open_sound
+from data_io.sounding import Energies, frame_energy_db
 from data_io.spectrogram import MagnitudeStream, SpectrogramParams, Waveform
 from data_io.store import Stored
 
@@ -53,8 +54,8 @@ class Checked:
     """
 
     recording: Recording
-    anchors: NDArray[np.uint64] = np.zeros(0, np.uint64)
-    anchors_at: NDArray[np.int64] = np.zeros(0, np.int64)
+    anchors: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    anchors_at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     stored: tuple[Recording, ...] = ()
 
 
@@ -72,7 +73,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
                 recorded_at=listed.recorded_at or facts.recorded_at,
             )
             checks = Checks(
-                facts, params.channel, params.min_seconds, params.spectrogram.sample_rate_hz
+                facts, params.channel, params.spectrogram.sample_rate_hz, params.min_seconds
             )
             anchors = Anchors(facts.sample_rate_hz)
             n_samples = 0
@@ -145,17 +146,18 @@ def read_sound(
 
 def transform(
     root: Path, checked: Checked, params: ReadParams
-) -> Iterator[tuple[Recording, Stored]]:
+) -> Iterator[tuple[Recording, Stored, Energies]]:
     """Give the spectrogram of a checked file; of a long one piece by piece.
 
     Yields:
-        The recording, and its magnitudes; the first has the anchors of the whole file.
+        The recording, its magnitudes (the first has the anchors of the whole file), and the energy
+        of its frames [n_frames] in dB.
     """
     whole = checked.recording
     frame_s = params.spectrogram.frame_s
     anchors = checked.anchors, checked.anchors_at
     is_long = whole.seconds > params.longest_s
-    for first, magnitude in _pieces(root, whole, params, is_long):
+    for first, magnitude, energy_db in _pieces(root, whole, params, is_long):
         recording = replace(whole, n_frames=magnitude.shape[1])
         if is_long:
             start_s = first * frame_s
@@ -167,29 +169,28 @@ def transform(
                 start_s=round(start_s, 6),
                 seconds=round(end_s - start_s, 6),
             )
-        yield recording, Stored(recording.path, magnitude, *anchors)
+        yield recording, Stored(recording.path, magnitude, *anchors), energy_db
         anchors = checked.anchors[:0], checked.anchors_at[:0]
 
 
-def _pieces(
-    root: Path, whole: Recording, params: ReadParams, is_long: bool
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """First frame and magnitudes of each piece of a file."""
+def _pieces(root: Path, whole: Recording, params: ReadParams, is_long: bool) -> Iterator[Piece]:
+    """First frame, magnitudes and energies of each piece of a file."""
     pieces = Pieces(round(params.longest_s / params.spectrogram.frame_s))
     blocks: list[NDArray[np.float32]] = []
     with open_sound(root / whole.file) as file:
         stream = MagnitudeStream(file.facts.sample_rate_hz, params.spectrogram)
         for block in _blocks(file):
-            magnitude = stream.push(np.ascontiguousarray(block[:, params.channel - 1]))
+            blocks.append(stream.push(np.ascontiguousarray(block[:, params.channel - 1])))
             if is_long:
-                yield from pieces.push(magnitude)
-            else:
-                blocks.append(magnitude)
-        if is_long:
-            yield from pieces.push(stream.finish())
-            yield from pieces.finish()
-        else:
-            yield 0, np.concatenate([*blocks, stream.finish()], axis=1)
+                magnitude = blocks.pop()
+                yield from pieces.push(magnitude, frame_energy_db(magnitude, params.spectrogram))
+    last = stream.finish()
+    if is_long:
+        yield from pieces.push(last, frame_energy_db(last, params.spectrogram))
+        yield from pieces.finish()
+    else:
+        magnitude = np.concatenate([*blocks, last], axis=1)
+        yield 0, magnitude, frame_energy_db(magnitude, params.spectrogram)
 
 
 def _sha256(path: Path) -> str:

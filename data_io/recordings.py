@@ -197,13 +197,15 @@ class Recordings:
 
     def by_bird_age(self) -> "dict[BirdAge, Recordings]":
         """The recordings of every bird and age, in the order of the table."""
+        return {bird_age: self.taken(rows) for bird_age, rows in self.rows_by_bird_age().items()}
+
+    def rows_by_bird_age(self) -> dict[BirdAge, NDArray[np.int64]]:
+        """The rows of every bird and age, in the order of the table."""
         codes, names = self._bird_age_codes()
         order = np.argsort(codes, kind="stable")
         ends = np.flatnonzero(np.diff(codes[order], append=-1)) + 1
-        starts = np.concatenate([[0], ends])[:-1].astype(int)
-        first = [order[start] for start in starts]
-        groups = sorted(zip(first, starts, ends, strict=True))
-        return {names[codes[at]]: self.taken(order[start:end]) for at, start, end in groups}
+        groups = np.split(order, ends[:-1]) if len(order) else []
+        return {names[codes[rows[0]]]: rows for rows in sorted(groups, key=lambda rows: rows[0])}
 
     def birds_and_ages(self) -> list[BirdAge]:
         """Every bird and age, in the order of the table."""

@@ -8,9 +8,10 @@ are compared on) or report (looked at once, by the decoder that was chosen).
 import hashlib
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.names import natural_order
+from data_io.ages import natural
 from data_io.recordings import (
     REPORT,
     SELECTION,
@@ -33,9 +34,9 @@ def assign_split(
 
     Recordings are in order of time where all tell it, else of name; pieces of a file in order. A
     silence of more than `BOUT_GAP_S` ends a bout. Without times, and where a bout holds more than
-    `LARGEST_UNIT` of the sound, blocks of neighbours take the place of bouts. A side takes
-    bouts, drawn by ``seed``, until it has its share of the seconds. With two bouts or blocks there
-    is no report side, with one only training.
+    `LARGEST_UNIT` of the sound, blocks of neighbours take the place of bouts. The longest bout
+    trains; a held-out side takes others, drawn by ``seed``, until it has its share of the seconds.
+    With two bouts or blocks there is no report side, with one only training.
 
     Args:
         recordings: of a study, in any order.
@@ -46,24 +47,22 @@ def assign_split(
     Returns:
         The same recordings with their side; skipped ones have none.
     """
-    sides = np.full(len(recordings), "", dtype=object)
-    rows_of: dict[str, int] = {path: i for i, path in enumerate(recordings.column("path"))}
-    for group in recordings.used.by_bird_age().values():
-        rows = _in_time(list(group))
-        units = _units(rows)
-        for row, side in zip(
-            rows, _sides(rows, units, selection_fraction, report_fraction, seed), strict=True
-        ):
-            sides[rows_of[row.path]] = side
-    return recordings.with_column("split", sides)
+    sides = np.zeros(len(recordings), np.int8)
+    words = ["", *SIDES]
+    used = np.flatnonzero(recordings.is_used)
+    for rows in recordings.taken(used).rows_by_bird_age().values():
+        group = recordings.taken(used[rows])
+        for row, side in _sides(list(group), selection_fraction, report_fraction, seed).items():
+            sides[used[rows[row]]] = words.index(side)
+    column = pa.DictionaryArray.from_arrays(pa.array(sides.astype(np.int32)), words)
+    return recordings.with_column("split", column)
 
 
-def _in_time(rows: list[Recording]) -> list[Recording]:
-    """Recordings in order of time; of name, unless all tell the time."""
-    by_name = sorted(rows, key=lambda row: (natural_order(row.file), row.start_s))
-    if _starts_s(rows) is None:
-        return by_name
-    return sorted(by_name, key=lambda row: (row.recorded_at, row.start_s))
+def _in_time(rows: list[Recording]) -> list[int]:
+    """Places of the recordings in order of time; of name, unless all tell the time."""
+    by_name = sorted(range(len(rows)), key=lambda i: (natural(rows[i].file), rows[i].start_s))
+    starts = _starts_s(rows)
+    return by_name if starts is None else sorted(by_name, key=lambda i: starts[i])
 
 
 def _starts_s(rows: list[Recording]) -> NDArray[np.float64] | None:
@@ -96,25 +95,26 @@ def _units(rows: list[Recording]) -> NDArray[np.int64]:
     return unit_of
 
 
-def _sides(
-    rows: list[Recording], units: NDArray[np.int64], selection: float, report: float, seed: int
-) -> list[str]:
+def _sides(group: list[Recording], selection: float, report: float, seed: int) -> dict[int, str]:
+    """The side of each recording of a bird and age, by its place in the list."""
+    order = _in_time(group)
+    rows = [group[i] for i in order]
+    units = _units(rows)
     n_units = int(units[-1]) + 1
     seconds = np.bincount(units, weights=[row.seconds for row in rows])
     first = [rows[int(np.argmax(units == unit))] for unit in range(n_units)]
-    drawn = sorted(range(n_units), key=lambda unit: _draw(first[unit], seed))
+    longest = int(np.argmax(seconds))  # it always trains: held out, it could be most of the sound
+    left = sorted(set(range(n_units)) - {longest}, key=lambda unit: _draw(first[unit], seed))
     side_of = dict.fromkeys(range(n_units), TRAINING)
-    wanted = [(SELECTION, selection)] if n_units < 3 else [(SELECTION, selection), (REPORT, report)]
-    for side, fraction in wanted if n_units > 1 else []:
-        aim, taken = fraction * seconds.sum(), 0.0
-        left = [unit for unit in drawn if side_of[unit] == TRAINING]
-        n_to_leave = 1 if side == wanted[-1][0] else 2
-        for unit in left[: len(left) - n_to_leave]:
-            if taken and taken + seconds[unit] / 2 > aim:
+    for side, fraction in ((SELECTION, selection), (REPORT, report)):
+        taken = 0.0
+        n_to_leave = int(side == SELECTION and len(left) > 1)  # for the report side
+        while len(left) > n_to_leave:
+            if taken and taken + seconds[left[0]] / 2 > fraction * seconds.sum():
                 break
-            side_of[unit] = side
-            taken += seconds[unit]
-    return [side_of[int(unit)] for unit in units]
+            side_of[left[0]] = side
+            taken += seconds[left.pop(0)]
+    return {i: side_of[int(unit)] for i, unit in zip(order, units, strict=True)}
 
 
 def _draw(recording: Recording, seed: int) -> str:

@@ -165,7 +165,7 @@ def write_spectrograms(
                 batch = []
         if batch:
             writer.write_table(_spectrogram_table(batch))
-        writer.add_key_valuemetadata(metadata(bird, age, facts))
+        writer.add_key_value_metadata(metadata(bird, age, facts))
         writer.close()
         seal(temporary)
 
@@ -249,7 +249,7 @@ def spectrogram_facts(folder: Path, bird: str, age: str) -> dict[str, Any]:
     """
     path = partition(folder, bird, age)
     try:
-        facts: dict[str, Any] = json.loads(pq.readmetadata(path).metadata[b"birdsong"])
+        facts: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[b"birdsong"])
     except _ERRORS as error:
         raise _broken(path, error) from error
     return facts
@@ -286,6 +286,6 @@ def read_spectrograms(
     facts = spectrogram_facts(folder, bird, age)
     params = SpectrogramParams(**facts["read"]["spectrogram"])
     for stored in read_stored(folder, bird, age, only):
-        energy = frame_energy_db(stored.magnitude)
+        energy = frame_energy_db(stored.magnitude, params)
         sound = has_sound(energy, facts["noise_floor_db"], params.frame_s)
         yield Sounding(stored.recording, levelled(stored.magnitude, facts["gain"]), sound)

@@ -13,7 +13,6 @@ from study.config.search import SearchConfig
 from study.config.stopping import first_rung, searched_late
 from study.config.tree import StudyConfig, scope_in_words
 
-
 MAX_BIRDS, MAX_AGES = 30, 8
 
 

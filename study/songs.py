@@ -16,6 +16,7 @@ from data_io.files import atomic_dir, digest, write_json
 from data_io.reading import read_sound
 from data_io.recordings import REPORT, SELECTION, BirdAge, Recording, Recordings
 from data_io.song_models import SongModel, load_song_model
+from data_io.sounding import gain_of
 from data_io.spectrogram import (  # noqa: E402
     Spectrogram,
     SpectrogramParams,
@@ -102,7 +103,7 @@ def _songs_of(
     params = config.spectrogram
     encoder, generator, facts = load_decoder(decoder_of(config, paths, bird, age))
     waveform = resample(*read_sound(data_dir, recording, config.data.channel), params)
-    gain = params.gain(recording.reference_level)
+    gain = gain_of(recording.reference_level or None, params)
     whole = log_spectrogram(waveform, params.sample_rate_hz, params, gain)
     start, n_frames = _loudest_window(whole, round(config.songs.seconds / params.frame_s))
     real = np.ascontiguousarray(whole[:, start : start + n_frames])

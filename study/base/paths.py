@@ -81,6 +81,11 @@ class RunPaths:
         return self.root / "selection.json"
 
     @property
+    def best_held_out(self) -> Path:
+        """Figures of the best decoder on both held-out sides of the split."""
+        return self.root / "best_held_out.json"
+
+    @property
     def best(self) -> Path:
         """Encoder and generator of the best trial."""
         return self.root / "best"

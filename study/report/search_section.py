@@ -19,6 +19,7 @@ from study.report.search_figures import (
     seeds_figure,
     slices_figure,
 )
+from study.search.report_side import in_words
 from study.search.selection import RULES, Selection
 
 Row = dict[str, Any]
@@ -54,6 +55,7 @@ def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], 
         "compared": search.compared,
         "n_seeds": search.selection.n_seeds,
         "sentence": selection.sentence if selection is not None else "",
+        "held_out": in_words(paths),
         "front_metrics": list(front_metrics(search)),
         "figures": [safe(as_svg(figure)) for figure in figures],
         "slices": safe(as_svg(slices)) if slices is not None else "",

@@ -20,6 +20,7 @@ from study.report.page import by_bird, ranked
 from study.report.search_analysis import edges
 from study.report.search_cost import unfinished
 from study.report.search_section import read_selection
+from study.search.report_side import in_words
 from study.search.selection import Selection
 
 MAX_TRIALS = 8
@@ -79,6 +80,7 @@ def _search_result(
     if selection is not None:
         c.line()
         c.line(textwrap.fill(selection.sentence, WIDTH))
+        c.line(textwrap.fill(in_words(paths), WIDTH))
         if selection.n_seeds > 1:
             _seeds_table(selection, c)
     best = next(row for row in trials if row["is_best"])

@@ -8,6 +8,7 @@ from data_io.files import digest
 from study.base.console import WIDTH
 from study.base.ledger import StageResult
 from study.context import Stage, Study
+from study.search.report_side import in_words, measure_best
 from study.search.search import Search, n_parallel
 from study.training.data import load_trial_data
 
@@ -30,12 +31,14 @@ def _run(study: Study) -> StageResult:
     )
     data = load_trial_data(config, study.recordings, paths)
     selection = Search(config, data, study.gpus, paths, study.tracker, console).run()
-    for line in textwrap.wrap(selection.sentence, NOTE_WIDTH):
-        console.note(line)
+    measure_best(config, study.recordings, paths, data.reference)
+    for sentence in (selection.sentence, in_words(paths)):
+        for line in textwrap.wrap(sentence, NOTE_WIDTH):
+            console.note(line)
     made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
     outputs = [
         paths.reference, paths.trials, paths.trial_reports, paths.repeats, paths.selection,
-        paths.best,
+        paths.best, paths.best_held_out,
     ]  # fmt: skip
     facts = {"best_trial": selection.chosen, "reference_sha256": data.reference.sha256}
     facts |= {"study_run_id": study.tracker.study_run_id}
