@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from data_io.reading import Checked, ReadParams, check_file, transform
 from data_io.recordings import SAME_FILE, Recording, Recordings
 from data_io.same_sound import SoundAnchors, contained
 from data_io.sounding import (
     Energies,
+    Frames,
     frame_energy_db,
     gain_of,
     has_sound,
@@ -35,6 +37,7 @@ from data_io.store import (
 MIN_RECORDINGS = 3  # one for each side of the split
 MIN_PIECE_S = 2.0  # a bout of song; shorter pieces would cut motifs
 SAME_SOUND = "its sound lies in "
+NO_SOUND = "no frame holds sound: nothing stands out above the noise floor"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,16 @@ class Before:
     recordings: Recordings
 
     def serves(self, listed: Recordings, params: ReadParams) -> bool:
-        """Whether all of it can be taken over: the files are as they were, and so is ``params``."""
-        return _states(listed) == _states(self.recordings) and self.fits(params)
+        """Whether all of it can be taken over: the files are as they were, and so is ``params``.
+
+        A recording that was skipped for another one's sake is checked anew.
+        """
+        again = any(
+            reason.startswith((SAME_FILE, SAME_SOUND))
+            for reason in pc.unique(self.recordings.table["reason"]).to_pylist()
+        )
+        is_same = _states(listed) == _states(self.recordings)
+        return is_same and not again and self.fits(params)
 
     def fits(self, params: ReadParams) -> bool:
         """Whether its spectrograms are there, and were made as ``params`` makes them."""
@@ -71,9 +82,9 @@ class Before:
         for file, rows in rows_of.items():
             first = rows[0]
             if first.is_used and all(row.path in anchors for row in rows):
-                whole = replace(
-                    first, path=file, of_file="", start_s=0.0, seconds=sum(r.seconds for r in rows)
-                )
+                seconds = sum(row.seconds for row in rows)
+                whole = replace(first, path=file, of_file="", start_s=0.0, seconds=seconds)
+                whole = _without_remark(whole)
                 files[file] = Checked(whole, *anchors[first.path], tuple(rows))
             elif not first.is_used and not first.reason.startswith((SAME_FILE, SAME_SOUND)):
                 files[file] = Checked(first)
@@ -81,11 +92,11 @@ class Before:
 
 
 def _states(recordings: Recordings) -> set[tuple[str, int, int]]:
-    columns = (recordings.table[name].to_pylist()
-               for name in ("path", "of_file", "n_bytes", "mtime_ns"))  # fmt: skip
-    return {
-        (of_file or path, size, time) for path, of_file, size, time in zip(*columns, strict=True)
-    }
+    columns = (
+        recordings.table[name].to_pylist() for name in ("path", "of_file", "n_bytes", "mtime_ns")
+    )
+    rows = zip(*columns, strict=True)
+    return {(of_file or path, size, time) for path, of_file, size, time in rows}
 
 
 def read_bird_age(
@@ -113,7 +124,9 @@ def read_bird_age(
     Raises:
         BrokenFileError: what an earlier start stored was altered.
     """
-    known = before.files() if before is not None and before.fits(params) else {}
+    if before is not None and not before.fits(params):
+        before = None
+    known = {} if before is None else before.files()
     checked = []
     for file in listed:
         old = known.get(file.path)
@@ -171,6 +184,7 @@ def _store(
         is_stored = [False] * len(used)
     rows: list[Recording] = []
     energies: list[Energies] = []
+    sounding: list[Frames] = []
     facts: dict[str, Any] = {"read": asdict(params), "cut_s": cut.longest_s}
 
     def stored() -> Iterator[Stored]:
@@ -184,18 +198,14 @@ def _store(
                 rows.append(recording)
                 energies.append(energy_db)
                 yield magnitudes
-        facts.update(_levels(energies, params.spectrogram))
+        levels, frames = _levels(energies, params.spectrogram)
+        facts.update(levels)
+        sounding.extend(frames)
 
     write_spectrograms(folder, *bird_age, stored(), facts)
-    frame_s, floor = params.spectrogram.frame_s, facts["noise_floor_db"]
     return [
-        replace(
-            row,
-            sound_s=round(float(has_sound(energy_db, floor, frame_s).sum() * frame_s), 6),
-            reference_level=facts["reference_level"] or 0.0,
-            noise_floor_db=floor,
-        )
-        for row, energy_db in zip(rows, energies, strict=True)
+        _with_level(row, float(is_sounding.sum() * params.spectrogram.frame_s), facts)
+        for row, is_sounding in zip(rows, sounding, strict=True)
     ]
 
 
@@ -205,14 +215,39 @@ def _as_stored(
     """The recordings of a file from the old spectrograms, which have the same order."""
     for recording, stored in zip(one.stored, old, strict=False):
         assert recording.path == stored.recording
-        yield recording, stored, frame_energy_db(stored.magnitude, params.spectrogram)
+        yield (
+            _without_remark(recording),
+            stored,
+            frame_energy_db(stored.magnitude, params.spectrogram),
+        )
 
 
-def _levels(energies: list[Energies], params: SpectrogramParams) -> dict[str, float | None]:
+def _levels(
+    energies: list[Energies], params: SpectrogramParams
+) -> tuple[dict[str, float | None], list[Frames]]:
+    """Facts on the level of a bird and age, and the frames of each recording that hold sound."""
     all_of_them = np.concatenate(energies)
     floor = noise_floor_db(all_of_them)
-    sounding = np.concatenate([has_sound(one, floor, params.frame_s) for one in energies])
-    level = reference_level(all_of_them, sounding)
-    return {
-        "noise_floor_db": floor, "reference_level": level, "gain": gain_of(level, params)
-    }  # fmt: skip
+    sounding = [has_sound(energy_db, floor, params.frame_s) for energy_db in energies]
+    level = reference_level(all_of_them, np.concatenate(sounding))
+    gain = gain_of(level, params)
+    return {"noise_floor_db": floor, "reference_level": level, "gain": gain}, sounding
+
+
+def _with_level(row: Recording, sound_s: float, facts: dict[str, Any]) -> Recording:
+    row = replace(
+        row,
+        sound_s=round(sound_s, 6),
+        reference_level=facts["reference_level"] or 0.0,
+        noise_floor_db=facts["noise_floor_db"],
+    )
+    if sound_s or row.of_file:  # a long file may well have a silent piece
+        return row
+    remark = f"{NO_SOUND} ({row.noise_floor_db:.0f} dB)"
+    return replace(row, status="flagged", reason="; ".join(filter(None, [row.reason, remark])))
+
+
+def _without_remark(row: Recording) -> Recording:
+    """The recording without the remark on its level, which is made anew."""
+    reason = "; ".join(r for r in row.reason.split("; ") if not r.startswith(NO_SOUND))
+    return replace(row, reason=reason, status="flagged" if reason else "ok")

@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from data_io.bird_age import Before, read_bird_age
@@ -68,7 +69,7 @@ def ingest(
         Every recording found, with status, reason and side of the split.
     """
     groups = found.recordings.used.by_bird_age()
-    before = _read_before(paths)
+    before = _read_before(paths, groups)
     parts = {bird_age: None for bird_age in groups}
     progress = Progress(console, len(found.recordings), "recordings")
     progress.advance(len(found.recordings) - int(found.recordings.is_used.sum()))
@@ -104,20 +105,23 @@ def ingest(
     return result
 
 
-def _read_before(paths: RunPaths) -> dict[BirdAge, Before]:
+def _read_before(paths: RunPaths, groups: dict[BirdAge, Recordings]) -> dict[BirdAge, Before]:
     """What an earlier start stored of each bird and age; nothing where it cannot be read."""
     if not (paths.recordings.is_file() and paths.spectrograms.is_dir()):
         return {}
     try:
-        recordings = read_recordings(paths.recordings)
+        found = read_recordings(paths.recordings).by_bird_age()
     except BrokenFileError:  # made by another version, or altered: all is read again
         return {}
-    # A file that was listed but not opened has no hash: the listing says anew why.
-    opened = recordings.where(recordings.column("sha256") != "")
-    return {
-        bird_age: Before(paths.spectrograms, group)
-        for bird_age, group in opened.by_bird_age().items()
-    }
+    before = {}
+    for bird_age, rows in found.items():
+        if bird_age in groups:
+            # A file that was listed but could not be opened has no hash, nor has one that the
+            # listing itself skips.
+            is_listed = np.isin(rows.column("path"), groups[bird_age].column("path"))
+            opened = rows.where(is_listed | (rows.column("sha256") != ""))
+            before[bird_age] = Before(paths.spectrograms, opened)
+    return before
 
 
 @ray.remote
