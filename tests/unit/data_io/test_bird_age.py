@@ -1,0 +1,264 @@
+"""A bird and age is read whole, again only where its files changed, and never written to."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_io import bird_age
+from data_io.bird_age import Before, read_bird_age
+from data_io.listing import survey
+from data_io.reading import ReadParams, read, read_sound
+from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from data_io.store import BrokenFileError, partition, read_spectrograms
+from tests.helpers.finch_songs import RATE, song
+
+PARAMS = ReadParams()
+
+
+def put(root, name, sound):
+    path = root / "b1" / "45" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, RATE, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    root = tmp_path / "data"
+    for i in range(5):
+        put(root, f"{i}.wav", song(i))
+    return root
+
+
+def listed(root):
+    return survey(root).recordings
+
+
+def stored(folder):
+    return {s.recording: s.spectrogram for s in read_spectrograms(folder, "b1", "45")}
+
+
+def whole(folder):
+    return partition(folder, "b1", "45").read_bytes()
+
+
+def counting(monkeypatch):
+    checked = []
+    check = bird_age.check_file
+    monkeypatch.setattr(
+        bird_age, "check_file", lambda root, file, params: checked.append(file.path) or check(
+            root, file, params)
+    )  # fmt: skip
+    return checked
+
+
+def test_every_file_has_facts_spectrogram_and_level(data, tmp_path):
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    assert found.column("status").tolist() == ["ok"] * 5
+    for recording in found:
+        assert recording.seconds == pytest.approx(4.0)
+        assert 0.3 < recording.sound_s < 3
+        assert recording.noise_floor_db < -60
+        assert 0.02 < recording.reference_level < 0.3
+        assert recording.n_frames == stored(tmp_path / "s")[recording.path].shape[1]
+
+
+def test_stored_spectrograms_are_at_the_reference_level(data, tmp_path):
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    for sounding in read_spectrograms(tmp_path / "s", "b1", "45"):
+        recording = next(r for r in found if r.path == sounding.recording)
+        gain = 0.05 / recording.reference_level
+        waveform, rate = read_sound(data, recording)
+        expected = log_spectrogram(waveform, rate, SpectrogramParams(), gain)
+        np.testing.assert_allclose(sounding.spectrogram, expected, atol=1e-5)
+        seconds = sounding.has_sound.sum() * 0.004
+        assert seconds == pytest.approx(recording.sound_s, abs=1e-6)
+
+
+def test_rigs_of_any_gain_give_the_same_spectrograms(tmp_path):
+    spectrograms, masks = [], []
+    for gain_db in (-30, -20, -10, -5, 0, 5, 10):
+        root, out = tmp_path / f"data{gain_db}", tmp_path / f"s{gain_db}"
+        for i in range(4):
+            put(root, f"{i}.wav", 10 ** (gain_db / 20) * song(i, level=0.2))
+        read_bird_age(root, listed(root), PARAMS, out)
+        rows = list(read_spectrograms(out, "b1", "45"))
+        spectrograms.append(np.concatenate([row.spectrogram for row in rows], axis=1))
+        masks.append(np.concatenate([row.has_sound for row in rows]))
+    reference = spectrograms[4]
+    for spectrogram, mask in zip(spectrograms, masks, strict=True):
+        difference = np.abs(spectrogram - reference).sum() / reference.sum()
+        assert difference < 0.05
+        assert (mask != masks[4]).mean() < 0.01
+
+
+def test_second_reading_checks_only_what_is_new_and_gives_what_a_first_one_would(
+    data, tmp_path, monkeypatch
+):
+    before = Before(tmp_path / "s", read_bird_age(data, listed(data), PARAMS, tmp_path / "s"))
+    put(data, "2b.wav", song(20))
+    put(data, "3.wav", song(30, seconds=5.0))
+    (data / "b1" / "45" / "4.wav").unlink()
+    checked = counting(monkeypatch)
+    second = read_bird_age(data, listed(data), PARAMS, tmp_path / "second", before)
+    assert checked == ["b1/45/2b.wav", "b1/45/3.wav"]
+    fresh = read_bird_age(data, listed(data), PARAMS, tmp_path / "fresh")
+    assert list(second) == list(fresh)
+    assert whole(tmp_path / "second") == whole(tmp_path / "fresh")
+
+
+def test_nothing_new_is_served_by_what_is_there(data, tmp_path):
+    found = listed(data)
+    before = Before(tmp_path / "s", read_bird_age(data, found, PARAMS, tmp_path / "s"))
+    assert before.serves(listed(data), PARAMS)
+    os.utime(data / "b1" / "45" / "0.wav", (1, 1))
+    assert not before.serves(listed(data), PARAMS)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ReadParams(longest_s=30.0),
+        ReadParams(min_seconds=0.1),
+        ReadParams(spectrogram=SpectrogramParams(highpass_hz=300.0)),
+        ReadParams(spectrogram=SpectrogramParams(level="none")),
+    ],
+)
+def test_another_way_of_reading_reads_everything_again(data, tmp_path, monkeypatch, changed):
+    before = Before(tmp_path / "s", read_bird_age(data, listed(data), PARAMS, tmp_path / "s"))
+    assert not before.serves(listed(data), changed)
+    checked = counting(monkeypatch)
+    second = read_bird_age(data, listed(data), changed, tmp_path / "second", before)
+    assert len(checked) == 5
+    assert list(second) == list(read_bird_age(data, listed(data), changed, tmp_path / "fresh"))
+
+
+def test_copy_comes_into_use_when_the_original_is_gone(data, tmp_path):
+    shutil.copy(data / "b1" / "45" / "1.wav", data / "b1" / "45" / "9.wav")
+    first = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    status = dict(zip(first.column("path"), first.column("status"), strict=True))
+    assert status["b1/45/9.wav"] == "skipped"
+    (data / "b1" / "45" / "1.wav").unlink()
+    before = Before(tmp_path / "s", first)
+    second = read_bird_age(data, listed(data), PARAMS, tmp_path / "second", before)
+    assert set(second.column("status")) == {"ok"}
+    assert whole(tmp_path / "second") != whole(tmp_path / "s")
+
+
+def test_song_cut_from_a_long_file_is_used_once(data, tmp_path):
+    long = np.concatenate([song(50, 20.0), song(51, 20.0)])
+    put(data, "day.wav", long)
+    put(data, "song.wav", long[7 * RATE + 11 : 12 * RATE])
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = found.where(found.column("status") == "skipped")
+    assert skipped.path == "b1/45/song.wav"
+    assert "its sound lies in b1/45/day.wav from 7.0" in skipped.reason
+
+
+def test_long_file_is_cut_into_pieces_that_follow_each_other(data, tmp_path):
+    put(data, "day.wav", song(50, 100.0))
+    found = read_bird_age(data, listed(data), ReadParams(longest_s=20.0), tmp_path / "s")
+    pieces = [row for row in found if row.of_file]
+    assert {row.of_file for row in pieces} == {"b1/45/day.wav"}
+    assert all(row.seconds <= 20.0 for row in pieces)
+    ends = [row.start_s + row.seconds for row in pieces]
+    assert [row.start_s for row in pieces] == pytest.approx([0.0, *ends[:-1]], abs=1e-6)
+    assert ends[-1] == pytest.approx(100.0, abs=0.005)
+    assert pieces[1].path == f"b1/45/day.wav#t={pieces[1].start_s:.3f},{ends[1]:.3f}"
+    spectrograms = stored(tmp_path / "s")
+    joined = np.concatenate([spectrograms[row.path] for row in pieces], axis=1)
+    waveform, rate = soundfile.read(data / "b1" / "45" / "day.wav", dtype="float32")
+    gain = 0.05 / pieces[0].reference_level
+    np.testing.assert_allclose(
+        joined, log_spectrogram(waveform, rate, SpectrogramParams(), gain), atol=1e-5
+    )
+
+
+def test_sound_of_a_piece_is_the_part_of_the_file(data, tmp_path):
+    sound = song(50, 100.0)
+    put(data, "day.wav", sound)
+    found = read_bird_age(data, listed(data), ReadParams(longest_s=20.0), tmp_path / "s")
+    piece = [row for row in found if row.of_file][2]
+    waveform, rate = read_sound(data, piece)
+    assert rate == RATE
+    start = round(piece.start_s * RATE)
+    np.testing.assert_allclose(waveform, sound[start : start + len(waveform)], atol=1e-4)
+    assert len(waveform) == pytest.approx(piece.seconds * RATE, abs=1)
+
+
+@pytest.mark.parametrize(("n_files", "seconds"), [(1, 30.0), (2, 12.0), (1, 9.0)])
+def test_few_files_are_cut_so_that_they_can_be_split(tmp_path, n_files, seconds):
+    for i in range(n_files):
+        put(tmp_path / "data", f"{i}.wav", song(i, seconds))
+    root = tmp_path / "data"
+    found = read_bird_age(root, listed(root), PARAMS, tmp_path / "s")
+    assert len(found) >= 3
+    assert found.column("seconds").sum() == pytest.approx(n_files * seconds, abs=0.01)
+    before = Before(tmp_path / "s", found)
+    assert before.serves(listed(root), PARAMS)
+    second = read_bird_age(root, listed(root), PARAMS, tmp_path / "second", before)
+    assert list(second) == list(found)
+
+
+def test_recording_without_sound_is_flagged_and_named(data, tmp_path):
+    noise = 0.0005 * np.random.default_rng(9).standard_normal(4 * RATE)
+    put(data, "cage.wav", noise.astype("f4"))
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (flagged,) = found.where(found.column("status") == "flagged")
+    assert flagged.path == "b1/45/cage.wav"
+    assert "no frame holds sound" in flagged.reason
+    before = Before(tmp_path / "s", found)
+    put(data, "new.wav", song(77))
+    again = read_bird_age(data, listed(data), PARAMS, tmp_path / "second", before)
+    assert sum("no frame" in reason for reason in again.column("reason")) == 1
+    assert max(reason.count("no frame") for reason in again.column("reason")) == 1
+
+
+def test_bad_file_is_skipped_and_its_neighbours_are_read(data, tmp_path):
+    (data / "b1" / "45" / "broken.wav").write_bytes(b"RIFF")
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    assert sorted(found.column("status")) == ["ok"] * 5 + ["skipped"]
+    assert len(stored(tmp_path / "s")) == 5
+
+
+def test_check_alone_writes_nothing(data, tmp_path):
+    found = read_bird_age(data, listed(data), PARAMS, None)
+    assert found.column("status").tolist() == ["ok"] * 5
+    assert sorted(tmp_path.iterdir()) == [data]
+
+
+def test_read_gives_the_chosen_channel(tmp_path):
+    left, right = song(1), song(2)
+    path = tmp_path / "b1" / "45" / "x.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.stack([left, right], 1), RATE, subtype="FLOAT")
+    (recording,) = listed(tmp_path)
+    for channel, sound in ((1, left), (2, right)):
+        found, waveform = read(tmp_path, recording, 0.1, channel)
+        assert found.n_channels == 2
+        np.testing.assert_array_equal(waveform, sound)
+
+
+def test_altered_store_is_refused_by_name(data, tmp_path):
+    before = Before(tmp_path / "s", read_bird_age(data, listed(data), PARAMS, tmp_path / "s"))
+    path = partition(tmp_path / "s", "b1", "45")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    put(data, "new.wav", song(77))
+    with pytest.raises(BrokenFileError, match=str(path)):
+        read_bird_age(data, listed(data), PARAMS, tmp_path / "second", before)
+
+
+def test_recordings_are_never_touched(data, tmp_path):
+    def state(path: Path):
+        stat = path.stat()
+        return path.read_bytes() if path.is_file() else b"", stat.st_mode, stat.st_mtime_ns
+
+    before = {path: state(path) for path in [data, *data.rglob("*")]}
+    read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    assert {path: state(path) for path in [data, *data.rglob("*")]} == before
