@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from data_io.files import digest
-from data_io.wav_header import BadWavError, read_wav_header
+from data_io.sound_file import BadSoundError, SoundFacts, open_sound
 
 BirdAge = tuple[str, str]
 Status = Literal["ok", "flagged", "skipped"]
 
 CLIPPED_SHARE = 1e-3  # samples at full scale from which a recording is flagged as clipped
+BLOCK_SAMPLES = 2**20
 ZERO_TAIL_S = 0.5  # no microphone gives a longer run of exact zeros at the end
 
 
@@ -230,21 +230,19 @@ def read(
     """
     path = root / recording.path
     try:
-        if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
-            raise BadWavError("not a regular file")
-        recording = replace(recording, sha256=_sha256(path))
-        header = read_wav_header(path)
-        # By name: with file objects soundfile loses errors in seeking. In bytes: any name opens.
-        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
-    except (BadWavError, OSError, soundfile.LibsndfileError) as error:
+        if path.is_file():
+            recording = replace(recording, sha256=_sha256(path))
+        with open_sound(path) as sound:
+            facts = sound.facts
+            waveform = np.concatenate([block[:, 0] for block in sound.blocks(BLOCK_SAMPLES)])
+    except (BadSoundError, OSError) as error:
         return recording.skipped(f"cannot be read: {error}"), None
     recording = replace(
         recording,
-        sample_rate_hz=int(rate),
-        n_channels=samples.shape[1],
-        seconds=round(len(samples) / rate, 6),
+        sample_rate_hz=facts.sample_rate_hz,
+        n_channels=facts.n_channels,
+        seconds=round(facts.n_samples / facts.sample_rate_hz, 6),
     )
-    waveform = np.ascontiguousarray(samples[:, 0])
     if not np.isfinite(waveform).all():
         n_bad = int((~np.isfinite(waveform)).sum())
         return recording.skipped(f"{n_bad} samples are not finite numbers"), None
@@ -253,19 +251,17 @@ def read(
         return recording.skipped(reason), None
     if not waveform.any():
         return recording.skipped("silent: every sample is 0"), None
-    flags = _flags(waveform, recording, header.missing_samples)
+    flags = _flags(waveform, recording, facts)
     if flags:
         recording = replace(recording, status="flagged", reason="; ".join(flags))
     return recording, waveform
 
 
-def _flags(
-    waveform: NDArray[np.float32], recording: Recording, missing_samples: int
-) -> Iterable[str]:
+def _flags(waveform: NDArray[np.float32], recording: Recording, facts: SoundFacts) -> Iterable[str]:
     """Remarks for a person on a recording that can be used."""
-    flags = []
-    if missing_samples:
-        promised = len(waveform) + missing_samples
+    flags = list(facts.remarks)
+    if facts.missing_samples:
+        promised = len(waveform) + facts.missing_samples
         flags.append(
             f"cut short: the header promises {promised} samples, the file holds {len(waveform)}"
         )
