@@ -262,7 +262,9 @@ def _aiff_with_facts(
     facts = header.facts
     if is_counted and n_frames > facts.n_samples:
         facts = replace(facts, missing_samples=n_frames - facts.n_samples)
-    elif is_counted and in_comm + 1 < in_chunk <= walk.size - data_at:  # 1: padding, counted
+    elif is_counted and in_comm + 1 == in_chunk:  # with the padding, which is no sample
+        facts = replace(facts, n_samples=n_frames)
+    elif is_counted and in_comm < in_chunk <= walk.size - data_at:
         remark = f"COMM says {n_frames} samples; {facts.n_samples} are there and are used"
         facts = replace(facts, remarks=(remark, *facts.remarks))
     return replace(header, facts=facts)

@@ -256,7 +256,7 @@ def flac(tmp_path, n=44_100):
 
 
 @pytest.mark.parametrize("share", [0.999, 0.9, 0.5, 0.3])
-def test_a_cut_flac_is_read_up_to_the_cut_and_says_both_lengths(tmp_path, share):
+def test_a_cut_flac_is_read_up_to_the_cut_and_says_both_lengths(tmp_path, share, monkeypatch):
     song, content = flac(tmp_path)
     path = put(tmp_path / "y.flac", content[: int(len(content) * share)])
     facts = facts_of(path)
@@ -265,6 +265,8 @@ def test_a_cut_flac_is_read_up_to_the_cut_and_says_both_lengths(tmp_path, share)
     seconds = facts.n_samples / 44_100
     assert f"the FLAC stream is cut or damaged after {seconds:.3f} s" in facts.remarks[0]
     np.testing.assert_array_equal(whole(path)[:, 0], song[: facts.n_samples] / np.float32(32768))
+    # Some versions of libsndfile hang where they seek in a cut file.
+    monkeypatch.setattr(sf.SoundFile, "seek", lambda *_: pytest.fail("sought in a cut file"))
     with open_sound(path) as sound:
         piece = np.concatenate(list(sound.blocks(100, 1000, facts.n_samples - 3)))
     np.testing.assert_array_equal(piece[:, 0], song[1000 : facts.n_samples - 3] / np.float32(32768))

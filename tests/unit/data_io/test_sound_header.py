@@ -263,6 +263,12 @@ def test_both_lengths_of_aiff_are_compared(put, n_frames, size, form, n_missing,
     assert (facts.missing_samples, len(facts.remarks)) == (n_missing, n_remarks), facts
 
 
+def test_padding_that_a_chunk_counts_is_no_sample(put):
+    parts = aiff_chunk(b"COMM", comm(77, bits=8)), ssnd(bytes([99]) * 77, size=8 + 78)
+    facts, found = read(put(aiff(*parts)))
+    assert (len(found), facts.missing_samples, facts.remarks) == (77, 0, ())
+
+
 @pytest.mark.parametrize(
     ("coding", "bits", "kind", "factor"),
     [
