@@ -365,7 +365,7 @@ def test_a_folder_of_recordings_with_bad_files_and_another_seed(study, tmp_path)
     }
     assert len(status) == 22
     assert status["lone/2012-04-19/broken.wav"][0] == "skipped"
-    assert "not a WAV file" in status["lone/2012-04-19/broken.wav"][1]
+    assert "not a WAV, W64, AIFF or FLAC file" in status["lone/2012-04-19/broken.wav"][1]
     selected = {(r["bird"], r["age"]): r for r in rows(tmp_path / "run/hmm_selected.parquet")}
     assert len(selected) == 5
     assert selected["lone", "2012-04-19"]["status"] == "too_few_snippets"
