@@ -25,7 +25,18 @@ CONTAINERS = {
 }  # fmt: skip
 # The fault lies in the header, and so a plain file of numbers cannot have it.
 WITH_HEADER = tuple(suffix for suffix in CONTAINERS if suffix != "cbin")
-HEADER_BYTES = {"wav": 44, "rf64": 104, "w64": 128, "aiff": 54, "flac": 86}
+HEADER_BYTES = {"wav": 44, "rf64": 104, "w64": 104, "aiff": 54, "flac": 86}
+# The header of evTAF is five lines.
+REC = """File created: Thu, Apr 19, 2012, 07:25:00
+
+     begin rec = 0 ms
+     trig time = 1000 ms
+     rec end = 2000 ms
+
+ADFREQ = {rate}
+Chans = {n_channels}
+Samples = {n}
+"""
 
 Sound = NDArray[np.float64]
 
@@ -69,10 +80,8 @@ def content(
     """Bytes of a sound file of samples [n] or [n, n_channels], and of the .rec file beside it."""
     if suffix == "cbin":
         n, n_channels = len(sound), 1 if sound.ndim == 1 else sound.shape[1]
-        rec = (
-            f"File created: Thu, Apr 19, 2012, 07:25:00\n ADFREQ = {rate}\n Chans = {n_channels}\n"
-        )
-        return _as_integers(sound).astype(">i2").tobytes(), f"{rec} Samples = {n}\n".encode()
+        rec = REC.format(rate=rate, n_channels=n_channels, n=n)
+        return _as_integers(sound).astype(">i2").tobytes(), rec.encode()
     file = io.BytesIO()
     coded = _as_integers(sound).astype(np.int16) if subtype == "PCM_16" else sound
     sf.write(file, coded, rate, format=CONTAINERS[suffix], subtype=subtype)
@@ -268,7 +277,7 @@ IN_SOME: dict[str, tuple[str, str, Callable[[Sound], Sound], str, tuple[str, ...
 }  # fmt: skip
 
 
-def _silent_header(data: bytes, suffix: str) -> bytes:
+def _header_alone(data: bytes, suffix: str) -> bytes:
     return data[: HEADER_BYTES[suffix]]
 
 
@@ -294,7 +303,7 @@ def _rows() -> Iterator[FaultyFile]:
             ("nothing but NUL", lambda data: bytes(len(data)), ("NUL",)),
             ("garbage", lambda data: bytes(range(7, 256)) * 99, ("not a WAV",)),
             ("web page", lambda data: b"<html>404 not found</html>", ("not a WAV", "web")),
-            ("header only", lambda data, s=suffix: _silent_header(data, s), ("no samples",)),
+            ("header only", lambda data, s=suffix: _header_alone(data, s), ("no samples",)),
             ("half a header", lambda data: data[:15], ("",)),
         ):
             yield row(name, suffix, of_bytes(change, suffix), "skipped", words, "header")

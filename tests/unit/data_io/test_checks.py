@@ -29,12 +29,11 @@ BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "PCM_U8": 8, "PCM_S8": 8}
 def read(path):
     """Samples [n, n_channels] and facts, by soundfile; of a .cbin file by numpy."""
     if path.suffix == ".cbin":
-        said = dict(
-            line.split(" = ") for line in path.with_suffix(".rec").read_text().splitlines()[1:]
-        )
-        n_channels = int(said[" Chans"])
+        lines = path.with_suffix(".rec").read_text().splitlines()
+        said = dict(line.split(" = ") for line in lines if " = " in line)
+        n_channels = int(said["Chans"])
         samples = np.fromfile(path, ">i2").reshape(-1, n_channels).astype("f4") / FULL
-        return samples, Facts(int(said[" ADFREQ"]), n_channels, len(samples))
+        return samples, Facts(int(said["ADFREQ"]), n_channels, len(samples))
     info = sf.info(os.fsencode(path))
     samples, rate = sf.read(os.fsencode(path), dtype="float32", always_2d=True)
     bits = BITS.get(info.subtype, 32)
