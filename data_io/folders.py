@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ N_THREADS = 16  # waits of a network disk, not work of this machine
 NONE = -(2**31)  # in the columns of `Folder`: not known
 MANY_NAMES = 100  # so many names of birds in one folder are none
 PATHS_AT_ONCE = 10_000
+_ONE_AT_A_TIME = Lock()  # threads wait for disks together; their work on names would take memory
 EPOCH_DAY = 719_163  # datetime.date(1970, 1, 1).toordinal()
 
 
@@ -153,7 +155,8 @@ def _list(root: Path, name: str) -> _Listing:
         return _Listing(name, error=error.strerror or str(error))
     listing.subfolders.sort(key=natural)
     if listing.files and not (listing.is_run and name):
-        listing.folder = _columns(listing)
+        with _ONE_AT_A_TIME:
+            listing.folder = _columns(listing)
     listing.files = []
     return listing
 
@@ -215,12 +218,14 @@ def _columns(listing: _Listing) -> Folder:
     """Put the files of a folder into columns: a list of names takes ten times the memory."""
     files = listing.files
     keys = [natural(name) for name in files]
-    order = sorted(range(len(files)), key=lambda i: (keys[i], files[i]))
+    order = sorted(range(len(files)), key=files.__getitem__)
+    order.sort(key=keys.__getitem__)
     keys.clear()
     said = array("i")
     birds: set[str] = set()
+    parts = listing.name.split("/")
     for i in order:
-        said.extend(_said(files[i], birds))
+        said.extend(_said(files[i], parts, birds))
     times = np.frombuffer(said, np.int32).reshape(-1, 4).T.copy()
     start = f"{shown(listing.name)}/" if listing.name else ""
     parts = [
@@ -241,11 +246,11 @@ def _columns(listing: _Listing) -> Folder:
     )
 
 
-def _said(name: str, birds: set[str]) -> tuple[int, int, int, int]:
+def _said(name: str, parts: list[str], birds: set[str]) -> tuple[int, int, int, int]:
     """Day, digits, milliseconds and dph that the name of a file says; adds the bird it names."""
     found = moment(name)
     if found is None:
-        dph = dph_in(name)
+        dph = dph_in(name, parts)
         return NONE, NONE, NONE, NONE if dph is None else dph
     if len(birds) < MANY_NAMES:
         birds.add(name[: found.start].rstrip("-_. "))

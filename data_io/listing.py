@@ -2,8 +2,8 @@
 
 Layouts: ``<bird>/<age>/[songs/]``, or ``<bird>/[songs/]`` with files whose names say the date
 (Sound Analysis Pro, evTAF, AudioMoth) or the age. ``<age>`` is an age in days post hatch, a date,
-or any other word. An optional ``birds.csv`` beside the birds turns dates into days post hatch. Nothing
-here writes to a recording, and no file is lost: what is not used is listed with the reason.
+or any other word. An optional ``birds.csv`` beside the birds turns dates into days post hatch.
+Nothing here writes to a recording, and no file is lost: what is not used is listed with the reason.
 """
 
 import hashlib

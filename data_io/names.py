@@ -5,6 +5,7 @@ Only names count. The times that a disk keeps of a file change when it is copied
 
 import datetime
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ _MOMENT = re.compile(
     )(?!\d)""",
     re.VERBOSE | re.ASCII,
 )
-_WORDS = re.compile(r"[_\s]|(?<=\w)-(?=[A-Za-z])")  # a date keeps its hyphens
+_GAP = re.compile(r"[-_\s]+")
 
 
 class Moment(NamedTuple):
@@ -107,10 +108,13 @@ def bird_in(name: str) -> str:
     return name[: found.start].rstrip("-_. ") if found else ""
 
 
-def dph_in(name: str) -> int | None:
-    """Days post hatch in a name (``blk12_P45_003.wav``); a number alone is no age, but a count."""
-    for word in _WORDS.split(name.partition(".")[0]):
-        if not word.isdigit():
+def dph_in(name: str, folders: Collection[str] = ()) -> int | None:
+    """Days post hatch in a name (``blk12_P45_003.wav``).
+
+    A number alone is no age, but a count, and the name of one of its ``folders`` is the bird.
+    """
+    for word in _GAP.split(name.partition(".")[0]):
+        if not word.isdigit() and word not in folders:
             dph, _ = parse_age(word)
             if dph is not None:
                 return dph
