@@ -99,8 +99,9 @@ def _guess(unclear: list[str], order: str, others: list[str]) -> str:
     text = next(t for t in unclear for o in others if readings(t)[o] != readings(t)[order])
     other = sorted({readings(text)[o].isoformat() for o in others} - {f"{readings(text)[order]}"})
     return (
-        f"Folder {text} is read as {readings(text)[order]}, and {len(unclear):,} folders in the "
-        f"same order ({order}); it could be {' or '.join(other)}: set data.date_order if so."
+        f"Folder {text} is read as {readings(text)[order]} (order {order}, for each of "
+        f"{len(unclear):,} names written so); it could be {' or '.join(other)}: set "
+        "data.date_order if it is."
     )
 
 

@@ -138,7 +138,7 @@ def _keep(
 
 def shown(name: str) -> str:
     """A name as it is shown and stored: Parquet, JSON and MLflow take UTF-8 only."""
-    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _list(root: Path, name: str) -> _Listing:

@@ -110,7 +110,7 @@ def _survey(root: Path, layout: Layout, date_order: DateOrder, must_use: bool) -
     recordings = Recordings(table)
     del table
     if must_use and not recordings.is_used.any():
-        raise NoRecordingsError(_none_usable(root, rows))
+        raise NoRecordingsError(_none_usable(root, recordings))
     n_bytes = int(recordings.column("n_bytes").sum())
     return Survey(root, recordings, _fingerprint(recordings), n_bytes, shortened(notes), birds)
 
@@ -294,8 +294,8 @@ def _fingerprint(recordings: Recordings) -> str:
     return hashed.hexdigest()
 
 
-def _none_usable(root: Path, rows: _Rows) -> str:
-    reasons = [reason for reason in rows.reasons if reason]
+def _none_usable(root: Path, recordings: Recordings) -> str:
+    reasons = recordings.table["reason"].unique().to_pylist()
     more = f", and {len(reasons) - 3:,} more reasons" if len(reasons) > 3 else ""
     return (
         f"None of the sound files in {root} can be used: {'; '.join(reasons[:3])}{more}. "

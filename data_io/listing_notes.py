@@ -80,9 +80,9 @@ def _words(root: Path, used: Sequence[PlacedFolder]) -> list[str]:
     top: dict[str, str] = {}
     for folder in used:
         age, bird = folder.place.age, folder.place.bird
-        if age is None or age == UNDATED:
+        if age == UNDATED:
             continue
-        if folder.is_word:
+        if age is not None and folder.is_word:
             words.setdefault(bird, []).append(age)
         else:
             has_ages.add(bird)
