@@ -3,9 +3,7 @@
 import hashlib
 import os
 import random
-import signal
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +12,12 @@ import pytest
 import soundfile as sf
 from numpy.typing import NDArray
 
+from data_io.listing import scan
 from data_io.recordings import (
-    NoRecordingsError,
     Recording,
-    age_order,
     assign_split,
-    parse_age,
     read,
-    scan,
     skip_duplicates,
-    survey,
 )
 from data_io.store import read_recordings, write_recordings
 
@@ -315,135 +309,6 @@ def test_any_altered_header_is_survived(tmp_path: Path) -> None:
         assert (recording.status == "ok") == (recording.reason == "")
 
 
-def test_layout_with_and_without_songs_folder(tmp_path: Path) -> None:
-    for name in ("b2/90/x.wav", "b1/90/songs/x.WAV", "b1/2018-09-19/songs/y.Wav"):
-        put(tmp_path, name, pcm())
-    facts = [(r.bird, r.age, r.dph, r.date, r.path, r.status) for r in scan(tmp_path)]
-    assert facts == [
-        ("b1", "90", 90, None, "b1/90/songs/x.WAV", "ok"),
-        ("b1", "2018-09-19", None, "2018-09-19", "b1/2018-09-19/songs/y.Wav", "ok"),
-        ("b2", "90", 90, None, "b2/90/x.wav", "ok"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "name", ["x.wav", "b1/x.wav", "b1/43/calls/x.wav", "b1/43/songs/more/x.wav"]
-)
-def test_file_outside_of_the_layout_is_listed(tmp_path: Path, name: str) -> None:
-    put(tmp_path, "b1/43/songs/good.wav", pcm())
-    put(tmp_path, name, pcm())
-    result = ingested(tmp_path)
-    assert result["b1/43/songs/good.wav"].status == "ok"
-    assert result[name].status == "skipped"
-    assert result[name].reason.startswith("not in <bird>/<age>/songs/")
-
-
-def test_hidden_files_and_folders_and_other_files_are_left_out(tmp_path: Path) -> None:
-    for name in ("._x.wav", ".x.wav", "x.txt", "wav", "x.wav"):
-        put(tmp_path, f"b1/43/songs/{name}", pcm())
-    put(tmp_path, ".cache/43/x.wav", pcm())
-    put(tmp_path, "b1/.trash/songs/x.wav", pcm())
-    assert [r.path for r in scan(tmp_path)] == ["b1/43/songs/x.wav"]
-
-
-@pytest.mark.parametrize(
-    "raw", [b"b1/43/songs/n\xe4me.wav", b"b1/j\xfcng/x.wav", b"v\xf6gel/43/x.wav"]
-)
-def test_name_that_is_no_utf8_is_named(tmp_path: Path, raw: bytes) -> None:
-    path = put(tmp_path, os.fsdecode(raw), pcm())
-    put(tmp_path, "b1/43/songs/näme.wav", pcm())
-    result = ingested(tmp_path)
-    good = result.pop("b1/43/songs/näme.wav")
-    (bad,) = result.values()
-    assert good.status == "ok"
-    assert (bad.status, bad.reason[:26]) == ("skipped", "the name is not valid UTF-")
-    assert path.exists()
-    write_recordings(tmp_path / "table.parquet", [good, bad])
-    assert read_recordings(tmp_path / "table.parquet") == [good, bad]
-
-
-def test_links_to_nothing_and_to_themselves_are_named(tmp_path: Path) -> None:
-    songs = put(tmp_path, "b1/43/songs/good.wav", pcm()).parent
-    (songs / "dangling.wav").symlink_to("nothing.wav")
-    (songs / "self.wav").symlink_to("self.wav")
-    (songs / "up").symlink_to("..")
-    (songs / "loop").symlink_to("loop")
-    result = ingested(tmp_path)
-    assert {Path(path).stem: r.status for path, r in result.items()} == {
-        "dangling": "skipped",
-        "good": "ok",
-        "self": "skipped",
-    }
-    assert "No such file" in result["b1/43/songs/dangling.wav"].reason
-    assert "symbolic links" in result["b1/43/songs/self.wav"].reason
-
-
-def test_linked_folder_is_listed_once_and_by_its_own_name(tmp_path: Path) -> None:
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    put(root, "b1/43/songs/x.wav", pcm())
-    put(elsewhere, "90/songs/y.wav", pcm())
-    (root / "all").symlink_to("b1/43")
-    (root / "b1" / "1st").symlink_to("43")
-    (root / "b2").symlink_to(elsewhere)
-    (root / "b3").symlink_to(elsewhere)
-    facts = [(r.bird, r.age, r.path, r.status) for r in scan(root)]
-    assert facts == [
-        ("b1", "43", "b1/43/songs/x.wav", "ok"),
-        ("b2", "90", "b2/90/songs/y.wav", "ok"),
-    ]
-
-
-def test_folder_named_wav_is_named_and_looked_into(tmp_path: Path) -> None:
-    put(tmp_path, "b1/43/songs/good.wav", pcm())
-    put(tmp_path, "b1/43/songs/x.wav/inside.wav", pcm())
-    result = ingested(tmp_path)
-    assert {path: r.status for path, r in result.items()} == {
-        "b1/43/songs/good.wav": "ok",
-        "b1/43/songs/x.wav": "skipped",
-        "b1/43/songs/x.wav/inside.wav": "skipped",
-    }
-    assert result["b1/43/songs/x.wav"].reason == "a folder, not a sound file"
-
-
-@pytest.fixture
-def alarm() -> Iterator[None]:
-    def ring(*_: object) -> None:
-        raise TimeoutError("waited for 2 s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(2)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.usefixtures("alarm")
-def test_named_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
-    songs = put(tmp_path, "b1/43/songs/good.wav", pcm()).parent
-    os.mkfifo(songs / "pipe.wav")
-    result = ingested(tmp_path)
-    assert result["b1/43/songs/pipe.wav"].reason == "cannot be read: not a regular file"
-
-
-def test_folder_that_cannot_be_listed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(tmp_path, "b1/43/songs/good.wav", pcm())
-    put(tmp_path, "b2/43/songs/lost.wav", pcm())
-    real = os.scandir
-
-    def guarded(path: str) -> object:
-        if Path(path).name == "b2":
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", guarded)
-    bad, good = scan(tmp_path)
-    assert (good.path, good.status) == ("b1/43/songs/good.wav", "ok")
-    assert (bad.path, bad.status) == ("b2", "skipped")
-    assert bad.reason == "the folder cannot be listed: Permission denied"
-
-
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
 )
@@ -459,66 +324,6 @@ def test_file_that_cannot_be_opened_is_named(
     recording = ingested(tmp_path)["b1/43/songs/x.wav"]
     assert (recording.status, recording.sha256) == ("skipped", "")
     assert error.strerror in recording.reason
-
-
-def test_nothing_to_read_says_where_it_looked(tmp_path: Path) -> None:
-    put(tmp_path, "b1/43/songs/x.mp3", b"ID3")
-    with pytest.raises(NoRecordingsError, match=r"holds no \.wav file.*<bird>/<age>/songs"):
-        scan(tmp_path)
-    with pytest.raises(NoRecordingsError, match="nowhere is not a folder"):
-        scan(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("age", "dph", "date"),
-    [
-        ("43", 43, None),
-        ("043", 43, None),
-        ("0", 0, None),
-        ("2018-09-19", None, "2018-09-19"),
-        ("20190508", None, "2019-05-08"),
-        ("201905 8", None, None),
-        ("2019-02-30", None, None),
-        ("20190508173000", None, None),
-        ("99999999999", None, None),
-        ("adult", None, None),
-        ("-5", None, None),
-        ("4.5", None, None),
-        ("٣", None, None),
-        ("²", None, None),
-        ("", None, None),
-    ],
-)
-def test_age_is_days_or_a_date_or_a_word(age: str, dph: int | None, date: str | None) -> None:
-    assert parse_age(age) == (dph, date)
-
-
-def test_ages_sort_as_numbers_then_dates_then_words() -> None:
-    ages = ["adult", "2019-10-02", "100", "5", "20190301", "20", "10 weeks"]
-    in_order = ["5", "20", "100", "20190301", "2019-10-02", "10 weeks", "adult"]
-    assert sorted(ages, key=age_order) == in_order
-    assert sorted(reversed(ages), key=age_order) == in_order
-
-
-def test_ages_of_a_shuffled_listing_equal_those_of_a_sorted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for age in ("100", "5", "20", "2018-09-19", "adult"):
-        for name in "edcba":
-            put(tmp_path, f"b1/{age}/songs/{name}.wav", pcm())
-    by_age = ["5", "20", "100", "2018-09-19", "adult"]
-    plain = scan(tmp_path)
-    assert [r.path for r in plain] == [f"b1/{a}/songs/{n}.wav" for a in by_age for n in "abcde"]
-    real, rng = os.walk, random.Random(0)
-
-    def shuffled(top: Path, **options: object) -> Iterator[tuple[str, list[str], list[str]]]:
-        for folder, subfolders, names in real(top, **options):  # type: ignore[call-overload]
-            rng.shuffle(subfolders)
-            rng.shuffle(names)
-            yield folder, subfolders, names
-
-    monkeypatch.setattr(os, "walk", shuffled)
-    assert scan(tmp_path) == plain
 
 
 def used(name: str, bird: str = "b1", age: str = "43") -> Recording:
@@ -600,22 +405,3 @@ def test_duplicates_are_skipped_so_that_no_sound_is_on_both_sides(tmp_path: Path
 def test_unreadable_files_are_no_duplicates_of_each_other() -> None:
     unread = [replace(used(name), sha256="").skipped("cannot be read: no") for name in "ab"]
     assert skip_duplicates(unread) == unread
-
-
-@pytest.mark.parametrize(
-    ("below", "given"),
-    [
-        ("{bird}/63/songs", "."), ("{bird}/63/songs", "birds/finch"),
-        ("{bird}/63/songs", "birds/finch/63"), ("{bird}/63/songs", "birds/finch/63/songs"),
-        ("{bird}/63", "."), ("{bird}/63", "birds/finch"), ("{bird}/63", "birds/finch/63"),
-    ],
-)  # fmt: skip
-def test_a_folder_too_high_or_too_deep_is_refused_and_the_right_one_named(tmp_path, below, given):
-    birds = tmp_path / "birds"
-    folder = birds / below.format(bird="finch")
-    folder.mkdir(parents=True)
-    (folder / "x.wav").touch()
-    assert len(survey(birds).recordings) == 1
-    with pytest.raises(NoRecordingsError) as caught:
-        survey(tmp_path / given)
-    assert f"here perhaps {birds}." in str(caught.value)
