@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_io.label_files import LabelFiles, Problem
 from data_io.recordings import Recording, Survey
 from study.base.console import Console
 from study.base.ledger import Ledger, StageResult
@@ -30,6 +31,8 @@ class Study:
         gpus: of a trial.
         survey: of the folder of recordings; None until simulated birds are made.
         recordings: every file found, with its use and split; empty before they are read.
+        label_files: files that may hold labels, and what cannot be looked at; listed as the stage
+            of the labels begins.
     """
 
     config: StudyConfig
@@ -42,6 +45,7 @@ class Study:
     gpus: float
     survey: Survey | None
     recordings: list[Recording] = field(default_factory=list)
+    label_files: tuple[list[LabelFiles], list[Problem]] = ([], [])
 
     @property
     def data_dir(self) -> Path:
