@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_io.label_files import LabelFiles, Problem
 from data_io.listing import Survey
 from data_io.recordings import SCHEMA, Recordings
 from study.base.console import Console
@@ -31,6 +32,8 @@ class Study:
         gpus: of a trial.
         survey: of the folder of recordings; None until simulated birds are made.
         recordings: every file found, with its use and split; empty before they are read.
+        label_files: files that may hold labels, and what cannot be looked at; listed as the stage
+            of the labels begins.
     """
 
     config: StudyConfig
@@ -43,6 +46,7 @@ class Study:
     gpus: float
     survey: Survey | None
     recordings: Recordings = field(default_factory=lambda: Recordings(SCHEMA.empty_table()))
+    label_files: tuple[list[LabelFiles], list[Problem]] = ([], [])
 
     @property
     def data_dir(self) -> Path:

@@ -14,6 +14,7 @@ from study.decoders.fan_out import DECODERS
 from study.encode import LATENTS
 from study.hmms.stage import HMMS
 from study.ingest import RECORDINGS, SIMULATED_BIRDS
+from study.labels import LABELS
 from study.preflight.run import preflight
 from study.report.page import REPORT
 from study.report.summary import show_result
@@ -23,7 +24,7 @@ from study.songs import SONGS
 from study.tracked import allowed_params, study_run, with_begin, write_study_json
 from study.tracking.tracker import Tracker
 
-DATA_STAGES = (SIMULATED_BIRDS, RECORDINGS)
+DATA_STAGES = (SIMULATED_BIRDS, RECORDINGS, LABELS)
 STAGES = (TRIALS, TRIAL_FIGURES, DECODERS, LATENTS, HMMS, SONGS, REPORT)
 END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
 

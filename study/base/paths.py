@@ -41,6 +41,16 @@ class RunPaths:
         return self.root / "recordings.parquet"
 
     @property
+    def labels(self) -> Path:
+        """Labels that people gave to the recordings, one row each."""
+        return self.root / "labels.parquet"
+
+    @property
+    def label_problems(self) -> Path:
+        """Files beside the recordings whose labels could not be read, or not all; and why."""
+        return self.root / "label_problems.parquet"
+
+    @property
     def spectrograms(self) -> Path:
         """One Parquet file per bird and age."""
         return self.root / "spectrograms"

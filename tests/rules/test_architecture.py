@@ -48,7 +48,7 @@ FLOORS = [
     {"config"},
     {"cluster", "tracking", "plan"},
     {"context"},
-    {"training", "ingest"},
+    {"training", "ingest", "labels"},
     {"preflight", "search", "decoders"},
     {"encode", "songs"},
     {"hmms"},

@@ -19,7 +19,6 @@ from data_io.recordings import (
     read,
     skip_duplicates,
 )
-from data_io.store import read_recordings, write_recordings
 
 RATE = 16_000
 N = 16_000
