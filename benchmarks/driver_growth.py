@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 import numpy as np
 import optuna
 
-from data_io.recordings import (
+from data_io.recordings.table import (
     Recording,
     assign_split,
     birds_and_ages,

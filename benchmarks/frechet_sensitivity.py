@@ -30,7 +30,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 from torch.nn import functional
 
-from data_io.recordings import assign_split, read, scan
+from data_io.recordings.table import assign_split, read, scan
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams, log_spectrogram

@@ -37,7 +37,7 @@ HOUR = 3600.0
 
 def files(folder: Path) -> dict[str, float]:
     """The driver's list of recordings: seconds and bytes of memory for each."""
-    from data_io.recordings import assign_split, data_hash, skip_duplicates, survey
+    from data_io.recordings.table import assign_split, data_hash, skip_duplicates, survey
     from data_io.store import write_recordings
 
     for bird in range(4):
@@ -71,7 +71,7 @@ def sound(folder: Path) -> dict[str, float]:
     """Reading and encoding: CPU seconds and bytes for each second of sound."""
     import torch
 
-    from data_io.recordings import read, scan
+    from data_io.recordings.table import read, scan
     from data_io.simulate import SimulationParams, simulate_birds
     from data_io.spectrogram import SpectrogramParams, log_spectrogram
     from data_io.store import write_latents, write_spectrograms

@@ -35,7 +35,7 @@ import numpy as np
 import ray
 
 from data_io.files import write_json
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.store import read_table, write_latents
 from models.hmm import HmmParams
 from study.base.console import Console

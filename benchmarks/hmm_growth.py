@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from data_io.files import write_json
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.store import write_latents
 from models.hmm import HmmParams
 from study.base.console import Console

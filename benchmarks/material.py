@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_io.recordings import Recording, assign_split, read, scan, skip_duplicates
+from data_io.recordings.table import Recording, assign_split, read, scan, skip_duplicates
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams, log_spectrogram

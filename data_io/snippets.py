@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.recordings import SIDES, BirdAge, Recordings
+from data_io.recordings.table import SIDES, BirdAge, Recordings
 from data_io.store import N_FREQ, read_spectrograms
 
 
@@ -140,8 +140,10 @@ def _choose(candidates: Recordings, max_frames: int, seed: int) -> dict[BirdAge,
     queues: dict[BirdAge, tuple[list[str], list[int]]] = {}
     for bird_age, group in by_path.by_bird_age().items():
         order = rng.permutation(len(group))
-        paths, lengths = group.column("path")[order], group.column("n_frames")[order]
-        queues[bird_age] = paths.tolist(), lengths.tolist()
+        shuffled = group.taken(order)
+        queues[bird_age] = (
+            shuffled.column("path").tolist(), shuffled.column("n_frames").tolist(),
+        )  # fmt: skip
     chosen: dict[BirdAge, set[str]] = {}
     total = 0
     for turn in range(max((len(paths) for paths, _ in queues.values()), default=0)):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_io.files import atomic_file
-from data_io.recordings import ROWS_AT_ONCE, SCHEMA, Recordings
+from data_io.recordings.table import ROWS_AT_ONCE, SCHEMA, Recordings
 from data_io.seal import check_seal, seal
 from data_io.sounding import frame_energy_db, has_sound
 from data_io.spectrogram import Spectrogram, SpectrogramParams, levelled

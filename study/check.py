@@ -4,11 +4,11 @@ from pathlib import Path
 
 import ray
 
-from data_io.bird_age import read_bird_age
-from data_io.listing import Survey
-from data_io.reading import ReadParams
-from data_io.reasons import reasons
-from data_io.recordings import BirdAge, Recording, Recordings, skip_duplicates
+from data_io.names.listing import Survey
+from data_io.recordings.bird_age import read_bird_age
+from data_io.recordings.reading import ReadParams
+from data_io.recordings.reasons import reasons
+from data_io.recordings.table import BirdAge, Recording, Recordings, skip_duplicates
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import write_recordings
 from study.base.console import Console, Progress

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.label_files import LabelFiles, Problem
-from data_io.listing import Survey
-from data_io.recordings import SCHEMA, Recordings
+from data_io.labels.files import LabelFiles, Problem
+from data_io.names.listing import Survey
+from data_io.recordings.table import SCHEMA, Recordings
 from study.base.console import Console
 from study.base.ledger import Ledger, StageResult
 from study.base.paths import RunPaths, Where

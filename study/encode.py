@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
 from data_io.latents import read_latents, write_latents
-from data_io.recordings import TRAINING, BirdAge, Recordings
+from data_io.recordings.table import TRAINING, BirdAge, Recordings
 from data_io.store import partition, read_spectrograms, read_table
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.devices import use_arithmetic

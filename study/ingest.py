@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import ray
 
-from data_io.bird_age import Before, read_bird_age
 from data_io.files import atomic_dir, digest, link
-from data_io.listing import Survey, survey
-from data_io.reading import ReadParams
-from data_io.recordings import SIDES, BirdAge, Recordings, data_hash, skip_duplicates
+from data_io.names.listing import Survey, survey
+from data_io.recordings.bird_age import Before, read_bird_age
+from data_io.recordings.reading import ReadParams
+from data_io.recordings.split import assign_split
+from data_io.recordings.table import SIDES, BirdAge, Recordings, data_hash, skip_duplicates
 from data_io.simulate import bird_names, simulate_bird_age, write_truth
-from data_io.split import assign_split
 from data_io.store import BrokenFileError, partition, read_recordings, write_recordings
 from study.base.console import Console, Progress
 from study.base.errors import StudyError
@@ -70,9 +70,10 @@ def ingest(
     """
     groups = found.recordings.used.by_bird_age()
     before = _read_before(paths, groups)
-    parts = {bird_age: None for bird_age in groups}
+    left_out = found.recordings.where(~found.recordings.is_used)
+    parts = dict.fromkeys(groups, left_out)
     progress = Progress(console, len(found.recordings), "recordings")
-    progress.advance(len(found.recordings) - int(found.recordings.is_used.sum()))
+    progress.advance(len(left_out))
     with atomic_dir(paths.spectrograms) as folder:
 
         def keep(bird_age: BirdAge, recordings: Recordings) -> None:
@@ -95,7 +96,6 @@ def ingest(
             keep,
             lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}",
         )
-        left_out = found.recordings.where(~found.recordings.is_used)
         whole = skip_duplicates(Recordings.joined([*parts.values(), left_out]))
         snippets = config.snippets
         result = assign_split(

@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import ray
 
 from data_io.files import digest
-from data_io.label_files import LabelFiles, Part, Problem, label_files
-from data_io.labels import (
+from data_io.labels.files import LabelFiles, Part, Problem, label_files
+from data_io.labels.table import (
     Labels,
     read_label_problems,
     read_labels_of,
     write_label_problems,
     write_labels,
 )
-from data_io.recordings import Recordings
+from data_io.recordings.table import Recordings
 from study.base.console import Progress
 from study.base.ledger import StageResult
 from study.context import Stage, Study

@@ -1,6 +1,6 @@
 """The stages of a study in order, from recordings to report."""
 
-from data_io.listing import Survey
+from data_io.names.listing import Survey
 from study.base.console import Console
 from study.base.ledger import Ledger, locked
 from study.base.paths import RunPaths, Where

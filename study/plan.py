@@ -4,8 +4,8 @@ import textwrap
 
 import yaml
 
-from data_io.ages import parse_age
-from data_io.listing import Survey
+from data_io.names.ages import parse_age
+from data_io.names.listing import Survey
 from models.hmm import HmmParams
 from study.base.console import WIDTH, Console
 from study.base.paths import Where, without_password

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from data_io.files import STORAGE_FULL
-from data_io.listing import NoRecordingsError, Survey, survey
+from data_io.names.listing import NoRecordingsError, Survey, survey
 from data_io.store import BrokenFileError
 from study.base.console import Console
 from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError

@@ -13,8 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
-from data_io.reading import read_sound
-from data_io.recordings import REPORT, SELECTION, BirdAge, Recording, Recordings
+from data_io.recordings.reading import read_sound
+from data_io.recordings.table import REPORT, SELECTION, BirdAge, Recording, Recordings
 from data_io.song_models import SongModel, load_song_model
 from data_io.sounding import gain_of
 from data_io.spectrogram import (  # noqa: E402
@@ -90,7 +90,7 @@ def make_songs(
 def _to_show(recordings: Recordings) -> Recording:
     """The longest recording of the report side; else of those held out; else of all."""
     sides = (recordings.on(REPORT), recordings.on(SELECTION), recordings)
-    return max(next(filter(len, sides)), key=lambda r: (r.n_frames, r.path))
+    return max(next(side for side in sides if len(side)), key=lambda r: (r.n_frames, r.path))
 
 
 @ray.remote(num_cpus=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.files import digest, read_json, write_json
-from data_io.recordings import BirdAge
+from data_io.recordings.table import BirdAge
 from data_io.store import read_table
 from models.hmm import HmmFit
 from models.hmm.choice import best_fits

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from data_io.recordings import BirdAge
+from data_io.recordings.table import BirdAge
 
 
 def bird_age_seed(seed: int, bird_age: BirdAge) -> int:

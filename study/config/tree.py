@@ -10,10 +10,10 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from data_io.ages import DateOrder
 from data_io.files import digest
-from data_io.listing import Layout
-from data_io.reading import ReadParams
+from data_io.names.ages import DateOrder
+from data_io.names.listing import Layout
+from data_io.recordings.reading import ReadParams
 from data_io.simulate import SimulationParams
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from data_io.files import atomic_dir, digest
-from data_io.recordings import SELECTION, TRAINING, BirdAge, Recordings
+from data_io.recordings.table import SELECTION, TRAINING, BirdAge, Recordings
 from data_io.store import write_rows
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.recordings import SIDES, TRAINING, BirdAge, Recordings, data_hash
+from data_io.recordings.table import SIDES, TRAINING, BirdAge, Recordings, data_hash
 from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.training import TrainingFailedError, TrainingReport

@@ -6,8 +6,8 @@ nobody can compare log L or BIC between them. one_decoder.py trains the decoders
 
 from pathlib import Path
 
-from data_io.ages import age_order
-from data_io.recordings import BirdAge, Recordings
+from data_io.names.ages import age_order
+from data_io.recordings.table import BirdAge, Recordings
 from data_io.store import partition, read_table
 from study.base.paths import WHITENING, RunPaths
 from study.config.tree import DecoderScope, StudyConfig, scope_in_words

@@ -8,8 +8,8 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data_io.ages import age_order
-from data_io.recordings import BirdAge
+from data_io.names.ages import age_order
+from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import HmmParams
 from study.base.console import Console, Progress

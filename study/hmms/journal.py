@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.files import digest, write_json
-from data_io.recordings import BirdAge
+from data_io.recordings.table import BirdAge
 from data_io.song_models import load_song_model, save_song_model
 from data_io.store import BrokenFileError
 from models.hmm import HmmParams

@@ -7,7 +7,7 @@ the stage are made from the journal once all is done.
 import pyarrow as pa
 
 from data_io.files import atomic_dir, digest
-from data_io.recordings import BirdAge, Recordings
+from data_io.recordings.table import BirdAge, Recordings
 from data_io.song_models import save_song_model
 from data_io.store import write_rows, write_table
 from models.hmm import select_by_bic

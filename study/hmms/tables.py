@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_io.ages import parse_age
-from data_io.recordings import BirdAge
+from data_io.names.ages import parse_age
+from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import HmmFit, StatesFound
 from study.hmms.rows import Row, from_row, row_of, schema_of

@@ -7,7 +7,7 @@ import ray
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from data_io.recordings import BirdAge
+from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import GaussianHMM, HmmParams, covariances, restored, search_states
 from study.cluster.tasks import MAX_RETRIES

@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 
 from data_io.files import digest
-from data_io.listing import Survey
+from data_io.names.listing import Survey
 from study.cluster.gpu_facts import gpu_fault
 from study.cluster.nodes import Node
 from study.config.tree import StudyConfig

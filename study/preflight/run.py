@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from data_io.listing import Survey
+from data_io.names.listing import Survey
 from study.base.console import Console
 from study.base.paths import RunPaths, Where, without_password
 from study.cluster.nodes import Node

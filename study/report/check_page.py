@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from data_io.ages import age_order  # noqa: E402
 from data_io.files import atomic_file  # noqa: E402
-from data_io.reading import read_sound  # noqa: E402
-from data_io.reasons import reasons  # noqa: E402
-from data_io.recordings import Recording, Recordings  # noqa: E402
-from data_io.sound_file import BadSoundError  # noqa: E402
+from data_io.names.ages import age_order  # noqa: E402
+from data_io.recordings.reading import read_sound  # noqa: E402
+from data_io.recordings.reasons import reasons  # noqa: E402
+from data_io.recordings.table import Recording, Recordings  # noqa: E402
+from data_io.sound.file import BadSoundError  # noqa: E402
 from data_io.spectrogram import SpectrogramParams, log_spectrogram, resample  # noqa: E402
 
 MAX_THUMBNAILS = 200
@@ -118,7 +118,7 @@ def write_check_page(
 
 def _counts(recordings: Recordings) -> list[dict[str, object]]:
     """Of each bird: its ages in order, with the numbers of recordings by status."""
-    birds: dict[str, dict[str, dict[str, float]]] = {}
+    birds: dict[str, dict[str, dict[str, int]]] = {}
     for (bird, age), group in recordings.by_bird_age().items():
         status = group.column("status")
         cell = {name: int((status == name).sum()) for name in ("ok", "flagged", "skipped")}

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from data_io.ages import age_order, parse_age
-from data_io.recordings import BirdAge
+from data_io.names.ages import age_order, parse_age
+from data_io.recordings.table import BirdAge
 from data_io.spectrogram import SpectrogramParams
 
 Row = dict[str, Any]

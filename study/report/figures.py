@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from data_io.ages import age_order  # noqa: E402
+from data_io.names.ages import age_order  # noqa: E402
 from study.hmms.tables import CRITERIA
 
 mpl.use("Agg")  # no screen on a cluster's nodes

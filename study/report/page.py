@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from data_io.files import atomic_file, digest
-from data_io.recordings import BirdAge, Recordings
+from data_io.recordings.table import BirdAge, Recordings
 from data_io.store import read_table
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths

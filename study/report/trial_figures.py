@@ -12,9 +12,9 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from data_io.ages import age_order
 from data_io.files import atomic_dir, digest
-from data_io.recordings import BirdAge, Recordings
+from data_io.names.ages import age_order
+from data_io.recordings.table import BirdAge, Recordings
 from data_io.store import read_table
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.losses import sample_prior

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from data_io.files import read_json, write_json
-from data_io.recordings import REPORT, SELECTION, Recordings
+from data_io.recordings.table import REPORT, SELECTION, Recordings
 from models.mdgan.checkpoints import load_decoder
 from models.metrics.held_out import HeldOut
 from models.metrics.reconstruction import measure_reconstruction

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_io.files import atomic_file
-from data_io.recordings import SIDES, BirdAge, Recordings, data_hash
+from data_io.recordings.table import SIDES, BirdAge, Recordings, data_hash
 from data_io.snippets import FramePool, load_pool
 from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
 from study.base.paths import RunPaths

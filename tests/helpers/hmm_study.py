@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from data_io.files import write_json
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.store import read_table, write_latents
 from study.base.console import Console
 from study.base.paths import RunPaths

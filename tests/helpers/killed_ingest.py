@@ -13,7 +13,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 
-from data_io.listing import survey
+from data_io.names.listing import survey
 from study import ingest as stage
 from study.base.console import Console
 from study.base.paths import RunPaths

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.snippets import FramePool
 from data_io.store import read_latents, read_table, write_spectrograms
 from models.mdgan.checkpoints import load_decoder, save_decoder

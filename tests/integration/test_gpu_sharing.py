@@ -20,7 +20,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as RayCluster
 
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.store import write_spectrograms
 from models.mdgan.checkpoints import save_decoder
 from models.mdgan.model import Mdgan

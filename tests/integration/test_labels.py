@@ -3,8 +3,8 @@
 import dataclasses
 from io import StringIO
 
-from data_io.labels import read_label_problems, read_labels
-from data_io.recordings import Recording
+from data_io.labels.table import read_label_problems, read_labels
+from data_io.recordings.table import Recording
 from study.base.console import Console
 from study.base.ledger import Ledger, StageRecord
 from study.base.paths import RunPaths, Where

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from sklearn.decomposition import PCA
 
 from data_io.files import write_json
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.snippets import FramePool, load_pool
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import write_rows, write_spectrograms

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from data_io.ages import (
+from data_io.names.ages import (
     age_order,
     canonical_age,
     has_own_order,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_io import bird_age
-from data_io.bird_age import Before, read_bird_age
-from data_io.listing import survey
-from data_io.reading import ReadParams, read, read_sound
+from data_io.names.listing import survey
+from data_io.recordings import bird_age
+from data_io.recordings.bird_age import Before, read_bird_age
+from data_io.recordings.reading import ReadParams, read, read_sound
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
 from data_io.store import BrokenFileError, partition, read_spectrograms
 from tests.helpers.finch_songs import RATE, song

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.birds_table import Bird, BirdsTableError, read_birds
+from data_io.names.birds_table import Bird, BirdsTableError, read_birds
 
 PLAIN = "bird,hatch_date,tutor,sex,exclude\nG402,2018-08-05,R12,m,\nb1,,,,yes\n"
 BIRDS = {

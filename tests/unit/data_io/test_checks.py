@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from data_io.checks import Checks, Verdict
+from data_io.sound.checks import Checks, Verdict
 from tests.helpers.faulty_files import FAULTY, FULL, GOOD, RATE, of_sound, song
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from data_io.label_formats import BadLabelsError, RawLabels, read_label_file
-from data_io.mat_check import BadMatError, check_mat
+from data_io.labels.formats import BadLabelsError, RawLabels, read_label_file
+from data_io.labels.mat_check import BadMatError, check_mat
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
 RAVEN_ROW = "1\tSpectrogram 1\t1\t0.1\t0.25\t500.0\t8000.0"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from scipy.io import savemat
 
-from data_io.label_files import Part, label_files
-from data_io.labels import (
+from data_io.labels.files import Part, label_files
+from data_io.labels.table import (
     Labels,
     find_labels,
     read_label_problems,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from data_io.layouts import Layout
-from data_io.listing import NoRecordingsError, Survey, scan, survey
-from data_io.recordings import Recording
+from data_io.names.layouts import Layout
+from data_io.names.listing import NoRecordingsError, Survey, scan, survey
+from data_io.recordings.table import Recording
 
 SAP = "G402_43362.23322048_9_19_6_28_42.wav"  # 2018-09-19
 
@@ -643,7 +643,7 @@ def test_flat_bird_with_a_folder_of_another_kind_is_not_taken_for_a_level_too_hi
 
 
 def test_listing_loads_nothing_that_is_slow_to_import() -> None:
-    code = "import sys, data_io.listing; print([m for m in sys.modules if '.' not in m])"
+    code = "import sys, data_io.names.listing; print([m for m in sys.modules if '.' not in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {"scipy", "soundfile", "librosa", "numba", "soxr", "pandas", "torch", "ray", "mlflow"}
     assert not {name for name in loaded if f"'{name}'" in done.stdout}

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from data_io.names import bird_in, dph_in, recorded_at
+from data_io.names.file_names import bird_in, dph_in, recorded_at
 
 AT = {
     # Sound Analysis Pro

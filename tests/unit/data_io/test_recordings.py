@@ -12,8 +12,8 @@ import pytest
 import soundfile as sf
 from numpy.typing import NDArray
 
-from data_io.listing import scan
-from data_io.recordings import (
+from data_io.names.listing import scan
+from data_io.recordings.table import (
     Recording,
     assign_split,
     read,

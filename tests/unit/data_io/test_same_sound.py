@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from data_io.same_sound import Anchors, SoundAnchors, contained
 from data_io.simulate import SimulationParams, bird_names, simulate_bird_age
+from data_io.sound.same_sound import Anchors, SoundAnchors, contained
 from tests.helpers.faulty_files import FAULTY, RATE, song
 
 

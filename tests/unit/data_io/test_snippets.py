@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.snippets import FramePool, SnippetParams, load_pool, snippet_starts
 from data_io.store import write_spectrograms
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from data_io.sound_file import SUFFIXES, BadSoundError, open_sound
+from data_io.sound.file import SUFFIXES, BadSoundError, open_sound
 from study.base.paths import ROOT
 from tests.helpers.sound_chunks import aiff, aiff_chunk, chunk, comm, fmt, rf64, ssnd, wav
 
@@ -436,7 +436,7 @@ def test_two_hours_in_one_file_take_the_memory_of_a_block(tmp_path):
         file.truncate(len(head) + 2 * n)  # sparse: zeros that take no place on the disk
     code = (
         "import resource, sys\nfrom pathlib import Path\n"
-        "from data_io.sound_file import open_sound\n"
+        "from data_io.sound.file import open_sound\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "with open_sound(Path(sys.argv[1])) as sound:\n"
         "    n = sum(len(block) for block in sound.blocks(2**18))\n"

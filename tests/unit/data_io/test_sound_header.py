@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_io.sound_file import BadSoundError, open_sound
+from data_io.sound.file import BadSoundError, open_sound
 from tests.helpers.sound_chunks import (
     aiff,
     aiff_chunk,

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from data_io.recordings import Recording, Recordings
-from data_io.split import assign_split, without_side
+from data_io.recordings.split import assign_split, without_side
+from data_io.recordings.table import Recording, Recordings
 
 MORNING = datetime.datetime(2018, 9, 19, 6, 30)
 

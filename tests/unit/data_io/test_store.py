@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data_io import store
 from data_io.files import atomic_dir, atomic_file, write_json
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.song_models import SongModel, load_song_model, save_song_model
 from data_io.store import (
     BrokenFileError,

@@ -10,7 +10,7 @@ import pytest
 import ray
 import torch
 
-from data_io.recordings import Recording, Survey
+from data_io.recordings.table import Recording, Survey
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
 from study.base.console import WIDTH, Console

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from data_io.files import write_json
-from data_io.recordings import Recording
+from data_io.recordings.table import Recording
 from data_io.store import write_rows, write_table
 from study.base.console import WIDTH, Console
 from study.base.paths import RunPaths, Where

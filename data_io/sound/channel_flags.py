@@ -3,7 +3,7 @@
 import math
 from typing import Protocol
 
-from data_io.channel import Channel
+from data_io.sound.channel import Channel
 
 STILL_S = 0.5  # no microphone gives a longer run of one value at the start or the end
 GAP_S = 0.005  # nor such a run within a song; a buffer that a recorder loses is about as long

@@ -5,6 +5,7 @@ for the spectrogram; so memory is bounded whatever its length, and a file that i
 last sample has not been stored.
 """
 
+import datetime
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.checks import Checks
 from data_io.pieces import Piece, Pieces
-from data_io.recordings import Recording
-from data_io.same_sound import Anchors
-from data_io.sound_file import BadSoundError, SoundFile, open_sound
+from data_io.recordings.table import Recording
+from data_io.sound.checks import Checks
+from data_io.sound.file import BadSoundError, SoundFile, open_sound
+from data_io.sound.same_sound import Anchors
 from data_io.sounding import Energies, frame_energy_db
 from data_io.spectrogram import MagnitudeStream, SpectrogramParams, Waveform
 from data_io.store import Stored
@@ -70,7 +71,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
                 sha256=_sha256(path),
                 sample_rate_hz=facts.sample_rate_hz,
                 n_channels=facts.n_channels,
-                recorded_at=listed.recorded_at or facts.recorded_at,
+                recorded_at=listed.recorded_at or _moment(facts.recorded_at),
             )
             checks = Checks(
                 facts, params.channel, params.spectrogram.sample_rate_hz, params.min_seconds
@@ -89,9 +90,14 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
     found = replace(found, seconds=round(n_samples / facts.sample_rate_hz, 6))
     if verdict.status == "skipped":
         return Checked(found.skipped(verdict.reason))
-    reasons = [reason for reason in (listed.reason, verdict.reason) if reason]
-    status = "flagged" if reasons else "ok"
-    return Checked(replace(found, status=status, reason="; ".join(reasons)), *anchors.finish())
+    reasons = [reason for reason in (listed.reason, *facts.remarks, verdict.reason) if reason]
+    if reasons:
+        found = replace(found, status="flagged", reason="; ".join(reasons))
+    return Checked(found, *anchors.finish())
+
+
+def _moment(text: str | None) -> datetime.datetime | None:
+    return datetime.datetime.fromisoformat(text) if text else None
 
 
 def _blocks(file: SoundFile, start: int = 0, stop: int | None = None) -> Iterator[NDArray]:

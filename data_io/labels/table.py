@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.label_files import LabelFiles, Part, Problem, label_files
-from data_io.label_formats import BadLabelsError, RawLabels, read_label_file
+from data_io.labels.files import LabelFiles, Part, Problem, label_files
+from data_io.labels.formats import BadLabelsError, RawLabels, read_label_file
 from data_io.store import read_table, write_table
 
 TOLERANCE_S = 0.01  # by so much a label may pass the ends of its recording: times are rounded
@@ -55,7 +55,7 @@ class Labels:
 
 
 def find_labels(root: Path, recordings: Iterable[tuple[str, str, float, float]]) -> Labels:
-    """Find and read the labels beside recordings; see `data_io.label_files` for the names of files.
+    """Find and read the labels beside recordings; `data_io.labels.files` knows their names.
 
     Args:
         root: data folder.

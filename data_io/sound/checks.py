@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.channel import Channel
-from data_io.channel_flags import (
+from data_io.sound.channel import Channel
+from data_io.sound.channel_flags import (
     GAP_S,
     IMPOSSIBLE,
     QUIET_DB,

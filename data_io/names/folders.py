@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.ages import natural
-from data_io.names import dph_in, moment
+from data_io.names.ages import natural
+from data_io.names.file_names import dph_in, moment
 
 READ = (".wav", ".wave", ".w64", ".rf64", ".bwf", ".aif", ".aiff", ".aifc", ".flac", ".cbin")
 LOSSY = (".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".ac3")

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.ages import natural
-from data_io.recordings import (
+from data_io.names.ages import natural
+from data_io.recordings.table import (
     REPORT,
     SELECTION,
     SIDES,

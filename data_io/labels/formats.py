@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.mat_check import BadMatError, check_mat
+from data_io.labels.mat_check import BadMatError, check_mat
 
 HEAD_BYTES = 65_536  # of a text, from which its format is judged
 _LINE_END = re.compile(r"\r\n|\r|\n")

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from data_io.recordings import Recordings
+from data_io.recordings.table import Recordings
 
 # What differs from file to file within a kind: numbers, and the name of another file.
 _NUMBERS = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?")

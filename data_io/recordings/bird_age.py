@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from data_io.reading import Checked, ReadParams, check_file, transform
-from data_io.recordings import SAME_FILE, Recording, Recordings
-from data_io.same_sound import SoundAnchors, contained
+from data_io.recordings.reading import Checked, ReadParams, check_file, transform
+from data_io.recordings.table import SAME_FILE, Recording, Recordings
+from data_io.sound.same_sound import SoundAnchors, contained
 from data_io.sounding import (
     Energies,
     Frames,
@@ -70,7 +70,8 @@ class Before:
         if not partition(self.folder, *bird_age).is_file():
             return False
         facts = spectrogram_facts(self.folder, *bird_age)
-        return facts["format_version"] == FORMAT_VERSION and facts["read"] == asdict(params)
+        wanted = {"format_version": FORMAT_VERSION, "read": asdict(params)}
+        return wanted.items() <= facts.items()
 
     def files(self) -> dict[str, Checked]:
         """Every file whose check holds still, by its path."""
@@ -148,7 +149,8 @@ def _states_of(recording: Recording) -> tuple[int, int]:
 
 def _skip_same(checked: list[Checked]) -> list[Checked]:
     """Skip files whose sound lies in another one, so that none is on two sides of the split."""
-    found, first_with = [], {}
+    found: list[Checked] = []
+    first_with: dict[str, str] = {}
     for one in checked:
         recording = one.recording
         original = first_with.setdefault(recording.sha256, recording.path)

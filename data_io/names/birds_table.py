@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_io.ages import (
+from data_io.names.ages import (
     DateOrder,
     has_own_order,
     likeliest_order,

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_io.ages import age_order
-from data_io.birds_table import Bird
-from data_io.folders import Found
-from data_io.layouts import UNDATED, Place, birds_seem_to_be, within
+from data_io.names.ages import age_order
+from data_io.names.birds_table import Bird
+from data_io.names.folders import Found
+from data_io.names.layouts import UNDATED, Place, birds_seem_to_be, within
 
 MOST_NOTES = 20
 YEARS_NOT_DAYS = range(1950, 2100)  # as an age: five years and more; as a folder: rather a year

@@ -17,9 +17,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from data_io.chunks import BadSoundError
-from data_io.header_times import time_of_rec
-from data_io.sound_header import SoundFacts, SoundHeader, check_numbers, read_header
+from data_io.sound.chunks import BadSoundError
+from data_io.sound.header import SoundFacts, SoundHeader, check_numbers, read_header
+from data_io.sound.header_times import time_of_rec
 
 __all__ = ["SUFFIXES", "BadSoundError", "SoundFacts", "SoundFile", "open_sound"]
 

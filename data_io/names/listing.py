@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.ages import ORDERS, DateOrder, age_order, parse_age
-from data_io.birds_table import Bird, read_birds
-from data_io.dating import (
+from data_io.names.ages import ORDERS, DateOrder, age_order, parse_age
+from data_io.names.birds_table import Bird, read_birds
+from data_io.names.dating import (
     NO_TIME,
     Orders,
     date_files,
@@ -27,10 +27,10 @@ from data_io.dating import (
     find_orders,
     other_birds,
 )
-from data_io.folders import NONE, READ, Found, walk
-from data_io.layouts import LAYOUTS, UNDATED, Layout, Place, place_all, refusal
-from data_io.listing_notes import PlacedFolder, notes_on, shortened
-from data_io.recordings import SCHEMA, Recording, Recordings
+from data_io.names.folders import NONE, READ, Found, walk
+from data_io.names.layouts import LAYOUTS, UNDATED, Layout, Place, place_all, refusal
+from data_io.names.listing_notes import PlacedFolder, notes_on, shortened
+from data_io.recordings.table import SCHEMA, Recording, Recordings
 
 NO_AGE = "neither its folder nor its name says an age or a date: move it to <bird>/<age>/"
 NOT_LISTED = "the folder cannot be listed"

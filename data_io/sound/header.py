@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from data_io.chunks import (
+from data_io.sound.chunks import (
     AIFF,
     LIMITS_32,
     LIMITS_64,
@@ -22,7 +22,7 @@ from data_io.chunks import (
     Container,
     could_not_be_known,
 )
-from data_io.header_times import time_of_chunks
+from data_io.sound.header_times import time_of_chunks
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 1_000_000  # beyond them the header is broken
 MOST_CHANNELS = 1024

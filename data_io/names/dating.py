@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.ages import (
+from data_io.names.ages import (
     DateOrder,
     has_own_order,
     likeliest_order,
@@ -15,10 +15,10 @@ from data_io.ages import (
     possible_orders,
     readings,
 )
-from data_io.birds_table import Bird
-from data_io.folders import EPOCH_DAY, NONE, Folder
-from data_io.layouts import Place
-from data_io.names import MS_PER_DAY, NAME_ORDERS, bird_in, date_of_digits
+from data_io.names.birds_table import Bird
+from data_io.names.file_names import MS_PER_DAY, NAME_ORDERS, bird_in, date_of_digits
+from data_io.names.folders import EPOCH_DAY, NONE, Folder
+from data_io.names.layouts import Place
 
 NO_TIME = np.iinfo(np.int64).min  # numpy's NaT
 HOUR_MS = 3_600_000

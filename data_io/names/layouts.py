@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_io.ages import parse_age
-from data_io.folders import NONE, Folder
+from data_io.names.ages import parse_age
+from data_io.names.folders import NONE, Folder
 
 Layout = Literal["auto", "bird/age", "bird", "age"]
 LAYOUTS = ("auto", "bird/age", "bird", "age")

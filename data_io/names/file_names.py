@@ -9,7 +9,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
-from data_io.ages import YEARS, DateOrder, parse_age, readings
+from data_io.names.ages import YEARS, DateOrder, parse_age, readings
 
 NAME_ORDERS = ("dmy", "ymd", "mdy")  # of six digits in a name; evTAF's is the first
 SAP_DAY_0 = datetime.date(1899, 12, 30)

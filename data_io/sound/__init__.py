@@ -1,0 +1,1 @@
+"""Sound files: their headers, their samples, and what is wrong with them."""
