@@ -462,7 +462,7 @@ def test_sound_file_of_a_kind_that_is_not_read_is_listed_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    "suffix", ".wav .WAVE .w64 .rf64 .bwf .aif .AIFF .aifc .flac .cbin".split()
+    "suffix", [".wav", ".WAVE", ".w64", ".rf64", ".bwf", ".aif", ".AIFF", ".aifc", ".flac", ".cbin"]
 )
 def test_sound_files_of_every_kind_are_found(tmp_path: Path, suffix: str) -> None:
     put(tmp_path, f"b1/45/x{suffix}", "b1/45/x.rec", "b1/45/x.wav.not.mat", "b1/45/x.txt")
