@@ -196,6 +196,18 @@ def test_a_small_offset_that_is_larger_than_the_sound_is_named():
     assert judge(song("a") + 0.0022).status == "ok"  # as evTAF's boards have it
 
 
+def test_quiet_sound_on_an_offset_is_called_quiet():
+    verdict = judge(1e-4 * song("a") + 0.01)
+    assert "peak -8" in verdict.reason
+    assert "hardly any sound" in verdict.reason
+
+
+def test_quiet_16_bit_numbers_on_their_own_scale_in_24_bits_are_not_called_narrower():
+    quiet = np.round(0.008 * song("a") * 2**15) / 2**15
+    reason = judge(quiet, Facts(n_samples=len(quiet), bits=24)).reason
+    assert reason == ("the header says 24 bits, the samples use 16: all are multiples of 256")
+
+
 def test_a_block_of_another_shape_is_refused():
     checks = Checks(Facts(n_channels=2))
     with pytest.raises(ValueError, match=r"shape \(100, 1\); the file has 2 channels"):

@@ -69,6 +69,19 @@ def test_the_longer_recording_is_kept_and_of_equal_ones_the_first():
     assert found == {"inner": ("outer", 0.5), "middle": ("outer", 0.25)}
 
 
+def test_a_cut_of_a_poor_copy_lies_in_the_recording_that_is_kept():
+    poor = in_16_bits(0.1 * LONG[RATE : 11 * RATE])  # more like its own cut than like the original
+    cut = poor[RATE // 2 : 4 * RATE]
+    found = contained([anchors("cut", cut), anchors("poor", poor), anchors("long", LONG)])
+    assert found == {"poor": ("long", 1.0), "cut": ("long", 1.5)}
+
+
+def test_a_short_sound_that_two_recordings_share_makes_neither_a_copy():
+    first, second = song("first", 10.0), song("second", 10.0)
+    second[3 * RATE : 3 * RATE + RATE // 2] = first[3 * RATE : 3 * RATE + RATE // 2]
+    assert contained([anchors("first", first), anchors("second", second)]) == {}
+
+
 def test_the_place_is_in_the_recording_that_is_kept_and_not_in_one_that_is_skipped():
     # Nine copies: an anchor is compared with those of the eight longest alone.
     sound = song("s")
