@@ -55,7 +55,7 @@ def write_latents(
         shares.append(share)
     index = np.concatenate(indices) if indices else np.zeros(0, np.int32)
     flat = np.concatenate(values).ravel() if values else np.zeros(0, np.float32)
-    schema = _latents_schema(latent_dim).withmetadata(metadata(bird, age, facts))
+    schema = _latents_schema(latent_dim).with_metadata(metadata(bird, age, facts))
     columns = [
         pa.array(names, pa.string()),
         pa.array(index),
