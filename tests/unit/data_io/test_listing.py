@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from data_io.names import folders
 from data_io.names.layouts import Layout
 from data_io.names.listing import NoRecordingsError, Survey, scan, survey
 from data_io.recordings.table import Recording
@@ -630,6 +631,19 @@ def test_many_recordings_take_little_memory(tmp_path: Path) -> None:
     )
     recordings = survey(tmp_path).recordings
     assert recordings.table.get_total_buffer_size() < 300 * len(recordings)
+
+
+def test_folder_of_more_names_than_are_packed_at_once_is_whole_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"b1/45/song{i}.wav" for i in range(25)]
+    put(tmp_path, *random.Random(0).sample(names, 25))
+    os.mkfifo(tmp_path / "b1/45/song25.wav")
+    monkeypatch.setattr(folders, "PATHS_AT_ONCE", 4)
+    rows = scan(tmp_path)
+    assert [r.path for r in rows] == [*names, "b1/45/song25.wav"]
+    assert [r.n_bytes for r in rows] == [4] * 25 + [0]
+    assert [r.status for r in rows] == ["ok"] * 25 + ["skipped"]
 
 
 def test_flat_bird_with_a_folder_of_another_kind_is_not_taken_for_a_level_too_high(
