@@ -125,6 +125,14 @@ def test_names_of_files_tell_the_order_of_dates_of_folders(
     assert found.notes == []
 
 
+def test_name_in_another_order_agrees_with_its_folder(tmp_path: Path) -> None:
+    put(tmp_path, "b1/2012-04-19/b1_190412_0725.1.cbin", "b1/2012-04-20/b1_200412_0725.1.cbin")
+    put(tmp_path, "b2/2012-04-19/b2_120419_0725.wav")
+    rows = scan(tmp_path)
+    assert [r.status for r in rows] == ["ok"] * 3
+    assert rows[2].recorded_at == datetime.datetime(2012, 4, 19, 7, 25)
+
+
 def test_unclear_dates_are_read_month_first_and_named(tmp_path: Path) -> None:
     put(tmp_path, "b1/041012/x.wav")
     found = survey(tmp_path)
@@ -370,8 +378,9 @@ def test_recording_before_hatching_is_flagged_with_both_dates(tmp_path: Path) ->
     put(tmp_path, f"G402/{SAP}", "b1/2018-09-19/x.wav", "b1/2018-12-01/x.wav")
     (tmp_path / "birds.csv").write_text("bird,hatch_date\nG402,2018-10-01\nb1,2018-10-01\n")
     found = survey(tmp_path)
-    assert understood(found.recordings)[:2] == [
+    assert understood(found.recordings) == [
         ("G402", "2018-09-19", None, "2018-09-19"), ("b1", "61", 61, "2018-12-01"),
+        ("b1", "2018-09-19", None, "2018-09-19"),
     ]  # fmt: skip
     flagged = [r for r in found.recordings if r.status == "flagged"]
     assert [r.bird for r in flagged] == ["G402", "b1"]
