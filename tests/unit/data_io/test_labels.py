@@ -222,10 +222,10 @@ def test_rounding_at_the_ends_is_cut_off_in_silence(tmp_path: Path) -> None:
 
 
 def test_labels_are_in_order_and_overlapping_ones_are_kept_and_named(tmp_path: Path) -> None:
-    put(tmp_path, {"x.txt": "5\t6\tc\n1\t4\ta\n2\t3\tb\n6\t7\td\n"})
+    put(tmp_path, {"x.txt": "5\t6\td\n1\t4\ta\n2\t3\tb\n3.5\t4.5\tc\n6\t7\te\n"})
     found = find_labels(tmp_path, [whole("x.wav")])
-    assert [row[3] for row in rows(found)] == ["a", "b", "c", "d"]
-    assert problems(found)["x.txt"].startswith("1 labels begin before an earlier one ends")
+    assert [row[3] for row in rows(found)] == ["a", "b", "c", "d", "e"]
+    assert problems(found)["x.txt"].startswith("2 labels begin before an earlier one ends")
 
 
 def test_a_file_without_labels_is_named(tmp_path: Path) -> None:
