@@ -55,7 +55,7 @@ def _broken(path: Path, reason: object) -> BrokenFileError:
 
 # Altered bytes end in any of these: column names have no checksum and may no longer be UTF-8, and
 # column types of other packages fail over a pickle in their own ways.
-_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError)
+_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -306,9 +306,11 @@ def read_spectrograms(
     Raises:
         BrokenFileError: the file is missing, cut short or altered.
     """
-    facts = spectrogram_facts(folder, bird, age)
-    params = SpectrogramParams(**facts["read"]["spectrogram"])
+    facts: dict[str, Any] = {}
     for stored in read_stored(folder, bird, age, only):
+        if not facts:  # only now: read_stored has compared the file with its seal
+            facts = spectrogram_facts(folder, bird, age)
+            params = SpectrogramParams(**facts["read"]["spectrogram"])
         energy = frame_energy_db(stored.magnitude, params)
         sound = has_sound(energy, facts["noise_floor_db"], params.frame_s)
         yield Sounding(stored.recording, levelled(stored.magnitude, facts["gain"]), sound)

@@ -62,7 +62,7 @@ class FaultyFile:
 
 def song(name: str, seconds: float = SECONDS, rate: int = RATE) -> Sound:
     """A song [n] below 0.4 of full scale, with noise; another one for every name."""
-    rng = np.random.default_rng(crc32(name.encode()))
+    rng = np.random.default_rng(crc32(os.fsencode(name)))
     sound = rng.normal(0, 0.004, int(seconds * rate))
     at = int(0.05 * rate)
     while at + 0.2 * rate < len(sound):

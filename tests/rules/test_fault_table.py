@@ -31,14 +31,15 @@ Decoder:
     unit/models/metrics/test_reference.py::test_every_array_counts_in_the_hash
 - Validation and test were swapped, split by snippet, and split anew for each number of states:
     unit/data_io/test_recordings.py::test_duplicates_are_skipped_so_that_no_sound_is_on_both_sides
-    unit/data_io/test_recordings.py::test_split_does_not_depend_on_listing_order
-    unit/data_io/test_recordings.py::test_other_seed_gives_another_split_and_the_same_seed_the_same
+    unit/data_io/test_split.py::test_a_bout_lies_on_one_side
+    unit/data_io/test_split.py::test_sides_do_not_depend_on_the_order_of_the_list_or_on_other_birds
+    unit/data_io/test_split.py::test_another_seed_gives_other_sides_and_the_same_seed_the_same
     unit/data_io/test_snippets.py::test_pool_holds_its_own_side_of_the_split_only
     unit/models/hmm/test_hmm_criteria.py::test_recordings_are_split_whole_and_neither_side_is_empty
     unit/models/hmm/test_hmm_criteria.py::test_every_number_of_states_is_tested_on_the_same_recordings
 - Ages were attached to unsorted folders, by index instead of days:
-    unit/data_io/test_recordings.py::test_ages_of_a_shuffled_listing_equal_those_of_a_sorted_one
-    unit/data_io/test_recordings.py::test_ages_sort_as_numbers_then_dates_then_words
+    unit/data_io/test_listing.py::test_listing_does_not_depend_on_the_order_of_the_disk
+    unit/data_io/test_ages.py::XXX
     integration/test_decoders.py::test_ages_are_in_order_however_recordings_are_listed
 
 HMMs:

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_io.recordings.table import Recording
+from data_io.recordings.table import SIDES, Recording, Recordings
 from data_io.snippets import FramePool, SnippetParams, load_pool, snippet_starts
-from data_io.store import write_spectrograms
+from tests.helpers.stored import write_levelled
 
 
-def recording(bird: str, age: str, name: str, n_frames: int, split: str = "train") -> Recording:
+STEP = np.float32(2**-13)
+
+
+def recording(bird: str, age: str, name: str, n_frames: int, split: str = "training") -> Recording:
     path = f"{bird}/{age}/songs/{name}.wav"
     return Recording(bird, age, None, None, path, n_frames=n_frames, split=split)
 
@@ -22,7 +25,13 @@ def recording(bird: str, age: str, name: str, n_frames: int, split: str = "train
 def spectrogram(number: int, n_frames: int) -> NDArray[np.float32]:
     """Each value tells its recording, frequency and frame."""
     f, t = np.meshgrid(np.arange(129), np.arange(n_frames), indexing="ij")
-    return (number * 2**15 + f * 2**8 + t).astype(np.float32)
+    return ((number * 2**14 + f * 2**6 + t) * STEP).astype(np.float32)
+
+
+def exact(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values of `spectrogram` from those that come back, whose last digit differs."""
+    assert np.abs(values / STEP - np.round(values / STEP)).max(initial=0) < 0.1
+    return (np.round(values / STEP) * STEP).astype(np.float32)
 
 
 def written(folder: Path, recordings: list[Recording]) -> dict[str, NDArray[np.float32]]:
@@ -30,17 +39,18 @@ def written(folder: Path, recordings: list[Recording]) -> dict[str, NDArray[np.f
     all_of = {r.path: spectrogram(i, r.n_frames) for i, r in enumerate(recordings)}
     for bird, age in {(r.bird, r.age) for r in recordings}:
         mine = [r.path for r in recordings if (r.bird, r.age) == (bird, age)]
-        write_spectrograms(folder, bird, age, [(path, all_of[path]) for path in mine], {})
+        write_levelled(folder, bird, age, [(path, all_of[path]) for path in mine])
     return all_of
 
 
-def pool_of(folder: Path, recordings: list[Recording], split: str = "train") -> FramePool:
-    return load_pool(folder, recordings, split, 16, max_frames=10**6, seed=0)
+def pool_of(folder: Path, recordings: list[Recording], side: str = "training") -> FramePool:
+    rows = Recordings.from_rows(recordings)
+    return load_pool(folder, rows, side, 16, max_frames=10**6, seed=0)
 
 
 def recordings_in(pool: FramePool) -> set[int]:
     """Numbers of the recordings that any frame of the pool is of."""
-    return set((pool.frames[:, 0] // 2**15).astype(int).tolist())
+    return set((exact(pool.frames[:, 0]) // 2).astype(int).tolist())
 
 
 MIXED = [
@@ -77,7 +87,7 @@ def test_every_crop_is_a_window_of_one_recording_and_every_window_is_there(
     crops = pool.crops(np.arange(len(pool.starts)))
     windows = [s[:, i : i + 16] for s in whole.values() for i in range(s.shape[1] - 15)]
     assert crops.shape == (len(windows), 1, 129, 16) == (1 + 25 + 2, 1, 129, 16)
-    assert {crop.tobytes() for crop in crops} == {w.tobytes() for w in windows}
+    assert {exact(crop).tobytes() for crop in crops} == {w.tobytes() for w in windows}
 
 
 def test_crop_layout_is_frequency_by_frame(tmp_path: Path) -> None:
@@ -89,18 +99,20 @@ def test_crop_layout_is_frequency_by_frame(tmp_path: Path) -> None:
     assert crops.dtype == np.float32
     assert crops.flags.c_contiguous
     for i, start in enumerate(choice):
-        np.testing.assert_array_equal(crops[i, 0], whole[:, start : start + 16])
-    assert crops[1, 0, 100, 3] == whole[100, 3]
+        np.testing.assert_array_equal(exact(crops[i, 0]), whole[:, start : start + 16])
+    assert exact(crops)[1, 0, 100, 3] == whole[100, 3]
 
 
 @pytest.mark.parametrize("n_frames", [1, 16, 40])
 def test_crops_are_copies(tmp_path: Path, n_frames: int) -> None:
     whole = written(tmp_path, [MIXED[2]])["b1/90/songs/c.wav"]
-    pool = load_pool(tmp_path, [MIXED[2]], "train", n_frames, 10**6, seed=0)
+    pool = load_pool(
+        tmp_path, Recordings.from_rows([MIXED[2]]), "training", n_frames, 10**6, seed=0
+    )
     crops = pool.crops(np.arange(len(pool.starts)))
     assert not np.shares_memory(crops, pool.frames)
     crops[:] = -1
-    np.testing.assert_array_equal(pool.frames, whole.T)
+    np.testing.assert_array_equal(exact(pool.frames), whole.T)
 
 
 def test_no_choice_gives_no_crops(tmp_path: Path) -> None:
@@ -117,17 +129,20 @@ def test_too_short_recordings_give_a_pool_without_starts(tmp_path: Path) -> None
 
 def test_pool_holds_its_own_side_of_the_split_only(tmp_path: Path) -> None:
     recordings = [
-        replace(r, split="valid" if i % 2 else "train") if i < 4 else r.skipped("silent")
+        replace(r, split=SIDES[i % 3]) if i < 4 else r.skipped("silent")
         for i, r in enumerate(MIXED)
     ]
     written(tmp_path, MIXED)
-    assert recordings_in(pool_of(tmp_path, recordings, "train")) == {0, 2}
-    assert recordings_in(pool_of(tmp_path, recordings, "valid")) == {1, 3}
+    of_side = {side: recordings_in(pool_of(tmp_path, recordings, side)) for side in SIDES}
+    assert of_side == {"training": {0, 3}, "selection": {1}, "report": {2}}
 
 
-def test_empty_side_of_the_split_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'valid' of the split: a bird needs two usable"):
-        pool_of(tmp_path, MIXED, "valid")
+@pytest.mark.parametrize(("side", "n_bouts"), [("selection", 2), ("report", 3)])
+def test_empty_side_of_the_split_says_what_is_needed(
+    tmp_path: Path, side: str, n_bouts: int
+) -> None:
+    with pytest.raises(ValueError, match=f"the {side} side of the split: .* {n_bouts} bouts"):
+        pool_of(tmp_path, MIXED, side)
 
 
 MANY = [
@@ -145,7 +160,7 @@ def test_bound_takes_evenly_from_all_birds_and_ages(
     tmp_path: Path, max_frames: int, expected: tuple[int, ...]
 ) -> None:
     written(tmp_path, MANY)
-    pool = load_pool(tmp_path, MANY, "train", 16, max_frames, seed=0)
+    pool = load_pool(tmp_path, Recordings.from_rows(MANY), "training", 16, max_frames, seed=0)
     taken = Counter((MANY[i].bird, MANY[i].age) for i in recordings_in(pool))
     assert taken == dict(zip((("b1", "43"), ("b1", "90"), ("b2", "43")), expected, strict=True))
     assert len(pool.frames) == 20 * sum(expected)
@@ -156,7 +171,7 @@ def test_choice_within_the_bound_follows_from_the_seed_alone(tmp_path: Path) -> 
     written(tmp_path, MANY)
     shuffled = random.Random(0).sample(MANY, len(MANY))
     pools = [
-        load_pool(tmp_path, listing, "train", 16, 120, seed)
+        load_pool(tmp_path, Recordings.from_rows(listing), "training", 16, 120, seed)
         for listing, seed in ((MANY, 0), (shuffled, 0), (MANY, 1))
     ]
     np.testing.assert_array_equal(pools[0].frames, pools[1].frames)
@@ -166,9 +181,12 @@ def test_choice_within_the_bound_follows_from_the_seed_alone(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("valid_fraction", 0.0),
-        ("valid_fraction", 1.0),
-        ("valid_fraction", float("nan")),
+        ("selection_fraction", 0.0),
+        ("selection_fraction", 1.0),
+        ("selection_fraction", float("nan")),
+        ("report_fraction", 0.0),
+        ("report_fraction", 1.0),
+        ("report_fraction", float("nan")),
         ("max_minutes", 0.0),
         ("max_minutes", float("nan")),
     ],
@@ -176,3 +194,19 @@ def test_choice_within_the_bound_follows_from_the_seed_alone(tmp_path: Path) -> 
 def test_impossible_settings_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} is {value}: it must "):
         SnippetParams(**{name: value})
+
+
+def test_held_out_sides_that_leave_nothing_for_training_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(0.6\) and report_fraction \(0.4\) leave nothing"):
+        SnippetParams(selection_fraction=0.6, report_fraction=0.4)
+
+
+def test_pool_knows_which_of_its_frames_hold_sound(tmp_path: Path) -> None:
+    rows = [recording("b1", "43", name, 60) for name in "ab"]
+    quiet, loud = np.full((129, 60), 1e-5, np.float32), np.full((129, 60), 1.0, np.float32)
+    whole = np.concatenate([quiet[:, :25], loud[:, :20], quiet[:, :15]], axis=1)
+    write_levelled(tmp_path, "b1", "43", [(rows[0].path, whole), (rows[1].path, quiet)])
+    pool = pool_of(tmp_path, rows)
+    assert pool.has_sound.shape == (120,)
+    # An energy is a mean over a frame on each side.
+    np.testing.assert_array_equal(np.flatnonzero(pool.has_sound), np.arange(24, 46))
