@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from data_io.recordings import BirdAge, Recording
 from data_io.store import N_FREQ, read_spectrograms
+MOST_MINUTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,11 @@ class SnippetParams:
             raise ValueError(
                 f"valid_fraction is {self.valid_fraction}: it must lie between 0 and 1."
             )
-        if not self.max_minutes > 0:
-            raise ValueError(f"max_minutes is {self.max_minutes}: it must be above 0.")
+        if not 0 < self.max_minutes <= MOST_MINUTES:
+            raise ValueError(
+                f"max_minutes is {self.max_minutes}: it must be above 0, and {MOST_MINUTES:,} or "
+                "less: a thousand minutes of frames take 7.7 GB of memory."
+            )
 
 
 @dataclass(frozen=True)

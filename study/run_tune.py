@@ -30,10 +30,9 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    options = parse(sys.argv[1:] if words is None else words)
     console = Console()
     try:
-        return _main(options, console)
+        return _main(parse(sys.argv[1:] if words is None else words), console)
     except (StudyError, NoRecordingsError, BrokenFileError) as error:
         console.end_progress()
         code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)

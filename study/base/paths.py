@@ -174,6 +174,14 @@ def absolute_uri(uri: str) -> str:
     return uri if path is None else f"{_SQLITE}{path.absolute()}"
 
 
+def uri_for_mlflow(uri: str) -> str:
+    """The URI as MLflow wants it: in a SQLite path it takes %20 for a space, and ? for an end."""
+    path = sqlite_file(uri)
+    if path is None:
+        return uri
+    return f"{_SQLITE}{path}".replace("%", "%25").replace("?", "%3F")
+
+
 def is_checkout() -> bool:
     """Whether the code lies in a checkout or a copy of one, not among installed packages.
 
