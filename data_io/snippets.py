@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from data_io.recordings import BirdAge, Recording
 from data_io.store import N_FREQ, read_spectrograms
+
 MOST_MINUTES = 100_000
 
 

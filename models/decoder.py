@@ -26,6 +26,7 @@ same = Decoder.load("decoder")
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,9 +195,10 @@ def _frames_of(spectrograms: Sequence[Array], n_frames: int, name: str, device: 
     """All frames on ``device``; no snippet reaches over the end of its recording."""
     if len(spectrograms) == 0:
         raise ValueError(f"{name} is empty: give at least one spectrogram.")
-    if isinstance(spectrograms, np.ndarray) and spectrograms.ndim == 2:
+    given: Any = spectrograms  # numpy's arrays are no Sequence to mypy
+    if isinstance(given, np.ndarray) and given.ndim == 2:
         raise ValueError(
-            f"{name} is one array of the shape {list(spectrograms.shape)}: give a list of "
+            f"{name} is one array of the shape {list(given.shape)}: give a list of "
             "spectrograms, one for each recording, for a single one [spectrogram]."
         )
     checked = [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]

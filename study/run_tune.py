@@ -12,6 +12,10 @@ from pathlib import Path
 # not inserted: else ingest.py would be a module under two names, here and on workers.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from study.base.private import keep_compiled_code
+
+keep_compiled_code()
+
 from data_io.files import STORAGE_FULL
 from data_io.recordings import NoRecordingsError, Survey, survey
 from data_io.store import BrokenFileError
@@ -87,8 +91,8 @@ def _look(config: StudyConfig, where: Where, found: Survey | None, console: Cons
     from study.preflight.run import run_checks
 
     show_plan(config, where, found, console)
-    with connected(where.address):
-        checks = run_checks(config, where, found)
+    with connected(where.address) as here:
+        checks = run_checks(config, where, found, here)
     show_checks(checks, console)
     return 0 if all(check.is_ok for check in checks) else REFUSED
 

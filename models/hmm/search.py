@@ -148,9 +148,10 @@ def _checked_range(n_states: Any) -> tuple[int, int]:
 
 def _checked_sequences(sequences: Sequence[Array]) -> list[Array]:
     """The sequences as float64 [n_snippets, latent_dim]; refuse what no HMM can be fitted to."""
-    if isinstance(sequences, np.ndarray) and sequences.ndim == 2:
+    given: Any = sequences  # numpy's arrays are no Sequence to mypy
+    if isinstance(given, np.ndarray) and given.ndim == 2:
         raise ValueError(
-            f"sequences is one array of the shape {sequences.shape}: give a list with one array "
+            f"sequences is one array of the shape {given.shape}: give a list with one array "
             "for each recording, for a single one [latents]."
         )
     try:

@@ -79,9 +79,7 @@ def _once(name: str, given: Any) -> Any:
     if len(given) > 1:
         raise ConfigError(f"{option} is given twice, {' and '.join(given)}: give it once.")
     if not given[0].strip():
-        raise ConfigError(
-            f"{option} is {given[0]!r}, which names nothing."
-        )
+        raise ConfigError(f"{option} is {given[0]!r}, which names nothing.")
     return given[0]
 
 
@@ -94,7 +92,7 @@ def _refuse_twice(overrides: list[str], has_data: bool) -> None:
             for other, earlier in given.items():
                 n = min(len(key), len(other))
                 if key[:n] == other[:n]:
-                    twice = ".".join(max(key, other, key=len))
+                    twice = ".".join(key if len(key) > len(other) else other)
                     raise ConfigError(
                         f"{twice} is given twice, by {earlier} and by {word}: give it once."
                     )

@@ -29,7 +29,11 @@ def load_yaml(text: str) -> Any:
         ValueError: the text is not valid YAML; the message says where.
     """
     try:
-        return yaml.load(text, _Loader)
+        loader = _Loader(text)  # it makes plain values alone, as its base does
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

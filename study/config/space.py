@@ -131,6 +131,7 @@ def check_values(space: dict[str, SpaceEntry], base: MdganParams) -> None:
         ValueError: names the value, or the values that do not go together.
     """
     together = {n: space[n].choice or () for n in _CHECKED_TOGETHER if n in space}
+    points: list[dict[str, Any]]
     points = [{name: value} for name, entry in space.items() if name not in together
               for value in entry.choice or entry.bounds]  # fmt: skip
     points += _combined(together)

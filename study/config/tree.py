@@ -119,7 +119,11 @@ class SongsConfig:
     def __post_init__(self) -> None:
         check_ranges(
             self,
-            {"seconds": (0.01, 600), "griffin_lim_iterations": (1, 10**4), "n_in_report": (0, 1000)},
+            {
+                "seconds": (0.01, 600),
+                "griffin_lim_iterations": (1, 10**4),
+                "n_in_report": (0, 1000),
+            },
         )
 
 
@@ -191,8 +195,8 @@ class StudyConfig:
             )
         if hop > self.spectrogram.n_fft // 2:
             raise ValueError(
-                f"spectrogram.hop_length is {hop}: windows of {self.spectrogram.n_fft} samples must "
-                f"overlap by half, or sound is lost between them. Choose "
+                f"spectrogram.hop_length is {hop}: windows of {self.spectrogram.n_fft} samples "
+                "must overlap by half, or sound is lost between them. Choose "
                 f"{self.spectrogram.n_fft // 2} or less; 64 is usual."
             )
         snippet_s = self.snippets.n_frames * self.spectrogram.frame_s
