@@ -13,7 +13,6 @@ from data_io.recordings.table import SIDES, Recording, Recordings
 from data_io.snippets import FramePool, SnippetParams, load_pool, snippet_starts
 from tests.helpers.stored import write_levelled
 
-
 STEP = np.float32(2**-13)
 
 
