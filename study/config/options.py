@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--data",
         metavar="DIR",
-        help="recordings, as <bird>/<age or date>/songs/*.wav or in another layout that README names; "
+        help="recordings, as <bird>/<age or date>/songs/*.wav or in another layout (README); "
         "left out: simulated birds",
     )
     add("--out", metavar="DIR", help="run folder, default runs/<study name>")
