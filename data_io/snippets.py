@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from data_io.recordings.table import SIDES, BirdAge, Recordings
 from data_io.store import N_FREQ, read_spectrograms
 
+MOST_MINUTES = 100_000
+
 
 @dataclass(frozen=True)
 class SnippetParams:
@@ -37,8 +39,11 @@ class SnippetParams:
                 f"selection_fraction ({self.selection_fraction}) and report_fraction "
                 f"({self.report_fraction}) leave nothing for training: lower them."
             )
-        if not self.max_minutes > 0:
-            raise ValueError(f"max_minutes is {self.max_minutes}: it must be above 0.")
+        if not 0 < self.max_minutes <= MOST_MINUTES:
+            raise ValueError(
+                f"max_minutes is {self.max_minutes}: it must be above 0, and {MOST_MINUTES:,} or "
+                "less: a thousand minutes of frames take 7.7 GB of memory."
+            )
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ LOWEST_DB = -200.0  # a frame of exact zeros; no file of 24 bits holds anything 
 # segmentation begins there too (evfuncs and vak: 500 to 10,000 Hz).
 _LOWEST_HZ = 500.0
 
-# A frame opens a sound this far above the floor: noise of one frame reaches 5 dB, cage noise of
-# a metre away 10.
-_OPENS_DB = 15.0
-_STAYS_DB = 10.0  # and the sound lasts while it stays this far above: soft onsets and decays
+# A sound begins so far above the floor: noise alone reaches 5 dB, soft noises of a cage 10. Higher
+# thresholds lose song where the rig is noisy.
+_OPENS_DB = 12.0
+_STAYS_DB = 8.0  # and it lasts while it stays this far above: soft onsets and decays
 _SMOOTHED_S = 0.004  # energies are means over so much on each side: within a window of the STFT
 _SHORTEST_GAP_S = 0.012  # a shorter gap lies within one window and cannot be seen
 _SHORTEST_SOUND_S = 0.020  # the shortest notes; clicks of a cage are shorter
@@ -108,7 +108,7 @@ def _lowest_peak(energy_db: Energies) -> float:
 def has_sound(energy_db: Energies, floor_db: float, frame_s: float) -> Frames:
     """Tell for every frame of one recording whether it holds sound: song, a call or a noise.
 
-    A sound begins where energy rises 15 dB above the floor and reaches as far as it stays 10 dB
+    A sound begins where energy rises 12 dB above the floor and reaches as far as it stays 8 dB
     above (hysteresis). A recording with steady noise of its own (rain, a fan that runs for a
     while), up to 20 dB above that floor, is measured from there.
 

@@ -21,7 +21,8 @@ Spectrogram = NDArray[np.float32]
 TARGET_LEVEL = 0.05
 
 _HIGHPASS_ORDER = 4
-_BLOCK_FRAMES = 256  # their spectra stay in a core's cache
+_BLOCK_FRAMES = 128  # their spectra stay in a core's cache
+_STEP = 32_768  # samples: larger arrays go back to the system each time, and new pages cost more
 _PUSH_S = 10.0
 
 
@@ -128,10 +129,13 @@ class MagnitudeStream:
         """
         _check_shape(samples)
         _check_numbers(samples)
-        samples = np.ascontiguousarray(samples, np.float32)
-        if self._resampler is not None:
-            samples = self._resampler.resample_chunk(samples)
-        return self._frames(samples)
+        parts = []
+        for step in np.array_split(samples, max(len(samples) // _STEP, 1)):
+            resampled = np.ascontiguousarray(step, np.float32)
+            if self._resampler is not None:
+                resampled = self._resampler.resample_chunk(resampled)
+            parts.append(self._frames(resampled))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
     def finish(self) -> Magnitude:
         """Give the last frames [n_fft / 2 + 1, k]. Nothing can be pushed afterwards."""

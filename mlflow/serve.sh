@@ -26,8 +26,10 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 unset MLFLOW_TRACKING_URI MLFLOW_REGISTRY_URI
 
 echo "Wait 10 to 20 seconds, then open  http://127.0.0.1:$port  (Ctrl-C stops it)"
+# In a URI, MLflow takes %20 for a space, and a question mark for the end of the path.
+path="${here//%/%25}"
 exec "$mlflow" server \
-    --backend-store-uri "sqlite:///$here/mlflow.db" \
+    --backend-store-uri "sqlite:///${path//\?/%3F}/mlflow.db" \
     --artifacts-destination "$here/artifacts" \
     --host 127.0.0.1 --port "$port" --workers 1 \
     --allowed-hosts "localhost,localhost:*,127.0.0.1,127.0.0.1:*"

@@ -26,6 +26,7 @@ same = Decoder.load("decoder")
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ class Decoder:
         Args:
             spectrograms: of the recordings to learn from.
             held_out: spectrograms of other recordings, for the metrics.
-            seed: of everything random.
+            seed: of everything random, from 0 to 4294967295.
             on_progress: called at each of ``params.n_reports`` reports. It may raise an error to
                 give up; the decoder is then as it was before.
 
@@ -88,9 +89,10 @@ class Decoder:
             The metrics of the last report, see `models.metrics.evaluation.evaluate`.
 
         Raises:
-            ValueError: a spectrogram cannot be used, or there is none.
+            ValueError: a spectrogram or the seed cannot be used, or there is none.
             TrainingFailedError: the training diverged.
         """
+        seed = _checked_seed(seed)
         frames = _frames_of(spectrograms, self.n_frames, "spectrograms", self.device)
         held_out_frames = _frames_of(held_out, self.n_frames, "held_out", self.device)
         rng = torch.Generator().manual_seed(seed)
@@ -140,7 +142,7 @@ class Decoder:
         if n < 1:
             raise ValueError(f"n is {n}: there is no snippet to sample. Give 1 or more.")
         p = self.params
-        rng = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(_checked_seed(seed))
         z = sample_prior(n, p.latent_dim, p.prior, p.prior_scale, rng)
         with torch.no_grad():
             # Batch norm keeps other statistics for the prior than for encoded latents.
@@ -182,10 +184,23 @@ class Decoder:
         return self._nets
 
 
+def _checked_seed(seed: int) -> int:
+    """The seed as an int; refuse one that numpy, scikit-learn or torch would refuse later."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}: give a whole number from 0 to {2**32 - 1}.")
+    return int(seed)
+
+
 def _frames_of(spectrograms: Sequence[Array], n_frames: int, name: str, device: str) -> Frames:
     """All frames on ``device``; no snippet reaches over the end of its recording."""
     if len(spectrograms) == 0:
         raise ValueError(f"{name} is empty: give at least one spectrogram.")
+    given: Any = spectrograms  # numpy's arrays are no Sequence to mypy
+    if isinstance(given, np.ndarray) and given.ndim == 2:
+        raise ValueError(
+            f"{name} is one array of the shape {list(given.shape)}: give a list of "
+            "spectrograms, one for each recording, for a single one [spectrogram]."
+        )
     checked = [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]
     ends = np.cumsum([s.shape[1] for s in checked])
     starts = np.concatenate(

@@ -41,8 +41,8 @@ def run_study(config: StudyConfig, where: Where, survey: Survey | None, console:
     Raises:
         StudyError: the message says what to do; its exit code whether anything was begun.
     """
-    with connected(where.address):
-        preflight(config, where, survey, console)
+    with connected(where.address) as here:
+        preflight(config, where, survey, here, console)
         share = gpus_per_trial(config)
         for hint in (share.sentence, unused_gpus(share.gpus)):
             if hint:

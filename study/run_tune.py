@@ -4,6 +4,7 @@ python study/run_tune.py --preset demo
 python study/run_tune.py --data recordings --out runs/mine mdgan.width=32 search.n_trials=20
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -12,14 +13,19 @@ from pathlib import Path
 # not inserted: else ingest.py would be a module under two names, here and on workers.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from study.base.private import keep_compiled_code
+
+keep_compiled_code()
+
 from data_io.files import STORAGE_FULL
+from data_io.names.birds_table import BirdsTableError
 from data_io.names.listing import NoRecordingsError, Survey, survey
 from data_io.store import BrokenFileError
 from study.base.console import Console
 from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
 from study.base.paths import Where, absolute_uri, default_folder, default_tracking_uri
 from study.config.options import Options, parse
-from study.config.reader import load_config
+from study.config.reader import ConfigError, load_config
 from study.config.tree import StudyConfig
 from study.plan import show_config, show_plan
 
@@ -30,11 +36,10 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    options = parse(sys.argv[1:] if words is None else words)
     console = Console()
     try:
-        return _main(options, console)
-    except (StudyError, NoRecordingsError, BrokenFileError) as error:
+        return _main(parse(sys.argv[1:] if words is None else words), console)
+    except (StudyError, NoRecordingsError, BirdsTableError, BrokenFileError) as error:
         console.end_progress()
         code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)
         return _end(str(error) if code == INTERRUPTED else f"error: {error}", code)
@@ -63,7 +68,11 @@ def _main(options: Options, console: Console) -> int:
             options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
         ),
     )
-    found = survey(Path(config.data.dir)) if config.data.dir is not None else None
+    found = None
+    if config.data.dir is not None:
+        found = survey(Path(config.data.dir), config.data.layout, config.data.date_order)
+    if options.check:
+        return _check(config, where, found, options.out is None, console)
     if options.doctor:
         return _look(config, where, found, console)
     if options.dry_run:
@@ -88,10 +97,23 @@ def _look(config: StudyConfig, where: Where, found: Survey | None, console: Cons
     from study.preflight.run import run_checks
 
     show_plan(config, where, found, console)
-    with connected(where.address):
-        checks = run_checks(config, where, found)
+    with connected(where.address) as here:
+        checks = run_checks(config, where, found, here)
     show_checks(checks, console)
     return 0 if all(check.is_ok for check in checks) else REFUSED
+
+
+def _check(
+    config: StudyConfig, where: Where, found: Survey | None, is_default: bool, console: Console
+) -> int:
+    """Read and check every recording, and nothing else."""
+    if found is None:
+        raise ConfigError("There is nothing to check: give the folder, as in check DIR.")
+    from study.check import check_recordings
+
+    if is_default:
+        where = dataclasses.replace(where, out=where.out.parent / f"check-{found.root.name}")
+    return 0 if check_recordings(config, where, found, console) else REFUSED
 
 
 def _end(text: str, code: int) -> int:

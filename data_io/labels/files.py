@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from data_io.names.folders import READ
+
 _LABEL_FILE = re.compile(
     r"(?P<base>[^.].*?)(?P<ending>\.not\.mat|(_annotations)?\.csv"
     r"|(\.Table\.\d+)?\.selections\.txt|\.txt)",
@@ -21,7 +23,7 @@ _LABEL_FILE = re.compile(
 )
 _ENDINGS = (".not.mat", ".csv", ".selections.txt", ".txt")  # the first that holds labels is taken
 # x.cbin.not.mat may lie beside an x.wav that was made from x.cbin.
-_SOUND_SUFFIX = re.compile(r"\.(wave?|w64|rf64|bwf|aif[fc]?|flac|cbin)", re.IGNORECASE)
+_SOUND_SUFFIX = re.compile("|".join(map(re.escape, READ)), re.IGNORECASE)
 Problem = tuple[str, str]  # (path of a file relative to the data folder, what is wrong with it)
 
 

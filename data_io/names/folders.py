@@ -82,6 +82,7 @@ class _Listing:
     name: str
     identity: tuple[int, int] = (0, 0)
     files: list[str] = field(default_factory=list)
+    packed: list[pa.Array] = field(default_factory=list)  # names that came before those in files
     n_bytes: "array[int]" = field(default_factory=lambda: array("q"))
     mtime_ns: "array[int]" = field(default_factory=lambda: array("q"))
     reasons: dict[str, str] = field(default_factory=dict)
@@ -154,10 +155,10 @@ def _list(root: Path, name: str) -> _Listing:
     except OSError as error:
         return _Listing(name, error=error.strerror or str(error))
     listing.subfolders.sort(key=natural)
-    if listing.files and not (listing.is_run and name):
+    if listing.n_bytes and not (listing.is_run and name):
         with _ONE_AT_A_TIME:
             listing.folder = _columns(listing)
-    listing.files = []
+    listing.files, listing.packed = [], []
     return listing
 
 
@@ -197,6 +198,9 @@ def _add(listing: _Listing, entry: os.DirEntry[str]) -> None:
     if reason:
         listing.reasons[name] = reason
     listing.files.append(name)
+    if len(listing.files) == PATHS_AT_ONCE:
+        listing.packed.append(pa.array(map(os.fsencode, listing.files), pa.binary()))
+        listing.files = []
     listing.n_bytes.append(n_bytes)
     listing.mtime_ns.append(mtime_ns)
 
@@ -216,7 +220,8 @@ def _why_not_read(suffix: str) -> str:
 
 def _columns(listing: _Listing) -> Folder:
     """Put the files of a folder into columns: a list of names takes ten times the memory."""
-    files = listing.files
+    files = [os.fsdecode(name) for part in listing.packed for name in part.to_pylist()]
+    files += listing.files
     keys = [natural(name) for name in files]
     order = sorted(range(len(files)), key=files.__getitem__)
     order.sort(key=keys.__getitem__)

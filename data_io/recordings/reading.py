@@ -90,7 +90,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
     found = replace(found, seconds=round(n_samples / facts.sample_rate_hz, 6))
     if verdict.status == "skipped":
         return Checked(found.skipped(verdict.reason))
-    reasons = [reason for reason in (listed.reason, *facts.remarks, verdict.reason) if reason]
+    reasons = [reason for reason in (listed.reason, verdict.reason) if reason]
     if reasons:
         found = replace(found, status="flagged", reason="; ".join(reasons))
     return Checked(found, *anchors.finish())
@@ -142,12 +142,17 @@ def read_sound(
     with open_sound(root / recording.file) as file:
         rate = file.facts.sample_rate_hz
         start = round(recording.start_s * rate)
-        stop = start + round(recording.seconds * rate) if recording.of_file else None
+        stop = file.facts.n_samples
+        if recording.of_file:
+            stop = min(stop, start + round(recording.seconds * rate))
         if longest_s is not None:
-            stop = min(stop or file.facts.n_samples, start + round(longest_s * rate))
-        at = min(channel, file.facts.n_channels) - 1
-        blocks = [block[:, at] for block in _blocks(file, start, stop)]
-    return np.concatenate([np.zeros(0, np.float32), *blocks]), rate
+            stop = min(stop, start + round(longest_s * rate))
+        waveform = np.empty(stop - start, np.float32)
+        at, end = min(channel, file.facts.n_channels) - 1, 0
+        for block in _blocks(file, start, stop):
+            waveform[end : end + len(block)] = block[:, at]
+            end += len(block)
+    return waveform, rate
 
 
 def transform(

@@ -21,11 +21,8 @@ from data_io.sound.chunks import BadSoundError
 from data_io.sound.header import SoundFacts, SoundHeader, check_numbers, read_header
 from data_io.sound.header_times import time_of_rec
 
-__all__ = ["SUFFIXES", "BadSoundError", "SoundFacts", "SoundFile", "open_sound"]
+__all__ = ["BadSoundError", "SoundFacts", "SoundFile", "open_sound"]
 
-SUFFIXES = (
-    ".wav", ".wave", ".w64", ".rf64", ".bwf", ".aif", ".aiff", ".aifc", ".flac", ".cbin",
-)  # fmt: skip
 CBIN_TYPE = ">i2"  # big-endian numbers of 16 bits, as evfuncs.load_cbin reads them
 FLAC_BLOCK = 65_536
 LARGEST_REC = 1_000_000  # bytes

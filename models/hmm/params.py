@@ -8,6 +8,12 @@ CovarianceType = Literal["spherical", "diag", "tied", "full"]
 Transitions = Literal["full", "sparse", "left_right"]
 SearchKind = Literal["merge", "grid"]
 Engine = Literal["ours", "hmmlearn"]
+# The most that a number may be: beyond, a fit never ends, or says nothing of whitened latents.
+_MOST = {
+    "max_n_states": 10**5, "n_restarts": 10**4, "n_iter": 10**6, "tol": 1e3, "covars_prior": 1e3,
+    "min_variance": 1.0, "max_repairs": 1000, "min_snippets": 10**9, "min_recordings": 10**6,
+    "min_snippets_per_state": 10**9,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,10 @@ class HmmParams:
         return 2 * self.n_states[-1] if self.max_n_states is None else self.max_n_states
 
     def __post_init__(self) -> None:
-        if not self.n_states or min(self.n_states) < 1:
+        if not self.n_states or min(self.n_states) < 1 or max(self.n_states) > 10**5:
             raise ValueError(
                 f"n_states is {list(self.n_states)}: give at least one number of states, each 1 or "
-                "more."
+                "more, and 100,000 or less."
             )
         # As numbers, so that 5 comes before 20 and 20 before 100; each once.
         object.__setattr__(self, "n_states", tuple(sorted(set(self.n_states))))
@@ -93,6 +99,9 @@ class HmmParams:
         for name in ("tol", "covars_prior", "min_variance", "min_snippets_per_state"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0.")
+        for name, most in _MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be {most:,} or less.")
         if self.is_chained and self.search == "grid":
             raise ValueError("is_chained is true, but only search=merge takes models over: use it.")
         if self.max_repairs < 0:

@@ -97,12 +97,10 @@ def select_n_states(
         params: all the rest; the arguments before replace what it says of them.
 
     Raises:
-        ValueError: the arrays do not have the same number of columns, or there are none; or
-            ``n_states`` is no range.
+        ValueError: the arrays do not have the same number of columns, there are none, or they
+            hold numbers that are not finite; ``n_states`` is no range; or ``seed`` is none.
     """
-    lowest, highest = n_states
-    if not 1 <= lowest <= highest:
-        raise ValueError(f"n_states is {n_states}: give the lowest and the highest, from 1 on.")
+    seed, (lowest, highest) = _checked_seed(seed), _checked_range(n_states)
     numbers = tuple(range(lowest, highest + 1)) if search == "grid" else (lowest, highest)
     params = dataclasses.replace(
         params or HmmParams(min_snippets=1, min_recordings=1),
@@ -111,15 +109,9 @@ def select_n_states(
         covariance_type=covariance_type,
         search=search,
     )
-    arrays = [np.asarray(s, dtype=np.float64) for s in sequences]
-    shapes = sorted({a.shape[1:] for a in arrays})
-    if len(shapes) != 1 or len(shapes[0]) != 1 or shapes[0][0] < 1:
-        raise ValueError(
-            "sequences must be arrays [n_snippets, latent_dim] with one latent_dim; their shapes "
-            f"are {[a.shape for a in arrays[:5]]}{' ...' if len(arrays) > 5 else ''}."
-        )
+    arrays = _checked_sequences(sequences)
     scale = _scale(arrays)
-    largest = max(float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a in arrays)
+    largest = max(float(np.abs(a).max(initial=0)) for a in arrays)
     if largest > LARGEST or scale < 1 / LARGEST:
         return StatesFound(
             "failed",
@@ -129,7 +121,62 @@ def select_n_states(
     # Products of these sizes gain nothing from threads, and a cluster has a fit for every core.
     with np.errstate(all="ignore"), threadpool_limits(1):
         found = search_states([a / scale for a in arrays], params, seed)
-    return _rescaled(found, scale, shapes[0][0])
+    return _rescaled(found, scale, arrays[0].shape[1])
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}: give a whole number from 0 to {2**32 - 1}.")
+    return int(seed)
+
+
+def _checked_range(n_states: Any) -> tuple[int, int]:
+    """The lowest and the highest number of states; refuse what is no such pair."""
+    given = list(n_states) if isinstance(n_states, list | tuple | np.ndarray) else [n_states]
+    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) for k in given):
+        raise ValueError(f"n_states is {n_states!r}: give two whole numbers, such as (5, 20).")
+    if len(given) != 2:
+        k = given or [5, 20]
+        raise ValueError(
+            f"n_states is {n_states!r}: give the lowest and the highest number of states, here "
+            f"({min(k)}, {max(k)}); search='grid' then tries every number from one to the other."
+        )
+    if not 1 <= given[0] <= given[1]:
+        raise ValueError(f"n_states is {n_states}: give the lowest and the highest, from 1 on.")
+    return int(given[0]), int(given[1])
+
+
+def _checked_sequences(sequences: Sequence[Array]) -> list[Array]:
+    """The sequences as float64 [n_snippets, latent_dim]; refuse what no HMM can be fitted to."""
+    given: Any = sequences  # numpy's arrays are no Sequence to mypy
+    if isinstance(given, np.ndarray) and given.ndim == 2:
+        raise ValueError(
+            f"sequences is one array of the shape {given.shape}: give a list with one array "
+            "for each recording, for a single one [latents]."
+        )
+    try:
+        arrays = [np.asarray(s, dtype=np.float64) for s in sequences]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sequences are not arrays of numbers ({error}): give a list of arrays "
+            "[n_snippets, latent_dim], one for each recording."
+        ) from error
+    shapes = sorted({a.shape[1:] for a in arrays})
+    if len(shapes) != 1 or len(shapes[0]) != 1 or shapes[0][0] < 1:
+        advice = ""
+        if shapes == [()] and arrays[0].ndim == 1:
+            advice = " Where a latent is one number, give array[:, None]."
+        raise ValueError(
+            "sequences must be arrays [n_snippets, latent_dim] with one latent_dim; their shapes "
+            f"are {[a.shape for a in arrays[:5]]}{' ...' if len(arrays) > 5 else ''}.{advice}"
+        )
+    for i, array in enumerate(arrays):
+        if n_broken := int((~np.isfinite(array).all(1)).sum()):
+            raise ValueError(
+                f"sequences[{i}] holds {n_broken} of {len(array)} snippets that are not finite "
+                "numbers: leave that recording out, or look for gaps in it."
+            )
+    return arrays
 
 
 def search_states(

@@ -12,6 +12,12 @@ Schedule = Literal["constant", "linear", "cosine"]
 Order = Literal["alternating", "joint"]
 Compilation = Literal["off", "default", "cuda_graphs"]
 
+# The most that a number may be; beyond, float32 overflows or the training never ends.
+_MOST = {
+    "prior_scale": 1e3, "lr": 1.0, "disc_lr_ratio": 1e3, "batch_size": 2**16, "n_snippets": 10**12,
+    "n_reports": 10**5, "pool_weight": 1e6, "mse_weight": 1e6, "lambda_recon": 1e6,
+    "lambda_latent": 1e6, "lambda_prior": 1e6, "max_grad_norm": 1e9, "collapse_after": 10**12,
+}  # fmt: skip
 LEAST_RATE = 0.05  # share of lr that is left at the end of a schedule
 
 
@@ -114,6 +120,9 @@ class MdganParams:
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more.")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be {most:,} or less.")
         for name in ("beta1", "ema_decay", "lr_warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(

@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 
 N_FREQ = 129
 N_FRAMES = (8, 16)  # the networks are planned for these
+# Far beyond what was ever of use: a slip of the key must not ask for all memory.
+_MOST = {"latent_dim": 4096, "width": 4096, "disc_width": 4096, "dense_width": 65_536}
 
 Normalisation = Literal["layer", "batch", "batch_no_affine", "instance", "spectral", "selu", "none"]
 Initialisation = Literal["default", "normal"]
@@ -51,6 +53,9 @@ class NetworkShape:
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {least} or more.")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be {most} or less.")
         if self.width == 0 and self.dense_width == 0:
             raise ValueError(
                 "width and dense_width are both 0: that leaves no network. Raise one of them."
@@ -59,6 +64,11 @@ class NetworkShape:
             raise ValueError(
                 f"n_frames is {self.n_frames}: the networks are planned for snippets of "
                 f"{' or '.join(map(str, N_FRAMES))} frames. Choose one of these."
+            )
+        if self.n_components > N_FREQ * self.n_frames:
+            raise ValueError(
+                f"n_components is {self.n_components}: a snippet of {self.n_frames} frames has "
+                f"{N_FREQ * self.n_frames} numbers and no more components. Lower n_components."
             )
         kinds: dict[str, Any] = {"normalisation": Normalisation, "initialisation": Initialisation}
         for name, kind in kinds.items():

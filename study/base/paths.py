@@ -189,6 +189,16 @@ def absolute_uri(uri: str) -> str:
     return uri if path is None else f"{_SQLITE}{path.absolute()}"
 
 
+def uri_for_mlflow(uri: str) -> str:
+    """The URI as MLflow wants it: in a SQLite path it takes %20 for a space, and ? for an end."""
+    path = sqlite_file(uri)
+    if path is None or not {"%", "?"} & set(str(path)):
+        return uri
+    encoded = str(path).replace("%", "%25").replace("?", "%3F")
+    # By its short name MLflow would also make a folder of the encoded name.
+    return f"sqlite+pysqlite:///{encoded}"
+
+
 def is_checkout() -> bool:
     """Whether the code lies in a checkout or a copy of one, not among installed packages.
 

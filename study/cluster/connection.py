@@ -11,8 +11,8 @@ from typing import Any
 
 import ray
 
-from study.base.errors import REFUSED, StudyError
 from study.base.paths import ROOT
+from study.cluster.surroundings import ResourceError, Surroundings, surroundings
 from study.cluster.tasks import MAX_RETRIES
 
 # Workers need only the code of the project; the rest may be large or private.
@@ -22,31 +22,31 @@ _EXCLUDES = [
 ]  # fmt: skip
 
 
-class ResourceError(StudyError):
-    """The cluster cannot give what the configuration asks for."""
-
-    exit_code = REFUSED
-
-
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[Surroundings | None]:
     """Connect to Ray for the duration of the block.
 
     Args:
         address: of a running cluster, or "auto"; None starts Ray on this machine, for this
             process alone.
 
+    Yields:
+        What Ray was given on this machine; None for a cluster, whose nodes have their own.
+
     Raises:
-        ResourceError: there is no such cluster, or it refuses us.
+        ResourceError: there is no such cluster, or it refuses us; or Ray cannot start here.
     """
     _check_reachable(address)
     # One task, one core: numerical libraries must not start threads of their own.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    here = None
     if address is None:
+        here = surroundings()
         runtime_env: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(ROOT), **threads}}
         # Without "local", Ray would join any cluster that somebody runs on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
+        options |= here.options
     else:
         runtime_env = {"working_dir": str(ROOT), "excludes": _EXCLUDES, "env_vars": threads}
         options["address"] = address
@@ -55,17 +55,28 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(runtime_env=runtime_env, **options)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise _unreachable(address, error) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _unstarted(here, error) if here else _unreachable(address, error) from error
+    except Exception as error:  # a process of Ray that does not come up is an Exception, no more
+        if type(error) is not Exception or here is None:
+            raise
+        raise _unstarted(here, error) from error
     try:
-        yield
+        yield here
     finally:
         ray.shutdown()
 
 
+def _unstarted(here: Surroundings, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"Ray cannot start on this machine: {str(error).strip() or type(error).__name__}. Its logs "
+        f"in {here.folder}/ray/session_latest/logs may say more; --address takes a cluster instead."
+    )
+
+
 def _unreachable(address: str | None, error: Exception) -> ResourceError:
     return ResourceError(
-        f"Ray at {address or 'this machine'} cannot be reached: {error}. Start the cluster "
+        f"Ray at {address} cannot be reached: {error}. Start the cluster "
         "(ray up cluster.yaml), or leave out --address and RAY_ADDRESS to use this machine."
     )
 

@@ -18,10 +18,10 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models.mdgan.training import TrainingFailedError
-from study.cluster.connection import ResourceError
 from study.cluster.gpu_facts import Card, gpu_facts, gpu_fault
 from study.cluster.gpu_memory import Measured, measure_training
 from study.cluster.nodes import possible_nodes
+from study.cluster.surroundings import ResourceError
 from study.cluster.tasks import gpu_task
 from study.config.tree import StudyConfig
 

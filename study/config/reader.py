@@ -5,19 +5,22 @@ Order of precedence: defaults < preset < file < key=value < --data.
 
 import dataclasses
 import difflib
+import math
+import sys
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from study.base.errors import REFUSED, StudyError
 from study.base.paths import ROOT
+from study.config.plain_yaml import load_yaml
 from study.config.space import DEFAULT_SPACE, SpaceEntry
 from study.config.tree import StudyConfig
 
 PRESETS_DIR = ROOT / "study" / "presets"
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 PRESETS = ("smoke", "demo", "full", "paper")
 
 
@@ -43,22 +46,45 @@ def load_config(
     """
     tree = _read_yaml(PRESETS_DIR / f"{preset}.yaml")
     layers = [] if file is None else [_read_yaml(file)]
-    layers += [_parse_override(override) for override in overrides]
+    layers += [parse_override(override) for override in overrides]
     if data is not None:
-        layers.append({"data": {"dir": str(data.absolute())}})
+        layers.append({"data": {"dir": str(data)}})
     for layer in layers:
         _fix_searched(tree, layer)
         tree = _merged(tree, layer)
     config: StudyConfig = _build(StudyConfig, tree, "")
+    if config.data.dir is not None:
+        # Nodes of a cluster have other current folders.
+        absolute = dataclasses.replace(config.data, dir=str(Path(config.data.dir).absolute()))
+        config = dataclasses.replace(config, data=absolute)
     return config
+
+
+def settings() -> dict[str, Any]:
+    """The type of every setting, by its key with dots; groups of settings are among them."""
+    return dict(_settings(StudyConfig, ""))
+
+
+def _settings(cls: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, hint in typing.get_type_hints(cls).items():
+        yield f"{path}{name}", hint
+        if dataclasses.is_dataclass(hint):
+            yield from _settings(hint, f"{path}{name}.")
+
+
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every value in nested dictionaries."""
+    if not isinstance(tree, dict) or not tree:
+        return [path]
+    return [leaf for key, item in tree.items() for leaf in leaves(item, (*path, str(key)))]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if content is None:
         return {}
@@ -67,17 +93,27 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def parse_override(override: str) -> dict[str, Any]:
+    """The nested dictionary that a word key=value stands for.
+
+    Raises:
+        ConfigError: it is none, or its value is not valid YAML.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(
             f"{override!r} is not understood: overrides are written key=value, for instance "
             "mdgan.latent_dim=16 or 'hmm.n_states=[5,10,20]'."
         )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{key}: {text!r} is not a valid value: {error}") from error
+    if not text.strip():
+        raise ConfigError(f"{key} has no value: leave {override} out, or write {key}=null.")
+    value: Any = text
+    # Text is taken as it was typed; YAML would cut "take #2" short, and read 2019 as a number.
+    if settings().get(key) not in (str, str | None) or text in ("null", "~") or text[0] in "'\"":
+        try:
+            value = load_yaml(text)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {text!r} is not a valid value: {error}") from error
     tree: dict[str, Any] = {}
     *parents, last = key.split(".")
     node = tree
@@ -165,27 +201,14 @@ def _unknown_key(full_key: str, key: str, known: set[str]) -> str:
 def _convert(hint: Any, value: Any, key: str) -> Any:
     """Convert ``value`` to the type ``hint``, or raise ConfigError."""
     if hint is Any:
-        # YAML reads 2e-4 as text
-        return float(value) if isinstance(value, str) and _is_number(value) else value
+        return _number(value) if isinstance(value, str) and _is_number(value) else value
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, key)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        # A number or a word, such as auto: a text that is not a number is the word.
-        kinds = [a for a in args if a is not type(None)]
-        words = [w for kind in kinds if typing.get_origin(kind) is Literal
-                 for w in typing.get_args(kind)]  # fmt: skip
-        if words and isinstance(value, str) and not _is_number(value):
-            if value in words:
-                return value
-            numbers = [_type_name(kind) for kind in kinds if typing.get_origin(kind) is not Literal]
-            wanted = " or ".join([*numbers, *words])
-            raise ConfigError(f"{key} is {value!r}: {wanted} is wanted.")
-        return _convert(kinds[0], value, key)
+        return None if value is None and type(None) in args else _convert_either(args, value, key)
     if origin is Literal:
-        if value in args:
+        if isinstance(value, str) and value in args:
             return value
         raise ConfigError(f"{key} is {value!r}: choose one of {', '.join(map(str, args))}.")
     if origin is dict:
@@ -195,18 +218,49 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is tuple:
         items = value if isinstance(value, list) else [value]
         return tuple(_convert(args[0], item, key) for item in items)
-    if hint is float and isinstance(value, str):
-        try:
-            return float(value)  # YAML reads 2e-4 as text
-        except ValueError:
-            pass
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is str and key == "name" and isinstance(value, int | float):
+    if hint is bool and isinstance(value, str) and value.lower() in _SWITCHES:
+        return _SWITCHES[value.lower()]
+    if hint in (int, float):
+        number = _number(value)
+        if hint is float and isinstance(number, int):
+            number = float(number) if abs(number) < sys.float_info.max else math.inf
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{key} is {value!r}: a finite number is wanted.")
+        if hint is int and isinstance(number, float) and number.is_integer():
+            number = int(number)  # 1e6
+        if isinstance(number, hint):
+            return number
+    elif hint is str and key == "name" and type(value) is int:
         return str(value)
-    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    elif isinstance(value, hint):
         return value
-    raise ConfigError(f"{key} is {value!r} ({type(value).__name__}): {_type_name(hint)} is wanted.")
+    quotes = "; put it in quotes" if hint is str else ""
+    raise ConfigError(
+        f"{key} is {value!r} ({type(value).__name__}): {_type_name(hint)} is wanted{quotes}."
+    )
+
+
+def _convert_either(args: tuple[Any, ...], value: Any, key: str) -> Any:
+    """A number or a word, such as auto: a text that is not a number is the word."""
+    kinds = [a for a in args if a is not type(None)]
+    words = [w for kind in kinds if typing.get_origin(kind) is Literal
+             for w in typing.get_args(kind)]  # fmt: skip
+    if words and isinstance(value, str) and not _is_number(value):
+        if value in words:
+            return value
+        numbers = [_type_name(kind) for kind in kinds if typing.get_origin(kind) is not Literal]
+        wanted = " or ".join([*numbers, *words])
+        raise ConfigError(f"{key} is {value!r}: {wanted} is wanted.")
+    return _convert(kinds[0], value, key)
+
+
+def _number(value: Any) -> Any:
+    """The number that a text in quotes holds; other values as they are, and None for booleans."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and _is_number(value):
+        return int(value) if value.isdecimal() and len(value) < 20 else float(value)
+    return value
 
 
 def _is_number(text: str) -> bool:

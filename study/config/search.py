@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.metrics.evaluation import OBJECTIVES
+from study.config.ranges import check_ranges
 from study.config.space import DEFAULT_SPACE, SpaceEntry, check_first, check_grid, check_space
 
 SamplerName = Literal["tpe", "quasi_random", "nsga2", "grid"]
@@ -31,9 +32,7 @@ class SelectionConfig:
     n_seeds: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("n_candidates", "n_seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+        check_ranges(self, {"n_candidates": (1, 1000), "n_seeds": (1, 1000)})
         if self.rule == "one_standard_error" and self.n_seeds < 2:
             raise ValueError(
                 "rule is one_standard_error and n_seeds is 1: one seed has no standard error. Set "
@@ -81,18 +80,20 @@ class SearchConfig:
     max_retries: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("n_trials", "grace_reports", "n_startup_trials"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
-        if self.max_retries < 0:
-            raise ValueError(f"max_retries is {self.max_retries}: it must be 0 or more.")
-        if self.reduction_factor < 2:
-            raise ValueError(f"reduction_factor is {self.reduction_factor}: it must be 2 or more.")
+        check_ranges(
+            self,
+            {
+                "n_trials": (1, 10**5), "grace_reports": (1, 10**6), "n_startup_trials": (1, 10**6),
+                "max_retries": (0, 10**4), "reduction_factor": (2, 10**6),
+            },
+        )  # fmt: skip
         if self.n_eval_snippets < 100:
             raise ValueError(
                 f"n_eval_snippets is {self.n_eval_snippets}: below 100 a Frechet distance says "
                 "nothing; 2000 is a good number."
             )
+        # Distances between all pairs of these are held in memory.
+        check_ranges(self, {"n_eval_snippets": (100, 20_000)})
         _check_objective("objective", self.objective)
         if len(self.objectives) == 1 or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(

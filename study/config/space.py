@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+import sys
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +16,10 @@ NOT_SEARCHED = (
     "n_snippets", "n_reports", "monitor", "n_components", "collapse_after", "precision",
     "channels_last", "compilation",
 )  # fmt: skip
+MOST_POINTS = 100_000  # of a grid
+_HINTS = typing.get_type_hints(MdganParams)
+# A trial may be able to have each of two values, but not both.
+_CHECKED_TOGETHER = ("latent_dim", "width", "dense_width", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -78,28 +84,63 @@ DEFAULT_SPACE = {
 
 
 def check_space(space: dict[str, SpaceEntry]) -> None:
-    """Check that every entry is an MDGAN parameter, and that it can take each of its values.
+    """Check that every entry is an MDGAN parameter, with values of its kind, none twice.
 
     Raises:
         ValueError: names the entry.
     """
     known = {f.name for f in dataclasses.fields(MdganParams)} - set(NOT_SEARCHED)
-    integers = {n for n, hint in typing.get_type_hints(MdganParams).items() if hint is int}
     for name, entry in space.items():
         if name not in known:
             raise ValueError(
                 f"space.{name} cannot be searched; known are {', '.join(sorted(known))}."
             )
-        if name in integers and entry.choice is None:
-            raise ValueError(f"space.{name} is a whole number: give its values as choice.")
-        for value in entry.choice or entry.bounds:
-            if name in integers and (not isinstance(value, int) or isinstance(value, bool)):
-                raise ValueError(f"space.{name} holds {value!r}: a whole number is wanted.")
-            try:
-                changed: dict[str, Any] = {name: value}
-                MdganParams(**changed)
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"space.{name} holds {value!r}: {error}") from error
+        hint = _HINTS[name]
+        if hint is not float and entry.choice is None:
+            kind = "a whole number" if hint is int else "no number"
+            raise ValueError(f"space.{name} is {kind}: give its values as choice.")
+        values = entry.choice or entry.bounds
+        for value in values:
+            if wanted := _not_of(hint, value):
+                raise ValueError(f"space.{name} holds {value!r}: {wanted} is wanted.")
+            if values.count(value) > 1:
+                raise ValueError(f"space.{name} holds {value!r} twice: give each value once.")
+
+
+def _not_of(hint: Any, value: Any) -> str:
+    """What is wanted instead of a value that is not of the type ``hint``; "" where it is."""
+    is_bool = isinstance(value, bool)
+    if hint is bool:
+        return "" if is_bool else "true or false"
+    if hint is int:
+        return "" if isinstance(value, int) and not is_bool else "a whole number"
+    if hint is float:
+        is_number = isinstance(value, int | float) and not is_bool
+        return "" if is_number and abs(value) <= sys.float_info.max else "a finite number"
+    return "" if isinstance(value, str) else f"one of {', '.join(typing.get_args(hint))}"
+
+
+def check_values(space: dict[str, SpaceEntry], base: MdganParams) -> None:
+    """Check that a trial can have every value, beside those that are not searched.
+
+    Args:
+        space: that `check_space` has passed.
+        base: the parameters of a study.
+
+    Raises:
+        ValueError: names the value, or the values that do not go together.
+    """
+    together = {n: space[n].choice or () for n in _CHECKED_TOGETHER if n in space}
+    points: list[dict[str, Any]]
+    points = [{name: value} for name, entry in space.items() if name not in together
+              for value in entry.choice or entry.bounds]  # fmt: skip
+    points += _combined(together)
+    for point in points:
+        try:
+            dataclasses.replace(base, **point)
+        except (ValueError, TypeError) as error:
+            words = " with ".join(f"{name}={value!r}" for name, value in point.items())
+            raise ValueError(f"space holds {words}: {error}") from error
 
 
 def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...]) -> None:
@@ -116,10 +157,12 @@ def check_first(space: dict[str, SpaceEntry], first: tuple[dict[str, Any], ...])
             entry = space.get(name)
             if entry is None:
                 continue  # the study fixes it
+            if wanted := _not_of(_HINTS[name], value):
+                raise ValueError(f"first[{i}] holds {name}={value!r}: {wanted} is wanted.")
             inside = (
                 value in entry.choice
                 if entry.choice is not None
-                else isinstance(value, int | float) and entry.bounds[0] <= value <= entry.bounds[1]
+                else entry.bounds[0] <= value <= entry.bounds[1]
             )
             if not inside:
                 raise ValueError(
@@ -143,12 +186,18 @@ def check_grid(space: dict[str, SpaceEntry]) -> None:
                 f"sampler is grid, but space.{name} is a range: give its values as choice, or "
                 "its role as nuisance."
             )
+    n_points = math.prod(len(entry.choice or ()) for entry in scientific.values())
+    if n_points > MOST_POINTS:
+        raise ValueError(
+            f"sampler is grid, and the scientific entries of space combine to {n_points:,} points: "
+            f"{MOST_POINTS:,} are the most. Take values out, or set sampler=quasi_random."
+        )
 
 
 def grid_points(space: dict[str, SpaceEntry]) -> list[dict[str, Any]]:
     """All combinations of the scientific choices."""
-    scientific = {n: e.choice or () for n, e in space.items() if e.role == "scientific"}
-    return [
-        dict(zip(scientific, values, strict=True))
-        for values in itertools.product(*scientific.values())
-    ]
+    return _combined({n: e.choice or () for n, e in space.items() if e.role == "scientific"})
+
+
+def _combined(choices: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(choices, one, strict=True)) for one in itertools.product(*choices.values())]

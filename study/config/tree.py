@@ -20,8 +20,14 @@ from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
 from models.hmm import HmmParams
 from models.mdgan.params import MdganParams
+from study.config.ranges import check_ranges
 from study.config.search import SearchConfig
-from study.config.space import SpaceEntry
+from study.config.space import SpaceEntry, check_values
+
+N_SEEDS = 2**32  # scikit-learn and numpy's older generators take no more
+MOST_GPUS = 1000  # of a trial
+MOST_CHARS = 100  # of a name; with what is added to it, file systems take 255
+LEAST_RECORDINGS = 2  # of a simulated bird and age, one for each side of the split
 
 MAX_CHANNELS = 1024  # of libsndfile
 DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
@@ -104,19 +110,16 @@ class ResourcesConfig:
     max_tasks: int | None = None
 
     def __post_init__(self) -> None:
-        if self.cpus_per_trial < 1:
-            raise ValueError(f"cpus_per_trial is {self.cpus_per_trial}: it must be 1 or more.")
-        for name in ("max_concurrent_trials", "max_tasks"):
-            limit = getattr(self, name)
-            if limit is not None and limit < 1:
-                raise ValueError(f"{name} is {limit}: it must be 1 or more, or null for no limit.")
+        most = {"max_concurrent_trials": (1, 10**6), "max_tasks": (1, 10**6)}
+        check_ranges(self, {"cpus_per_trial": (1, 10**4), **most})
         for name in ("gpus_per_trial", "gpus_per_encode"):
             gpus = getattr(self, name)
             if gpus == "auto":
                 continue
-            if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+            if not 0 <= gpus <= MOST_GPUS or (gpus > 1 and gpus != int(gpus)):
                 raise ValueError(
-                    f"{name} is {gpus}: give 0, a fraction up to 1, or a whole number of GPUs."
+                    f"{name} is {gpus}: give 0, a fraction up to 1, or a whole number of GPUs, "
+                    f"{MOST_GPUS} or less."
                 )
 
     @property
@@ -138,6 +141,16 @@ class SongsConfig:
     seconds: float = 4.0
     griffin_lim_iterations: int = 50
     n_in_report: int = 12
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            {
+                "seconds": (0.01, 600),
+                "griffin_lim_iterations": (1, 10**4),
+                "n_in_report": (0, 1000),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -166,11 +179,26 @@ class StudyConfig:
             raise ValueError(
                 f"name is {self.name!r}: it names a folder; use letters, digits, '.', '_' and '-'."
             )
+        if len(self.name) > MOST_CHARS:
+            raise ValueError(
+                f"name is {self.name[:20]}... with {len(self.name)} characters: it names a folder; "
+                f"use {MOST_CHARS} or less."
+            )
+        if not 0 <= self.seed < N_SEEDS:
+            raise ValueError(
+                f"seed is {self.seed}: random numbers of all stages take seeds from 0 to "
+                f"{N_SEEDS - 1}. Choose one of these; a date without its time of day is one."
+            )
         m = self.mdgan
         try:
             m.shape(self.snippets.n_frames)
         except ValueError as error:
             raise ValueError(f"mdgan and snippets do not give networks: {error}") from error
+        try:
+            check_values(self.search.space, m)
+        except ValueError as error:
+            raise ValueError(f"search.{error}") from error
+        self._check_lengths()
         if self.decoders.n_snippets is not None:
             try:
                 dataclasses.replace(m, n_snippets=self.decoders.n_snippets)
@@ -181,6 +209,38 @@ class StudyConfig:
                 f"decoders.scope is {self.decoders.scope} and hmm.is_chained is true: every age "
                 "then has its own latents, and the model of the age before means nothing in them. "
                 "Set hmm.is_chained=false, or decoders.scope to all or bird."
+            )
+
+    def _check_lengths(self) -> None:
+        """Check rates and lengths of sound against each other."""
+        rate, hop = self.spectrogram.sample_rate_hz, self.spectrogram.hop_length
+        if not 4000 <= rate <= 192_000:
+            raise ValueError(
+                f"spectrogram.sample_rate_hz is {rate}: song lies between 500 and 8000 Hz, and "
+                "recorders go up to 192000. Choose a rate from 4000 to 192000; 16000 is usual."
+            )
+        if hop > self.spectrogram.n_fft // 2:
+            raise ValueError(
+                f"spectrogram.hop_length is {hop}: windows of {self.spectrogram.n_fft} samples "
+                "must overlap by half, or sound is lost between them. Choose "
+                f"{self.spectrogram.n_fft // 2} or less; 64 is usual."
+            )
+        snippet_s = self.snippets.n_frames * self.spectrogram.frame_s
+        if self.songs.seconds < snippet_s:
+            raise ValueError(
+                f"songs.seconds is {self.songs.seconds}: it is shorter than one snippet "
+                f"({snippet_s:g} s). Raise it."
+            )
+        simulation = self.data.simulation
+        if self.data.dir is None and simulation.seconds < 2 * snippet_s:
+            raise ValueError(
+                f"data.simulation.seconds is {simulation.seconds}: some recordings would be "
+                f"shorter than one snippet ({snippet_s:g} s). Make {2 * snippet_s:g} or more."
+            )
+        if self.data.dir is None and simulation.n_recordings < LEAST_RECORDINGS:
+            raise ValueError(
+                f"data.simulation.n_recordings is {simulation.n_recordings}: some recordings of "
+                f"each bird and age are held out. Make {LEAST_RECORDINGS} or more."
             )
 
     def max_frames(self, side: str) -> int:

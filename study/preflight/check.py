@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.base.console import WIDTH, Console
-from study.cluster.connection import ResourceError
+from study.cluster.surroundings import ResourceError
 
 CLUSTER = "nodes"  # name of the check whose text describes the cluster
 

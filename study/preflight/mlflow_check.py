@@ -1,10 +1,11 @@
 """Whether MLflow can be written to, before a study begins; no run is begun and none is changed."""
 
 import datetime
-import os
+import fcntl
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from study.base.paths import sqlite_file
@@ -45,13 +46,33 @@ def _check_file(path: Path) -> None:
     remedy = "Mend that, or give another --tracking-uri."
     if not path.exists():
         folder = next(parent for parent in path.parents if parent.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            raise TrackingError(f"MLflow's {path} cannot be made in {folder}. {remedy}")
+        try:
+            with TemporaryDirectory(prefix=".preflight.", suffix=".tmp", dir=folder) as there:
+                _try_sqlite(Path(there) / "try.db")
+        except (OSError, sqlite3.Error) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise TrackingError(
+                f"MLflow's {path} cannot be made in {folder}: {cause}. {remedy}"
+            ) from error
         return
     try:
         address = f"file:{quote(str(path))}?mode=rw"
         with closing(sqlite3.connect(address, LOCK_WAIT_S, uri=True)) as file:
             file.execute("BEGIN IMMEDIATE")
             file.rollback()
-    except sqlite3.Error as error:
+        with path.open("rb") as opened:  # as SQLite tables are made by one study at a time
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except (OSError, sqlite3.Error) as error:
         raise TrackingError(f"MLflow's {path} cannot be written to: {error}. {remedy}") from error
+
+
+def _try_sqlite(path: Path) -> None:
+    """Make a database and lock it, as MLflow and its client here do."""
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE t (a)")
+        file.execute("BEGIN EXCLUSIVE")
+        file.rollback()
+    with path.open("rb") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """All that a study needs, checked before it begins: it fails in seconds, not in the night."""
 
+import fcntl
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from data_io.names.listing import Survey
 from study.base.console import Console
 from study.base.paths import RunPaths, Where, without_password
 from study.cluster.nodes import Node
+from study.cluster.surroundings import Surroundings
 from study.config.tree import StudyConfig
 from study.preflight import disk_need
 from study.preflight.capacity import check_resources, demands
@@ -35,22 +37,31 @@ from study.preflight.node_probe import (
 )
 
 
-def preflight(config: StudyConfig, where: Where, found: Survey | None, console: Console) -> None:
+def preflight(
+    config: StudyConfig,
+    where: Where,
+    found: Survey | None,
+    here: Surroundings | None,
+    console: Console,
+) -> None:
     """Let a study go on where all is well, with one line; called once connected.
 
     Raises:
         PreflightError: it holds every cause with its remedy.
     """
-    require(run_checks(config, where, found), console)
+    require(run_checks(config, where, found, here), console)
 
 
-def run_checks(config: StudyConfig, where: Where, found: Survey | None) -> list[Check]:
+def run_checks(
+    config: StudyConfig, where: Where, found: Survey | None, here: Surroundings | None = None
+) -> list[Check]:
     """Look at all that a study needs; called once connected. Nothing is left of it anywhere.
 
     Args:
         config: of the study.
         where: it runs and writes.
         found: in the folder of recordings; None where birds are simulated.
+        here: what Ray was given on this machine; None on a cluster.
     """
     paths = found.recordings.column("path").tolist() if found else []
     recordings = sample(found.root, paths) if found else None
@@ -59,6 +70,7 @@ def run_checks(config: StudyConfig, where: Where, found: Survey | None) -> list[
         try:
             tokens = stack.enter_context(token_folder(where.out))
             (tokens / DRIVER).write_text(secret, "utf-8")
+            folder_error = lock_fault(tokens / DRIVER)
         except OSError as error:
             folder_error = error.strerror or str(error)
         question = Question(tokens, secret, recordings, config.resources.wants_gpus)
@@ -80,6 +92,7 @@ def run_checks(config: StudyConfig, where: Where, found: Survey | None) -> list[
     stores = [node["Resources"].get("object_store_memory", 0) for node in alive.values()]
     return [
         check_nodes(cluster),
+        *([check_surroundings(here)] if here else []),
         check_versions(config, cluster),
         check_resources(config, nodes, at),
         check_folder(where.out, folder_error, cluster, unread),
@@ -92,6 +105,22 @@ def run_checks(config: StudyConfig, where: Where, found: Survey | None) -> list[
         mlflow,
         check_data(config, found, cluster),
     ]
+
+
+def check_surroundings(here: Surroundings) -> Check:
+    """What Ray was given on this machine, with what was wrong as a hint."""
+    text = f"Ray's files, sockets and locks in {here.folder}/ray"
+    return Check("surroundings", True, text, " ".join(here.notes))
+
+
+def lock_fault(path: Path) -> str:
+    """Why a file cannot be locked; "" where it can. A study locks its run folder."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return f"its file system has no locks ({error.strerror or error})"
+    return ""
 
 
 def _node(node: dict[str, Any]) -> Node:

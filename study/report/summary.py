@@ -1,5 +1,6 @@
 """The results of a study, as tables in the terminal."""
 
+import shlex
 import statistics
 import textwrap
 from typing import Any
@@ -11,6 +12,7 @@ from study.base.paths import (
     RunPaths,
     default_tracking_uri,
     is_checkout,
+    uri_for_mlflow,
     without_password,
 )
 from study.config.tree import StudyConfig
@@ -46,7 +48,9 @@ def show_result(
         c.line(f"Compare   {without_password(uri)}{page}")
         return
     is_ours = is_checkout() and uri == default_tracking_uri()
-    command = ROOT / "mlflow" / "serve.sh" if is_ours else f"mlflow ui --backend-store-uri {uri}"
+    command = shlex.quote(str(ROOT / "mlflow" / "serve.sh"))
+    if not is_ours:
+        command = f"mlflow ui --backend-store-uri {shlex.quote(uri_for_mlflow(uri))}"
     c.line(f"Compare   start {command}")
     c.line(f"          then open http://127.0.0.1:5000{page}")
 

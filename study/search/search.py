@@ -12,7 +12,7 @@ from study.base.console import Console
 from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
 from study.config.stopping import first_rung
-from study.config.tree import StudyConfig
+from study.config.tree import N_SEEDS, StudyConfig
 from study.search.launch import launch
 from study.search.proposals import StudySearch
 from study.search.rungs import Rungs, rung_reports
@@ -135,7 +135,7 @@ class Search:
         for row in chosen_from:
             params = {name: row[name] for name in config.search.space}
             for i in range(1, config.search.selection.n_seeds):
-                seed = config.seed + i
+                seed = (config.seed + i) % N_SEEDS
                 name = f"{row['trial_id']}-seed{seed}"
                 specs.append(TrialSpec(name, len(specs), seed, params))
         for spec in specs:

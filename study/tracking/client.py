@@ -29,7 +29,12 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
-from study.base.paths import artifact_location, sqlite_file, without_password  # noqa: E402
+from study.base.paths import (  # noqa: E402
+    artifact_location,
+    sqlite_file,
+    uri_for_mlflow,
+    without_password,
+)
 from study.tracking.errors import (  # noqa: E402
     RefusedError,
     TrackingError,
@@ -55,7 +60,8 @@ def answering_client(uri: str) -> Iterator[MlflowClient]:
     """A client whose errors inside the block become a `TrackingError`: for calls that wait."""
     try:
         # Registered models lie where the runs do, whatever MLFLOW_REGISTRY_URI says.
-        yield MlflowClient(uri, registry_uri=uri)
+        known = uri_for_mlflow(uri)
+        yield MlflowClient(known, registry_uri=known)
     except MlflowException as error:
         raise TrackingError(
             f"MLflow at {without_password(uri)} cannot be used: {verdict(error)}. Start the "

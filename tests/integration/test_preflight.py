@@ -47,7 +47,7 @@ def doctor(tmp_path, monkeypatch, capsys):
 def test_the_doctor_says_that_all_is_well_and_leaves_nothing(doctor):
     code, text = doctor("--tracking-uri", "sqlite:///mlflow.db")
     assert code == 0, text
-    assert "All 7 checks are ok" in text
+    assert "All 8 checks are ok" in text
     table = text[text.index("check  ") :]  # above it stand paths, however long
     assert max(map(len, table.splitlines())) <= WIDTH
 
@@ -55,7 +55,7 @@ def test_the_doctor_says_that_all_is_well_and_leaves_nothing(doctor):
 def test_the_doctor_shows_each_remedy_and_ends_with_code_2(doctor):
     code, text = doctor("--tracking-uri", "http://127.0.0.1:1", "resources.gpus_per_trial=9")
     assert code == 2, text
-    assert "2 of 7 checks failed: resources, MLflow" in text
+    assert "2 of 8 checks failed: resources, MLflow" in text
     assert "-> Set resources.gpus_per_trial=" in text
 
 

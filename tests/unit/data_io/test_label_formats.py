@@ -133,8 +133,15 @@ def test_labels_keep_their_letters(tmp_path: Path) -> None:
     words = ["ä", '"a', "b's", "a,b", "None", "1.0", "", "two words", "\\"]
     track = "".join(f"{i}\t{i + 1}\t{word}\n" for i, word in enumerate(words))
     assert read(text(tmp_path / "x.txt", track)).labels == words
-    quoted = 'onset_s,offset_s,label\n1,2,"a,b"\n3,4,"say ""a"""\n'
+    quoted = 'onset_s,offset_s,label\n1, 2, "a,b"\n3,4,"say ""a"""\n'
     assert rows(text(tmp_path / "x.csv", quoted)) == [(1, 2, "a,b"), (3, 4, 'say "a"')]
+
+
+def test_labels_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
+    numbers = ["01", "2", "1e3"]
+    table = "\ufeffonset_s, offset_s, label\n" + "".join(f"{i}, {i + 1}, {n}\n" for i, n in
+                                                       enumerate(numbers))  # fmt: skip
+    assert read(text(tmp_path / "x.csv", table)).labels == numbers
 
 
 def test_segments_without_labels_are_read(tmp_path: Path) -> None:
@@ -189,6 +196,7 @@ BAD_TEXT = {
     "a comma in a label": ("x.csv", HEADER + "0.1,0.2,a,b\n", "more fields"),
     "open quote": ("x.csv", HEADER + '0.1,0.2,"a\n0.3,0.4,b\n', "EOF inside string"),
     "no header": ("x.csv", "0.1,0.2,a\n0.3,0.4,b\n", "write onset_s,offset_s,label"),
+    "no header, long": ("x.csv", "0.1,0.2,a\n" * 9999, "write onset_s,offset_s,label"),
     "spaces": ("x.txt", "0.1 0.2 a\n0.3 0.4 b\n", "write onset_s,offset_s,label"),
     "no unit": ("x.csv", "onset,offset,label\n1,2,a\n", "its columns are onset, offset, label"),
     "ms": ("x.csv", "label,start_ms,end_ms\na,1,2\n", "its columns are label, start_ms, end_ms"),

@@ -138,12 +138,20 @@ def test_where_the_first_cannot_be_read_the_second_is_and_both_are_named(tmp_pat
 
 def test_label_files_of_no_recording_or_of_two_are_named(tmp_path: Path) -> None:
     files = {"gone.not.mat": "ab", "lost.txt": TRACK, "labels.csv": TABLE, "y.txt": TRACK,
-             "y.flac.not.mat": "ab", "silent.wav.txt": TRACK, "silent.wav": ""}  # fmt: skip
+             "y.flac.not.mat": "ab", "silent.wav.txt": TRACK, "silent.wav": "",
+             "z.wav.txt": TRACK, "z.wav": ""}  # fmt: skip
     put(tmp_path, files)
-    found = find_labels(tmp_path, [whole("y.wav"), whole("y.flac")])
+    found = find_labels(tmp_path, [whole("y.wav"), whole("y.flac"), whole("z.flac")])
     assert sources(found) == {("y.flac", "y.flac.not.mat")}
     named = problems(found)
-    assert set(named) == {"gone.not.mat", "lost.txt", "labels.csv", "y.txt", "silent.wav.txt"}
+    assert set(named) == {
+        "gone.not.mat",
+        "lost.txt",
+        "labels.csv",
+        "y.txt",
+        "silent.wav.txt",
+        "z.wav.txt",
+    }
     assert named["y.txt"] == "may belong to y.flac or y.wav: rename it, for instance to y.wav.txt"
     assert "no recording that is used has its name" in named["gone.not.mat"]
 
@@ -214,10 +222,10 @@ def test_rounding_at_the_ends_is_cut_off_in_silence(tmp_path: Path) -> None:
 
 
 def test_labels_are_in_order_and_overlapping_ones_are_kept_and_named(tmp_path: Path) -> None:
-    put(tmp_path, {"x.txt": "5\t6\tc\n1\t4\ta\n2\t3\tb\n6\t7\td\n"})
+    put(tmp_path, {"x.txt": "5\t6\td\n1\t4\ta\n2\t3\tb\n3.5\t4.5\tc\n6\t7\te\n"})
     found = find_labels(tmp_path, [whole("x.wav")])
-    assert [row[3] for row in rows(found)] == ["a", "b", "c", "d"]
-    assert problems(found)["x.txt"].startswith("1 labels begin before an earlier one ends")
+    assert [row[3] for row in rows(found)] == ["a", "b", "c", "d", "e"]
+    assert problems(found)["x.txt"].startswith("2 labels begin before an earlier one ends")
 
 
 def test_a_file_without_labels_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from data_io.names import folders
 from data_io.names.layouts import Layout
 from data_io.names.listing import NoRecordingsError, Survey, scan, survey
 from data_io.recordings.table import Recording
@@ -122,6 +123,14 @@ def test_names_of_files_tell_the_order_of_dates_of_folders(
     first = next(iter(found.recordings))
     assert (first.age, str(first.recorded_at)[:10], first.status) == (date, date, "ok")
     assert found.notes == []
+
+
+def test_name_in_another_order_agrees_with_its_folder(tmp_path: Path) -> None:
+    put(tmp_path, "b1/2012-04-19/b1_190412_0725.1.cbin", "b1/2012-04-20/b1_200412_0725.1.cbin")
+    put(tmp_path, "b2/2012-04-19/b2_120419_0725.wav")
+    rows = scan(tmp_path)
+    assert [r.status for r in rows] == ["ok"] * 3
+    assert rows[2].recorded_at == datetime.datetime(2012, 4, 19, 7, 25)
 
 
 def test_unclear_dates_are_read_month_first_and_named(tmp_path: Path) -> None:
@@ -369,8 +378,9 @@ def test_recording_before_hatching_is_flagged_with_both_dates(tmp_path: Path) ->
     put(tmp_path, f"G402/{SAP}", "b1/2018-09-19/x.wav", "b1/2018-12-01/x.wav")
     (tmp_path / "birds.csv").write_text("bird,hatch_date\nG402,2018-10-01\nb1,2018-10-01\n")
     found = survey(tmp_path)
-    assert understood(found.recordings)[:2] == [
+    assert understood(found.recordings) == [
         ("G402", "2018-09-19", None, "2018-09-19"), ("b1", "61", 61, "2018-12-01"),
+        ("b1", "2018-09-19", None, "2018-09-19"),
     ]  # fmt: skip
     flagged = [r for r in found.recordings if r.status == "flagged"]
     assert [r.bird for r in flagged] == ["G402", "b1"]
@@ -607,11 +617,14 @@ def test_fingerprint_changes_with_names_sizes_times_and_ages_alone(tmp_path: Pat
     seen = [survey(tmp_path).fingerprint]
     put(tmp_path, "b1/2018-09-19/more.txt")
     assert survey(tmp_path).fingerprint == seen[0]
-    (tmp_path / "b1/2018-09-19/x.wav").write_bytes(b"RIFFX")
+    x = tmp_path / "b1/2018-09-19/x.wav"
+    before = x.stat().st_mtime_ns
+    x.write_bytes(b"RIFFX")
+    os.utime(x, ns=(before, before))
     seen.append(survey(tmp_path).fingerprint)
-    os.utime(tmp_path / "b1/2018-09-19/x.wav", ns=(10**18, 10**18))
+    os.utime(x, ns=(10**18, 10**18))
     seen.append(survey(tmp_path).fingerprint)
-    (tmp_path / "b1/2018-09-19/x.wav").rename(tmp_path / "b1/2018-09-19/z.wav")
+    x.rename(tmp_path / "b1/2018-09-19/z.wav")
     seen.append(survey(tmp_path).fingerprint)
     (tmp_path / "birds.csv").write_text("bird,hatch_date\nb1,2018-08-05\n")
     seen.append(survey(tmp_path).fingerprint)
@@ -630,6 +643,19 @@ def test_many_recordings_take_little_memory(tmp_path: Path) -> None:
     )
     recordings = survey(tmp_path).recordings
     assert recordings.table.get_total_buffer_size() < 300 * len(recordings)
+
+
+def test_folder_of_more_names_than_are_packed_at_once_is_whole_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"b1/45/song{i}.wav" for i in range(25)]
+    put(tmp_path, *random.Random(0).sample(names, 25))
+    os.mkfifo(tmp_path / "b1/45/song25.wav")
+    monkeypatch.setattr(folders, "PATHS_AT_ONCE", 4)
+    rows = scan(tmp_path)
+    assert [r.path for r in rows] == [*names, "b1/45/song25.wav"]
+    assert [r.n_bytes for r in rows] == [4] * 25 + [0]
+    assert [r.status for r in rows] == ["ok"] * 25 + ["skipped"]
 
 
 def test_flat_bird_with_a_folder_of_another_kind_is_not_taken_for_a_level_too_high(

@@ -55,6 +55,9 @@ def test_name_without_a_whole_time_says_none(name: str) -> None:
 
 
 def test_six_digits_are_read_in_the_order_that_is_given() -> None:
+    assert recorded_at("bl26lb16_190412_0725.1.cbin", "auto") == recorded_at(
+        "bl26lb16_190412_0725.1.cbin"
+    )
     at = {order: recorded_at("b_100412_0725.1.wav", order) for order in ("dmy", "ymd", "mdy")}  # type: ignore[arg-type]
     assert {order: str(found)[:10] for order, found in at.items()} == {
         "dmy": "2012-04-10", "ymd": "2010-04-12", "mdy": "2012-10-04",

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from data_io.sound.file import SUFFIXES, BadSoundError, open_sound
+from data_io.names.folders import READ
+from data_io.sound.file import BadSoundError, open_sound
 from study.base.paths import ROOT
 from tests.helpers.sound_chunks import aiff, aiff_chunk, chunk, comm, fmt, rf64, ssnd, wav
 
@@ -185,7 +186,7 @@ def test_samples_that_are_not_there_are_refused(tmp_path, n_block, start, stop):
 
 
 @pytest.mark.parametrize("kind", ["WAV", "W64", "RF64", "AIFF", "FLAC"])
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", READ)
 def test_the_content_says_what_a_file_is_and_not_its_name(tmp_path, kind, suffix):
     path = tmp_path / f"x{suffix.upper()}"
     sf.write(put(path, b""), SONG, RATE, format=kind, subtype="PCM_16")

@@ -275,6 +275,28 @@ UNUSABLE = {
 }
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 20180919123456, 1.0, True, "3", None, np.int64(-1)])
+def test_seeds_that_some_library_would_refuse_later_are_refused(seed, decoder):
+    with pytest.raises(ValueError, match="give a whole number from 0 to 4294967295"):
+        Decoder(TINY).fit(SONGS, HELD_OUT, seed=seed)
+    with pytest.raises(ValueError, match="give a whole number from 0 to 4294967295"):
+        decoder.sample(2, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, np.int64(7)])
+def test_the_last_seed_and_those_of_numpy_train_a_decoder(seed):
+    decoder = Decoder(TINY)
+    assert decoder.fit(SONGS, HELD_OUT, seed=seed)
+    assert decoder.sample(2, seed=seed).shape == (2, 129, 16)
+
+
+def test_one_spectrogram_in_place_of_a_list_is_refused_with_advice():
+    with pytest.raises(ValueError, match=r"^spectrograms is one array .* one \[spectrogram\]"):
+        Decoder(TINY).fit(SONGS[0], HELD_OUT, seed=0)
+    with pytest.raises(ValueError, match=r"^held_out is one array"):
+        Decoder(TINY).fit(SONGS, HELD_OUT[0], seed=0)
+
+
 @pytest.mark.parametrize("message", UNUSABLE)
 def test_an_unusable_spectrogram_is_named(message, decoder):
     with pytest.raises(ValueError, match=rf"^spectrograms\[1\] {message}"):

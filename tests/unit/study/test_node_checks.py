@@ -1,6 +1,8 @@
 """The checks before a study: what they conclude from what nodes reported, and what they say."""
 
 import dataclasses
+import errno
+import fcntl
 import io
 import sqlite3
 from contextlib import contextmanager
@@ -40,6 +42,7 @@ from study.preflight.node_probe import (
     sample,
     token_folder,
 )
+from study.preflight.run import lock_fault
 from study.tracking.errors import TrackingError
 
 CONFIG = StudyConfig()
@@ -329,6 +332,33 @@ def test_a_sqlite_file_is_tried_and_left_as_it_was(tmp_path, monkeypatch):
         mlflow_check.check_server(f"sqlite:///{tmp_path / 'text'}", "x")
     with pytest.raises(TrackingError, match="cannot be made"):
         mlflow_check.check_server(f"sqlite:///{tmp_path / 'text' / 'mlflow.db'}", "x")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_file_system_without_locks_is_named(is_there, tmp_path, monkeypatch):
+    path = tmp_path / "mlflow.db"
+    if is_there:
+        sqlite3.connect(path).execute("create table t (a)")
+
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def no_sqlite(*args, **kwargs):
+        raise sqlite3.OperationalError("locking protocol")
+
+    mlflow_check.check_server(f"sqlite:///{path}", "x")
+    for place, name, function, words in (
+        (fcntl, "flock", no_locks, "No locks available"),
+        (sqlite3, "connect", no_sqlite, "locking protocol"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, function)
+            with pytest.raises(TrackingError, match=f"mlflow.db cannot be .*{words}"):
+                mlflow_check.check_server(f"sqlite:///{path}", "x")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    (tmp_path / "file").write_text("")
+    assert lock_fault(tmp_path / "file") == "its file system has no locks (No locks available)"
+    assert len(list(tmp_path.iterdir())) == 1 + is_there
 
 
 def test_a_server_is_asked_to_write_to_the_experiment_that_is_there(monkeypatch):

@@ -376,9 +376,6 @@ def test_in_a_grid_too_every_restart_has_the_held_out_likelihood_of_its_number_o
         ([noise(90, 2), noise(0, 2)], {"min_recordings": 2}, "too_few_snippets", "1 recordings, 2"),
         ([noise(9, 2)], {}, "too_few_snippets", "9 snippets leave fewer than 10 to a state"),
         ([np.ones((50, 2))] * 2, {}, "failed", "all 100 snippets are equal"),
-        ([np.where(np.arange(60)[:, None] < 3, np.nan, noise(60, 2))], {}, "failed",
-         "3 of 60 snippets are not finite numbers"),
-        ([np.where(np.arange(60)[:, None] < 1, np.inf, noise(60, 2))], {}, "failed", "1 of 60"),
         ([1e200 * noise(60, 2)], {}, "failed", "float64 does not hold"),
         ([1e-200 * noise(60, 2)], {}, "failed", "float64 does not hold"),
     ],
@@ -404,6 +401,72 @@ def test_fits_that_all_failed_are_a_failed_search():
     found = conclude(songs_of(planted()), fits, LOOSE)
     assert (found.status, found.reason) == ("failed", "every fit failed: made so")
     assert found.fits == fits
+
+
+def broken(value, n=1):
+    return np.where(np.arange(60)[:, None] < n, value, noise(60, 2))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_latents_that_are_not_finite_are_refused_and_get_a_status_in_a_study(value):
+    with pytest.raises(ValueError, match=r"sequences\[1\] holds 3 of 60 snippets that are not fin"):
+        select_n_states([noise(60, 2), broken(value, 3)])
+    found = search_states([noise(60, 2), broken(value)], QUICK, 0)
+    assert (found.status, found.reason) == ("failed", "1 of 120 snippets are not finite numbers")
+
+
+@pytest.mark.parametrize(
+    ("n_states", "words"),
+    [
+        (8, "n_states is 8: give the lowest and the highest number of states, here (8, 8)"),
+        ([5, 10, 20], "here (5, 20); search='grid' then tries every number"),
+        ((), "here (5, 20)"),
+        (np.arange(3, 6), "here (3, 5)"),
+        ("5,20", "give two whole numbers, such as (5, 20)"),
+        ((2.0, 5), "give two whole numbers"),
+        ((True, 5), "give two whole numbers"),
+        (None, "give two whole numbers"),
+        ({2, 5}, "give two whole numbers"),
+        ((5, 2), "the lowest and the highest, from 1 on"),
+        ((0, 2), "from 1 on"),
+        ((2, 10**9), "100,000 or less"),
+    ],
+)
+def test_numbers_of_states_that_are_no_range_are_refused_with_advice(n_states, words):
+    with pytest.raises(ValueError) as error:
+        select_n_states(planted(), n_states=n_states)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 20180919123456, 1.0, True, "3", None, np.int64(-1)])
+def test_seeds_that_some_library_would_refuse_later_are_refused(seed):
+    with pytest.raises(ValueError, match="give a whole number from 0 to 4294967295"):
+        select_n_states(planted(), seed=seed)
+
+
+def test_the_first_and_the_last_seed_and_those_of_numpy_are_taken():
+    for seed in (0, 2**32 - 1, np.int64(7), np.uint32(7)):
+        assert quick(planted(), n_states=(2, 4), seed=seed).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("sequences", "words"),
+    [
+        (noise(90, 2), "for a single one [latents]"),
+        (noise(90, 1), "for a single one [latents]"),
+        ([np.zeros(5), np.ones(7)], "Where a latent is one number, give array[:, None]"),
+        (np.zeros(5), "their shapes are [(), (), (), (), ()]"),
+        ([np.zeros((5, 2, 2))], "[(5, 2, 2)]"),
+        ([["a", "b"]], "sequences are not arrays of numbers"),
+        ([[[1.0, 2.0], [3.0]]], "sequences are not arrays of numbers"),
+        (3, "sequences are not arrays of numbers"),
+        (None, "sequences are not arrays of numbers"),
+    ],
+)
+def test_what_is_no_list_of_arrays_is_refused_with_advice(sequences, words):
+    with pytest.raises(ValueError) as error:
+        select_n_states(sequences)
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize("sequences", [[], [noise(5, 2), noise(5, 3)], [np.zeros(5)],
