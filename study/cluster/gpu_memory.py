@@ -71,7 +71,7 @@ def measure_training(config: StudyConfig, where: str) -> Measured:
     # Neither free nor reserved by us: context and libraries, which each process needs.
     context = max(0, total - free - torch.cuda.memory_reserved())
     name = torch.cuda.get_device_name()
-    frames = config.max_frames("train") * N_FREQ * FLOAT_BYTES
+    frames = config.max_frames("training") * N_FREQ * FLOAT_BYTES
     if frames > FRAMES_SHARE_OF_GPU * total:
         frames = 0  # they stay on the CPU
     return Measured(name, total, torch.cuda.max_memory_reserved() + context + frames)

@@ -14,6 +14,7 @@ from data_io.files import digest
 from data_io.names.ages import DateOrder
 from data_io.names.listing import Layout
 from data_io.recordings.reading import ReadParams
+from data_io.recordings.table import TRAINING
 from data_io.simulate import SimulationParams
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
@@ -245,7 +246,7 @@ class StudyConfig:
     def max_frames(self, side: str) -> int:
         """Most frames to load from one side of the split."""
         frames = int(60 * self.snippets.max_minutes / self.spectrogram.frame_s)
-        return frames if side == "training" else frames // 4
+        return frames if side == TRAINING else frames // 4
 
     @property
     def reading(self) -> ReadParams:

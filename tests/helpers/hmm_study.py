@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from data_io.files import write_json
-from data_io.recordings.table import Recording
-from data_io.store import read_table, write_latents
+from data_io.latents import write_latents
+from data_io.recordings.table import Recording, Recordings
+from data_io.store import read_table
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
@@ -29,13 +30,13 @@ def write_study(root, birds_and_ages, n_recordings=4, n_snippets=40, n_kinds=3, 
             states = rng.integers(n_kinds, size=n_snippets // 4).repeat(4)
             z = kinds[states] + rng.normal(size=(len(states), latent_dim))
             name = f"{bird}/{age}/songs/{j}.wav"
-            latents.append((name, z.astype(np.float32)))
+            latents.append((name, z.astype(np.float32), np.ones(len(z), np.float32)))
             dph = int(age) if age.isdigit() else None
-            recordings.append(Recording(bird, age, dph, None, name, n_frames=1, split="train"))
+            recordings.append(Recording(bird, age, dph, None, name, n_frames=1, split="training"))
         write_latents(paths.latents, bird, age, latents, 0.064, latent_dim, {})
     whitening = {"mean": [0.0] * latent_dim, "std": [1.0] * latent_dim}
     write_json(paths.whitening, whitening)
-    return paths, recordings
+    return paths, Recordings.from_rows(recordings)
 
 
 class KilledError(Exception):

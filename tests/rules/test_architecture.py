@@ -53,6 +53,7 @@ FLOORS = [
     {"encode", "songs"},
     {"hmms"},
     {"report", "tracked"},
+    {"check"},
     {"pipeline"},
     {"run_tune"},
 ]

@@ -25,8 +25,9 @@ from mlflow.exceptions import MlflowException
 from packaging.version import Version
 
 from data_io.files import read_json
+from data_io.latents import read_latents, write_latents
 from data_io.song_models import SongModel, load_song_model, save_song_model
-from data_io.store import BrokenFileError, partition, read_latents, read_recordings, write_latents
+from data_io.store import BrokenFileError, partition, read_recordings
 from models.decoder import Decoder
 from models.mdgan.checkpoints import load_decoder, load_training, save_decoder, save_training
 from models.metrics.reference import Reference
@@ -248,7 +249,8 @@ def song_model(folder):
 
 
 def latents(folder):
-    write_latents(folder, "blk12", "63", [("a.wav", np.zeros((4, 3), np.float32))], 0.1, 3, {})
+    one = "a.wav", np.zeros((4, 3), np.float32), np.ones(4, np.float32)
+    write_latents(folder, "blk12", "63", [one], 0.1, 3, {})
     return partition(folder, "blk12", "63").parent
 
 
@@ -371,7 +373,8 @@ READ_WITH_RAY_DATA = """
 import sys
 import ray.data  # knows the types of columns in which Ray kept pickles
 from pathlib import Path
-from data_io.store import BrokenFileError, read_latents
+from data_io.latents import read_latents
+from data_io.store import BrokenFileError
 for folder in sys.argv[1:]:
     try:
         read_latents(Path(folder), "blk12", "63")

@@ -39,7 +39,7 @@ Decoder:
     unit/models/hmm/test_hmm_criteria.py::test_every_number_of_states_is_tested_on_the_same_recordings
 - Ages were attached to unsorted folders, by index instead of days:
     unit/data_io/test_listing.py::test_listing_does_not_depend_on_the_order_of_the_disk
-    unit/data_io/test_ages.py::XXX
+    unit/data_io/test_ages.py::test_ages_sort_by_value_then_dates_then_words
     integration/test_decoders.py::test_ages_are_in_order_however_recordings_are_listed
 
 HMMs:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_io.latents import write_latents
 from data_io.song_models import load_song_model
-from data_io.store import read_table, write_latents
+from data_io.store import read_table
 from models.hmm import HmmFit, HmmParams, search_states
 from models.hmm.fitting import restart_seed
 from study.base.paths import ROOT
@@ -27,6 +28,13 @@ TINY = {"min_snippets": 60, "n_iter": 30, "max_n_states": 12}
 GRID_PARAMS = HmmParams(n_states=(2, 3, 5), n_restarts=2, search="grid", **TINY)
 MERGE_PARAMS = HmmParams(n_states=(2, 8), n_restarts=1, **TINY)
 BOTH = pytest.mark.parametrize("params", [GRID_PARAMS, MERGE_PARAMS], ids=["grid", "merge"])
+
+
+def write_songs(paths, bird, age, *songs):
+    """Latents of one bird and age, in the place of those that it had."""
+    latents = [(f"{bird}/{age}/songs/{i}.wav", z, np.ones(len(z), np.float32))
+               for i, z in enumerate(songs)]  # fmt: skip
+    write_latents(paths.latents, bird, age, latents, 0.064, 3, {})
 
 
 def test_seeds_differ_by_bird_age_states_and_restart_and_by_nothing_else():
@@ -140,8 +148,8 @@ def test_tables_do_not_depend_on_the_order_in_which_searches_end(monkeypatch, tm
 
 def test_birds_and_ages_that_take_longest_go_first(monkeypatch, tmp_path):
     paths, recordings = write_study(tmp_path, BIRDS_AND_AGES)
-    longer = [("b/45/songs/0.wav", np.random.default_rng(0).normal(size=(300, 3)))]
-    write_latents(paths.latents, "b", "45", [(n, z.astype("f4")) for n, z in longer], 0.064, 3, {})
+    longer = np.random.default_rng(0).normal(size=(300, 3)).astype("f4")
+    write_songs(paths, "b", "45", longer)
     here = Here(monkeypatch)
     run(paths, recordings, MERGE_PARAMS, here)
     assert here.done == [("b", "45"), ("a", "45"), ("a", "90")]
@@ -215,8 +223,7 @@ def test_chained_ages_of_a_bird_are_done_in_order_each_from_the_model_before(mon
         ("b", "60"),
     ]
     paths, recordings = write_study(tmp_path, birds_and_ages)
-    short = [("a/60/songs/0.wav", np.zeros((5, 3), np.float32))]
-    write_latents(paths.latents, "a", "60", short, 0.064, 3, {})
+    write_songs(paths, "a", "60", np.zeros((5, 3), np.float32))
     params = HmmParams(n_states=(2, 6), n_restarts=1, is_chained=True, **TINY)
     here = Here(monkeypatch, 0)
     selected, _ = run(paths, recordings, params, here)
@@ -255,9 +262,8 @@ def test_latents_that_cannot_be_fitted_are_named(monkeypatch, tmp_path, params):
     paths, recordings = write_study(tmp_path, [*BIRDS_AND_AGES, ("c", "45"), ("d", "45")])
     latents = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     latents[7] = np.nan
-    halves = [("d/45/songs/0.wav", latents[:100]), ("d/45/songs/1.wav", latents[100:])]
-    write_latents(paths.latents, "d", "45", halves, 0.064, 3, {})
-    write_latents(paths.latents, "c", "45", [("c/45/0.wav", latents[:8])], 0.064, 3, {})
+    write_songs(paths, "d", "45", latents[:100], latents[100:])
+    write_songs(paths, "c", "45", latents[:8])
     here = Here(monkeypatch, 1)
     selected, _ = run(paths, recordings, params, here)
     few, broken = selected[3:]

@@ -12,7 +12,8 @@ import pytest
 import ray
 import torch
 
-from data_io.recordings.table import Recording, Survey
+from data_io.names.listing import Survey
+from data_io.recordings.table import Recording, Recordings
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
 from study.base.console import WIDTH, Console
@@ -144,7 +145,7 @@ def test_a_run_folder_that_is_not_shared_is_refused():
 
 def recordings_of(*paths):
     found = [Recording(*path.split("/")[:2], None, None, path) for path in paths]
-    return Survey(Path("/data"), found, "0123456789abcdef", 44)
+    return Survey(Path("/data"), Recordings.from_rows(found), "0123456789abcdef", 44, [], {})
 
 
 def test_recordings_that_are_not_the_same_everywhere_are_refused():
@@ -300,10 +301,8 @@ def test_a_study_needs_room_for_spectrograms_and_decoders():
     more = disk_need.run_folder_need(trials, 0, 1) - disk_need.run_folder_need(recorded, 0, 1)
     assert more == pytest.approx(1.2 * n_more * decoder, rel=1e-3)
     # Frames that the memory for shared objects cannot hold go to Ray's disk.
-    frames = (
-        (config_frames := recorded.max_frames("train") + recorded.max_frames("valid")) * 129 * 4
-    )
-    assert config_frames > 0
+    frames = sum(map(recorded.max_frames, ("training", "selection"))) * 129 * 4
+    assert frames > 0
     assert disk_need.node_need(recorded, frames + 1) == disk_need.SMALL_FILES_BYTES
     assert disk_need.node_need(recorded, frames - 1) == disk_need.SMALL_FILES_BYTES + frames
 

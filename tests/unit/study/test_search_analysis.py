@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from data_io.files import write_json
-from data_io.recordings.table import Recording
+from data_io.recordings.table import Recording, Recordings
 from data_io.store import write_rows, write_table
 from study.base.console import WIDTH, Console
 from study.base.paths import RunPaths, Where
@@ -385,14 +385,14 @@ def write_study(root, study_config, rows, repeats):
 
 
 def report_of(study_config, paths):
-    recordings = [Recording("b1", "45", 45, None, "b1/45/songs/1.wav", split="train")]
+    recordings = [Recording("b1", "45", 45, None, "b1/45/songs/1.wav", split="training")]
     lineage = {
         "git_commit": "0" * 40,
         "code_hash": "3" * 64,
         "config_hash": "1" * 64,
         "data_hash": "2" * 64,
     }
-    write_report(study_config, recordings, paths, lineage)
+    write_report(study_config, Recordings.from_rows(recordings), paths, lineage)
     return paths.report.read_text("utf-8")
 
 
