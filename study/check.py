@@ -1,5 +1,6 @@
 """The check of a folder of recordings alone: `birdsong check DIR`."""
 
+import textwrap
 from pathlib import Path
 
 import ray
@@ -11,7 +12,7 @@ from data_io.recordings.reasons import reasons
 from data_io.recordings.table import BirdAge, Recording, Recordings, skip_duplicates
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import write_recordings
-from study.base.console import Console, Progress
+from study.base.console import WIDTH, Console, Progress
 from study.base.paths import Where
 from study.cluster.connection import connected
 from study.cluster.tasks import TaskRunner
@@ -102,7 +103,7 @@ def _draw(root: Path, recording: Recording, channel: int, params: SpectrogramPar
 
 
 def show_reasons(recordings: Recordings, console: Console) -> None:
-    """Print the kinds of reasons for which recordings are flagged or skipped, with counts."""
+    """Print the kinds of reasons why recordings are flagged or skipped, with counts."""
     status = recordings.column("status")
     counts = ", ".join(
         f"{(status == name).sum():,} {name}" for name in ("ok", "flagged", "skipped")
@@ -111,7 +112,9 @@ def show_reasons(recordings: Recordings, console: Console) -> None:
     kinds = reasons(recordings)
     if not kinds:
         return
-    rows = [[one.n, one.status, one.whole if one.n == 1 else one.kind] for one in kinds]
-    console.table(["n", "status", "reason"], rows[:MAX_REASONS])
-    if len(rows) > MAX_REASONS:
-        console.line(f"... and {len(rows) - MAX_REASONS} more kinds")
+    for one in kinds[:MAX_REASONS]:
+        head = f"{one.n:>7,} {one.status:8}"
+        console.line(textwrap.fill(f"{head}{one.whole}", WIDTH, subsequent_indent=" " * 16))
+        console.line(f"{'':16}for instance {one.example}")
+    if len(kinds) > MAX_REASONS:
+        console.line(f"... and {len(kinds) - MAX_REASONS} more kinds")

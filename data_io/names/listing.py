@@ -30,7 +30,7 @@ from data_io.names.dating import (
 from data_io.names.folders import NONE, READ, Found, walk
 from data_io.names.layouts import LAYOUTS, UNDATED, Layout, Place, place_all, refusal
 from data_io.names.listing_notes import PlacedFolder, notes_on, shortened
-from data_io.recordings.table import SCHEMA, Recording, Recordings
+from data_io.recordings.table import BETWEEN_REMARKS, SCHEMA, Recording, Recordings
 
 NO_AGE = "neither its folder nor its name says an age or a date: move it to <bird>/<age>/"
 NOT_LISTED = "the folder cannot be listed"
@@ -218,7 +218,7 @@ def _flag(
         words = list(rows.reasons)
         for before in np.unique(reason[mask]):
             here = mask & (reason == before)
-            joined = "; ".join(part for part in (words[before], text) if part)
+            joined = BETWEEN_REMARKS.join(part for part in (words[before], text) if part)
             reason[here] = _number(rows.reasons, joined)
         status[mask] = 1
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from data_io.recordings.reading import Checked, ReadParams, check_file, transform
-from data_io.recordings.table import SAME_FILE, Recording, Recordings
+from data_io.recordings.table import BETWEEN_REMARKS, SAME_FILE, Recording, Recordings
 from data_io.sound.same_sound import SoundAnchors, contained
 from data_io.sounding import (
     Energies,
@@ -246,10 +246,13 @@ def _with_level(row: Recording, sound_s: float, facts: dict[str, Any]) -> Record
     if sound_s or row.of_file:  # a long file may well have a silent piece
         return row
     remark = f"{NO_SOUND} ({row.noise_floor_db:.0f} dB)"
-    return replace(row, status="flagged", reason="; ".join(filter(None, [row.reason, remark])))
+    return replace(
+        row, status="flagged", reason=BETWEEN_REMARKS.join(filter(None, [row.reason, remark]))
+    )
 
 
 def _without_remark(row: Recording) -> Recording:
     """The recording without the remark on its level, which is made anew."""
-    reason = "; ".join(r for r in row.reason.split("; ") if not r.startswith(NO_SOUND))
+    remarks = row.reason.split(BETWEEN_REMARKS)
+    reason = BETWEEN_REMARKS.join(r for r in remarks if not r.startswith(NO_SOUND))
     return replace(row, reason=reason, status="flagged" if reason else "ok")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_io.pieces import Piece, Pieces
-from data_io.recordings.table import Recording
+from data_io.recordings.table import BETWEEN_REMARKS, Recording
 from data_io.sound.checks import Checks
 from data_io.sound.file import BadSoundError, SoundFile, open_sound
 from data_io.sound.same_sound import Anchors
@@ -92,7 +92,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
         return Checked(found.skipped(verdict.reason))
     reasons = [reason for reason in (listed.reason, verdict.reason) if reason]
     if reasons:
-        found = replace(found, status="flagged", reason="; ".join(reasons))
+        found = replace(found, status="flagged", reason=BETWEEN_REMARKS.join(reasons))
     return Checked(found, *anchors.finish())
 
 

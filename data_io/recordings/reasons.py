@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from data_io.recordings.table import Recordings
+from data_io.recordings.table import BETWEEN_REMARKS, Recordings
 
 # What differs from file to file within a kind: numbers, and the name of another file.
 _NUMBERS = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?")
@@ -16,10 +16,10 @@ class Reason:
 
     Attributes:
         status: flagged or skipped.
-        kind: the reason, with N for each number.
+        kind: the reason without its numbers.
         n: recordings.
         example: the first recording.
-        whole: its reason, as it stands.
+        whole: its reason.
     """
 
     status: str
@@ -36,7 +36,7 @@ def reasons(recordings: Recordings) -> list[Reason]:
     """
     found: dict[tuple[str, str], Reason] = {}
     for recording in recordings.where(recordings.column("status") != "ok"):
-        for whole in recording.reason.split("; "):
+        for whole in recording.reason.split(BETWEEN_REMARKS):
             kind = _NUMBERS.sub("N", _OTHER_FILE.sub(r"\1another file", whole))
             key = (recording.status, kind)
             old = found.get(key, Reason(recording.status, kind, 0, recording.path, whole))

@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
 )
 ROWS_AT_ONCE = 10_000
 SAME_FILE = "same content as "
+BETWEEN_REMARKS = " | "  # of several on one recording
 
 
 @dataclass(frozen=True)

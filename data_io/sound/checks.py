@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_io.recordings.table import BETWEEN_REMARKS
 from data_io.sound.channel import Channel
 from data_io.sound.channel_flags import (
     GAP_S,
@@ -101,7 +102,7 @@ class Checks:
             *self._others(used),
             *channel_flags(used, self._facts),
         ]
-        return Verdict("flagged" if flags else "ok", "; ".join(flags))
+        return Verdict("flagged" if flags else "ok", BETWEEN_REMARKS.join(flags))
 
     def _refusal(self, used: Channel) -> str:
         """Why the recording cannot be used, or nothing."""

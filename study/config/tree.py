@@ -27,7 +27,7 @@ from study.config.space import SpaceEntry, check_values
 N_SEEDS = 2**32  # scikit-learn and numpy's older generators take no more
 MOST_GPUS = 1000  # of a trial
 MOST_CHARS = 100  # of a name; with what is added to it, file systems take 255
-LEAST_RECORDINGS = 2  # of a simulated bird and age, one for each side of the split
+LEAST_RECORDINGS = 3  # of a simulated bird and age, one for each side of the split
 
 MAX_CHANNELS = 1024  # of libsndfile
 DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]

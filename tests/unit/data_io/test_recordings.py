@@ -264,7 +264,7 @@ def test_the_hash_of_the_data_depends_on_what_a_study_takes_from_it_alone() -> N
 
 
 def test_duplicates_are_skipped_so_that_no_sound_is_on_both_sides() -> None:
-    names = (("a", "b1"), ("copy of a", "b1"), ("a", "b2"))
+    names = ("a", "b1"), ("copy of a", "b1"), ("a", "b2")
     rows = [used(f"{name}{i}", bird, sha256=f"{i:064d}") for i in range(6) for name, bird in names]
     found = list(skip_duplicates(Recordings.from_rows(rows)))
     kept = [row for row in found if row.is_used]
