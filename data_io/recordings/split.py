@@ -1,8 +1,9 @@
-"""The split of recordings in three sides that share no bout.
+"""The split of recordings in three sides, by bout.
 
 Songs of one bout are near copies of each other. Held out file by file, a decoder is measured on
 copies of what it has learned from. So whole bouts go to one side: training, selection (what trials
-are compared on) or report (looked at once, by the decoder that was chosen).
+are compared on) or report (looked at once, by the decoder that was chosen). A bird and age with too
+few bouts for that has blocks of time instead, and `cuts_bouts` names it.
 """
 
 import hashlib
@@ -143,3 +144,24 @@ def without_side(recordings: Recordings) -> dict[BirdAge, list[str]]:
         if missing := [side for side in SIDES if side not in there]:
             lacking[bird_age] = missing
     return lacking
+
+
+def cuts_bouts(recordings: Recordings) -> list[BirdAge]:
+    """Birds and ages with neighbours on two sides that may be of one bout.
+
+    They have too few bouts, or not all of their recordings tell the time.
+    """
+    found = []
+    for bird_age, group in recordings.used.by_bird_age().items():
+        side, time = group.column("split"), group.column("recorded_at")
+        if np.isnat(time).any():
+            is_cut = len(set(side)) > 1
+        else:
+            start = time.astype("datetime64[ms]").astype(np.int64) / 1000 + group.column("start_s")
+            order = np.argsort(start, kind="stable")
+            end = (start + group.column("seconds"))[order]
+            is_near = start[order][1:] - end[:-1] <= BOUT_GAP_S
+            is_cut = bool((is_near & (side[order][1:] != side[order][:-1])).any())
+        if is_cut:
+            found.append(bird_age)
+    return found
