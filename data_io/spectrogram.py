@@ -142,7 +142,7 @@ class MagnitudeStream:
         tail = np.zeros(0, np.float32)
         if self._resampler is not None:
             tail = self._resampler.resample_chunk(tail, last=True)
-        return self._frames(np.r_[tail, np.zeros(self._params.n_fft // 2, np.float32)])
+        return self._frames(np.concatenate([tail, np.zeros(self._params.n_fft // 2, np.float32)]))
 
     def _frames(self, samples: Waveform) -> Magnitude:
         n_fft, hop = self._params.n_fft, self._params.hop_length

@@ -29,6 +29,11 @@ class Reason:
     whole: str
 
 
+def kind_of(reason: str) -> str:
+    """A reason without what differs from file to file."""
+    return _NUMBERS.sub("N", _OTHER_FILE.sub(r"\1another file", reason))
+
+
 def reasons(recordings: Recordings) -> list[Reason]:
     """Every kind of reason, skipped before flagged, the most frequent first.
 
@@ -37,7 +42,7 @@ def reasons(recordings: Recordings) -> list[Reason]:
     found: dict[tuple[str, str], Reason] = {}
     for recording in recordings.where(recordings.column("status") != "ok"):
         for whole in recording.reason.split(BETWEEN_REMARKS):
-            kind = _NUMBERS.sub("N", _OTHER_FILE.sub(r"\1another file", whole))
+            kind = kind_of(whole)
             key = (recording.status, kind)
             old = found.get(key, Reason(recording.status, kind, 0, recording.path, whole))
             found[key] = Reason(old.status, kind, old.n + 1, old.example, old.whole)
