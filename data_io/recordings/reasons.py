@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from data_io.recordings.table import BETWEEN_REMARKS, Recordings
 
-# What differs from file to file within a kind: numbers, and the name of another file.
+# What differs from file to file within a kind: numbers, and the names of other files.
 _NUMBERS = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?")
 _OTHER_FILE = re.compile(r"((?:same content as|its sound lies in) ).*")
+_REC = re.compile(r"[^:;]*\.rec\b")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Reason:
 
 def kind_of(reason: str) -> str:
     """A reason without what differs from file to file."""
-    return _NUMBERS.sub("N", _OTHER_FILE.sub(r"\1another file", reason))
+    return _NUMBERS.sub("N", _REC.sub(" its .rec", _OTHER_FILE.sub(r"\1another file", reason)))
 
 
 def reasons(recordings: Recordings) -> list[Reason]:

@@ -27,6 +27,8 @@ def named(kind, n, reason):
     "reason",
     [
         "same content as G17/45/a much longer name of another file, {}.wav",
+        "cannot be read: bl{}lb16_190412_0725.20148.rec is missing",
+        "cannot be read: my bird {} of May.rec does not say ADFREQ",
         "its sound lies in song_{}_of_long_names_of_files.wav from {} s on",
         "0.0{} s is shorter than one snippet (0.064 s)",
         "clipped: {} % of samples at full scale | sample rate {} Hz",
