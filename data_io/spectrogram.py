@@ -102,8 +102,7 @@ class MagnitudeStream:
     """
 
     def __init__(self, sample_rate_hz: int, params: SpectrogramParams) -> None:
-        if sample_rate_hz < 1:
-            raise ValueError(f"sample_rate_hz is {sample_rate_hz}: it must be 1 or more.")
+        sample_rate_hz = _whole_rate(sample_rate_hz)
         self._params = params
         self._resampler = (
             None
@@ -142,7 +141,7 @@ class MagnitudeStream:
         tail = np.zeros(0, np.float32)
         if self._resampler is not None:
             tail = self._resampler.resample_chunk(tail, last=True)
-        return self._frames(np.r_[tail, np.zeros(self._params.n_fft // 2, np.float32)])
+        return self._frames(np.concatenate([tail, np.zeros(self._params.n_fft // 2, np.float32)]))
 
     def _frames(self, samples: Waveform) -> Magnitude:
         n_fft, hop = self._params.n_fft, self._params.hop_length
@@ -162,7 +161,23 @@ class MagnitudeStream:
         return magnitude
 
 
+def _whole_rate(sample_rate_hz: float) -> int:
+    """The rate as a whole number; some readers give 44100.0."""
+    is_number = isinstance(sample_rate_hz, (int, float, np.integer, np.floating))
+    # NaN is not above 0, and soxr would never come back from it.
+    if not is_number or not 1 <= sample_rate_hz < np.inf or sample_rate_hz % 1:
+        raise ValueError(
+            f"sample_rate_hz is {sample_rate_hz!r}: it must be a whole number, 1 or more."
+        )
+    return int(sample_rate_hz)
+
+
 def _check_shape(waveform: Waveform) -> None:
+    if not isinstance(waveform, (np.ndarray, np.generic)):
+        raise ValueError(
+            f"The waveform is a {type(waveform).__name__}; wanted is a numpy array [n_samples]: "
+            "give np.asarray(waveform, dtype=np.float32)."
+        )
     if waveform.ndim != 1:
         raise ValueError(
             f"The waveform has the shape {list(waveform.shape)}; wanted is [n_samples], one "
@@ -211,6 +226,9 @@ def log_spectrogram(
         ValueError: not one channel of finite floating-point numbers.
     """
     _check_shape(waveform)
+    if not 0 < gain < np.inf:
+        raise ValueError(f"gain is {gain}: it must be above 0 and finite; 1 leaves the level.")
+    sample_rate_hz = _whole_rate(sample_rate_hz)
     stream = MagnitudeStream(sample_rate_hz, params)
     n_push = max(round(_PUSH_S * sample_rate_hz), 1)
     n_resampled = -(-len(waveform) * params.sample_rate_hz // sample_rate_hz)

@@ -15,7 +15,7 @@ _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augu
            "september", "october", "november", "december")  # fmt: skip
 _GAP = r"[-_. ]*"
 _POST_HATCH = rf"post{_GAP}hatch(?:ing)?"
-_BEFORE = rf"(?:p|d|days?|dph|dah|phd|pnd|age|{_POST_HATCH}{_GAP}days?){_GAP}"
+_BEFORE = rf"(?:p|d|days?|dph|dah|pd|phd|pnd|age|{_POST_HATCH}{_GAP}days?){_GAP}"
 _AFTER = rf"{_GAP}(?:d|dph|dah|phd|pnd|days?(?:{_GAP}(?:old|{_POST_HATCH}))?)"
 _DPH = re.compile(rf"(?:{_BEFORE})?(\d{{1,5}})(?:{_AFTER})?", re.ASCII | re.IGNORECASE)
 _YEAR_FIRST = re.compile(r"(\d{4})([-_. /])(\d{1,2})\2(\d{1,2})|(\d{4})()(\d\d)(\d\d)", re.ASCII)

@@ -22,6 +22,8 @@ from data_io.names.layouts import Place
 
 NO_TIME = np.iinfo(np.int64).min  # numpy's NaT
 HOUR_MS = 3_600_000
+FOLDER_SAYS, RECORDED_ON, NAME_SAYS = "the folder says ", "recorded on ", "the name says bird "
+FLAGS = (FOLDER_SAYS, RECORDED_ON, NAME_SAYS)  # all that is flagged begins so
 OTHER_DAY = "copying a file or changing the clock can move it to another day"
 
 
@@ -171,7 +173,7 @@ def _dated_by_names(folder: Folder, day: NDArray[np.int32], hatch: datetime.date
 
 
 def _before_hatching(date: datetime.date, hatch: datetime.date) -> str:
-    return f"recorded on {date}, before the bird's hatch_date {hatch} in birds.csv"
+    return f"{RECORDED_ON}{date}, before the bird's hatch_date {hatch} in birds.csv"
 
 
 def _contradictions(
@@ -186,7 +188,7 @@ def _contradictions(
     for shift in (-HOUR_MS, HOUR_MS):  # summer time
         is_other &= ~(timed & (np.where(timed, at + shift, 0) // MS_PER_DAY == expected))
     return [
-        (f"the folder says {folder_says}, the name {day_to_date(number)}: {OTHER_DAY}",
+        (f"{FOLDER_SAYS}{folder_says}, the name {day_to_date(number)}: {OTHER_DAY}",
          is_other & (day == number))
         for number in _unique(day[is_other])
     ]  # fmt: skip
@@ -230,7 +232,7 @@ def other_birds(folder: Folder, bird: str, known: set[str]) -> list[tuple[str, N
         return []
     named = np.array([bird_in(path.rpartition("/")[2]) for path in folder.paths.to_pylist()])
     return [
-        (f"the name says bird {other}, but the file lies in the folder of {bird}", named == other)
+        (f"{NAME_SAYS}{other}, but the file lies in the folder of {bird}", named == other)
         for other in others
     ]
 

@@ -83,7 +83,11 @@ def _place(root: Path, folder: Folder, layout: Layout) -> Place | None:
 def _is_age(folder: Folder) -> bool:
     """True if the folder's name is an age, and no file in it says that it is a bird."""
     name = within(folder.parts)[0]
-    return parse_age(name) != (None, None) and name not in folder.birds_named
+    return _says_age(name) and name not in folder.birds_named
+
+
+def _says_age(name: str) -> bool:
+    return parse_age(name) != (None, None)
 
 
 def _undated(folder: Folder, layout: Layout) -> Place | None:
@@ -99,6 +103,11 @@ def _misplaced(folder: Folder, layout: Layout) -> Place:
     reason = f"not in {_WHERE[layout]}"
     if layout != "auto":
         reason += f" (data.layout={layout})"
+    if len(parts) == 3 and layout in ("auto", "bird/age") and _says_age(parts[1]):
+        advice = "move its files up"
+        if parts == folder.parts:
+            advice = f"rename {parts[2]} to songs, or {advice}"
+        return Place(bird, age, f"{reason}: below an age no folder but songs is read; {advice}")
     if len(parts) == 1 and layout == "auto" and _is_age(folder):
         return Place(bird, age, f"{reason}: {parts[0]} is an age, and no folder names the bird")
     if len(parts) == 1 and layout == "auto":
@@ -107,13 +116,15 @@ def _misplaced(folder: Folder, layout: Layout) -> Place:
 
 
 def birds_seem_to_be(root: Path, folders: Sequence[Folder]) -> list[Path]:
-    """The folders that perhaps hold the birds, that with most files first."""
+    """The folders that perhaps hold the birds, that with most files first; not ``root`` itself."""
     found: Counter[Path] = Counter()
     for folder in folders:
         whole = Path(*within((root.absolute() / Path(*folder.parts)).parts))
-        is_bird = is_dated(folder) and parse_age(whole.name) == (None, None)
+        if _says_age(whole.parent.name) and not _says_age(whole.name):  # <bird>/<age>/wav
+            whole = whole.parent
+        is_bird = is_dated(folder) and not _says_age(whole.name)
         found[whole.parent if is_bird else whole.parent.parent] += len(folder.paths)
-    return [path for path, _ in found.most_common()]
+    return [path for path, _ in found.most_common() if path != root.absolute()]
 
 
 def refusal(root: Path, folders: Sequence[Folder], places: list[Place], layout: Layout) -> str:
@@ -127,8 +138,9 @@ def refusal(root: Path, folders: Sequence[Folder], places: list[Place], layout: 
     if layout != "auto" and any(not p.misplaced for p in place_all(root, folders, "auto")):
         return f"{message}With data.layout=auto they are understood."
     seem = [str(path) for path in birds_seem_to_be(root, folders)]
-    message += f"Give the folder that holds the birds, here perhaps {' or '.join(seem[:3])}."
+    if seem:
+        message += f"Give the folder that holds the birds, here perhaps {' or '.join(seem[:3])}."
     if all(len(within(folder.parts)) == 1 for folder in folders) and layout != "age":
         name = root.resolve().name
         message += f" If {name} is the only bird, and these are its ages, set data.layout=age."
-    return message
+    return message.rstrip()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_io.names.ages import age_order
+from data_io.names.ages import age_order, parse_age
 from data_io.names.birds_table import Bird
 from data_io.names.folders import Found
 from data_io.names.layouts import UNDATED, Place, birds_seem_to_be, within
@@ -45,7 +45,7 @@ def notes_on(
     """All that is worth a word about a folder of recordings, one sentence each."""
     used = [folder for folder in placed if not folder.place.misplaced]
     names = sorted({folder.place.bird for folder in used})
-    notes = _words(root, used)
+    notes = _swapped(used) or _words(root, used)
     notes += _levels(root, found, placed)
     notes += _odd_ages(used)
     notes += _spellings(used)
@@ -71,6 +71,20 @@ def in_words(names: Iterable[str], most: int = 4, joint: str = "and") -> str:
         return f"{', '.join(listed[:most])} and {len(listed) - most:,} more"
     head = ", ".join(listed[:-1])
     return f"{head} {joint} {listed[-1]}" if head else "".join(listed)
+
+
+def _swapped(used: Sequence[PlacedFolder]) -> list[str]:
+    """<age>/<bird>/ instead of <bird>/<age>/: every bird reads as an age, and no age does."""
+    birds = sorted({folder.place.bird for folder in used}, key=age_order)
+    ages = sorted({folder.place.age or "" for folder in used})
+    is_swapped = used and all(f.is_word and f.place.age for f in used)
+    if not is_swapped or any(parse_age(bird) == (None, None) for bird in birds):
+        return []
+    return [
+        f"The folders seem to be <age>/<bird>/: {in_words(birds)} {_are(birds)} taken as birds, "
+        f"{in_words(map(_quoted, ages))} as {'its age' if len(ages) == 1 else 'ages'}. Move the "
+        "files to <bird>/<age>/ if that is wrong."
+    ]
 
 
 def _words(root: Path, used: Sequence[PlacedFolder]) -> list[str]:
@@ -134,7 +148,8 @@ def _levels(root: Path, found: Found, placed: Sequence[PlacedFolder]) -> list[st
     )
     if len(deep) == len(out) and n_files > sum(p.n_files for p in placed) / 2:
         seem = [str(path) for path in birds_seem_to_be(root, deep)]
-        note += f"; the birds are perhaps in {in_words(seem, 3, 'or')}"
+        if seem:
+            note += f"; the birds are perhaps in {in_words(seem, 3, 'or')}"
     return [f"{note}."]
 
 

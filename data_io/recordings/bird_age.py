@@ -3,16 +3,20 @@
 What an earlier start stored of a file that is as it was is taken over.
 """
 
+import datetime
+import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
+from data_io.names.dating import FLAGS
 from data_io.recordings.reading import Checked, ReadParams, check_file, transform
 from data_io.recordings.table import BETWEEN_REMARKS, SAME_FILE, Recording, Recordings
+from data_io.sound.file import BadSoundError
 from data_io.sound.same_sound import SoundAnchors, contained
 from data_io.sounding import (
     Energies,
@@ -61,7 +65,10 @@ class Before:
             reason.startswith((SAME_FILE, SAME_SOUND))
             for reason in pc.unique(self.recordings.table["reason"]).to_pylist()
         )
-        is_same = _states(listed) == _states(self.recordings)
+        now, then = _listed_facts(listed), _listed_facts(self.recordings)
+        is_same = now.keys() == then.keys() and all(
+            facts.agree_with(then[file]) for file, facts in now.items()
+        )
         return is_same and not again and self.fits(params)
 
     def fits(self, params: ReadParams) -> bool:
@@ -92,12 +99,64 @@ class Before:
         return files
 
 
-def _states(recordings: Recordings) -> set[tuple[str, int, int]]:
-    columns = (
-        recordings.table[name].to_pylist() for name in ("path", "of_file", "n_bytes", "mtime_ns")
+class _ListedFacts(NamedTuple):
+    """What the listing of a folder says of a file: its state, and what names tell."""
+
+    n_bytes: int
+    mtime_ns: int
+    dph: int | None
+    date: str | None
+    recorded_at: datetime.datetime | None
+    status: str
+    reason: str
+
+    def agree_with(self, then: "_ListedFacts") -> bool:
+        """Whether the facts of an earlier start hold still."""
+        # What is skipped has lost its flags; a header may have told the time.
+        return (
+            self[:4] == then[:4]
+            and self.recorded_at in (None, then.recorded_at)
+            and (then.status == "skipped" or self.reason == _flags_of_names(then.reason))
+        )
+
+
+def _listed_facts(recordings: Recordings) -> dict[str, _ListedFacts]:
+    """Of each file, by its path."""
+    columns = (recordings.table[name].to_pylist() for name in _ListedFacts._fields)
+    files = (of_file or path for path, of_file in zip(
+        *(recordings.table[name].to_pylist() for name in ("path", "of_file")), strict=True
+    ))  # fmt: skip
+    return dict(
+        zip(files, itertools.starmap(_ListedFacts, zip(*columns, strict=True)), strict=True)
     )
-    rows = zip(*columns, strict=True)
-    return {(of_file or path, size, time) for path, of_file, size, time in rows}
+
+
+def _flags_of_names(reason: str, others: bool = False) -> str:
+    """The remarks of a recording that its name and folder earned; or all ``others``."""
+    remarks = reason.split(BETWEEN_REMARKS)
+    return BETWEEN_REMARKS.join(r for r in remarks if r.startswith(FLAGS) != others)
+
+
+def _listed_anew(old: Recording, listed: Recording) -> Recording:
+    """A recording of an earlier start, with what the listing says of its file now."""
+    remarks = (listed.reason, _flags_of_names(old.reason, others=True))
+    reason = BETWEEN_REMARKS.join(filter(None, remarks))
+    return replace(
+        old,
+        dph=listed.dph,
+        date=listed.date,
+        recorded_at=listed.recorded_at or old.recorded_at,
+        status="flagged" if reason else "ok",
+        reason=reason,
+    )
+
+
+def _of_now(old: Checked, listed: Recording) -> Checked:
+    """What an earlier start found in a file, with what the listing says of it now."""
+    if not old.recording.is_used:
+        return old
+    rows = tuple(_listed_anew(row, listed) for row in old.stored)
+    return replace(old, recording=_listed_anew(old.recording, listed), stored=rows)
 
 
 def read_bird_age(
@@ -132,7 +191,7 @@ def read_bird_age(
     for file in listed:
         old = known.get(file.path)
         is_same = old and _states_of(old.recording) == _states_of(file)
-        checked.append(old if old and is_same else check_file(root, file, params))
+        checked.append(_of_now(old, file) if old and is_same else check_file(root, file, params))
     checked = _skip_same(checked)
     rows = [one.recording for one in checked if not one.recording.is_used]
     used = [one for one in checked if one.recording.is_used]
@@ -181,10 +240,10 @@ def _store(
         total_s = sum(one.recording.seconds for one in used)
         finer = max(MIN_PIECE_S, total_s / (2 * MIN_RECORDINGS))
         cut = replace(params, longest_s=min(params.longest_s, finer))
-    is_stored = [bool(one.stored) for one in used]
-    if before is None or spectrogram_facts(before.folder, *bird_age)["cut_s"] != cut.longest_s:
-        is_stored = [False] * len(used)
+    can_take_over = _can_take_over(before, used, cut)
+    is_stored = [can_take_over and bool(one.stored) for one in used]
     rows: list[Recording] = []
+    lost: list[Recording] = []
     energies: list[Energies] = []
     sounding: list[Frames] = []
     facts: dict[str, Any] = {"read": asdict(params), "cut_s": cut.longest_s}
@@ -196,19 +255,36 @@ def _store(
             made = transform(root, one, cut)
             if old and there:
                 made = _as_stored(one, old, params)
-            for recording, magnitudes, energy_db in made:
-                rows.append(recording)
-                energies.append(energy_db)
-                yield magnitudes
+            n_before = len(rows)
+            try:
+                for recording, magnitudes, energy_db in made:
+                    rows.append(recording)
+                    energies.append(energy_db)
+                    yield magnitudes
+            except (BadSoundError, OSError) as error:  # recorders move and delete their files
+                del rows[n_before:], energies[n_before:]
+                lost.append(one.recording.skipped(f"cannot be read any more: {error}"))
         levels, frames = _levels(energies, params.spectrogram)
         facts.update(levels)
         sounding.extend(frames)
 
     write_spectrograms(folder, *bird_age, stored(), facts)
-    return [
+    return lost + [
         _with_level(row, float(is_sounding.sum() * params.spectrogram.frame_s), facts)
         for row, is_sounding in zip(rows, sounding, strict=True)
     ]
+
+
+def _can_take_over(before: Before | None, used: list[Checked], cut: ReadParams) -> bool:
+    """Whether old spectrograms are cut in the same way and come in the same order."""
+    if before is None:
+        return False
+    wanted = [row.path for one in used for row in one.stored]
+    there = before.recordings.column("path")
+    if list(there[np.isin(there, wanted)]) != wanted:  # other times were read from the names
+        return False
+    bird_age = used[0].recording.bird, used[0].recording.age
+    return bool(spectrogram_facts(before.folder, *bird_age)["cut_s"] == cut.longest_s)
 
 
 def _as_stored(
@@ -228,10 +304,11 @@ def _levels(
     energies: list[Energies], params: SpectrogramParams
 ) -> tuple[dict[str, float | None], list[Frames]]:
     """Facts on the level of a bird and age, and the frames of each recording that hold sound."""
-    all_of_them = np.concatenate(energies)
+    none: Energies = np.zeros(0, np.float32)
+    all_of_them = np.concatenate([none, *energies])
     floor = noise_floor_db(all_of_them)
     sounding = [has_sound(energy_db, floor, params.frame_s) for energy_db in energies]
-    level = reference_level(all_of_them, np.concatenate(sounding))
+    level = reference_level(all_of_them, np.concatenate([none.astype(bool), *sounding]))
     gain = gain_of(level, params)
     return {"noise_floor_db": floor, "reference_level": level, "gain": gain}, sounding
 

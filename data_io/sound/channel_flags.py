@@ -84,10 +84,24 @@ def impossible(used: Channel) -> str:
         return f"{reason}: the samples are damaged, or of another coding"
     whole = "all are whole numbers" if used.is_whole else "perhaps"
     joint = ", " if used.is_whole else " "
+    middle = _middle_of_unsigned(used)
+    if middle:
+        return (
+            f"{reason}: {whole}{joint}unsigned integers saved as floats; subtract {middle:,}, "
+            f"divide them by {middle:,} and save the file again"
+        )
+    # What quiet numbers of more bits look like as well.
+    quiet = ", or by 32,768 if they are quiet ones of 16 bits," if width == 8 else ""
     return (
         f"{reason}: {whole}{joint}{width}-bit integers saved as floats; divide them by "
-        f"{2 ** (width - 1):,} and save the file again"
+        f"{2 ** (width - 1):,}{quiet} and save the file again"
     )
+
+
+def _middle_of_unsigned(used: Channel) -> int:
+    """The middle of the scale of unsigned integers, about which the samples lie; 0 if none."""
+    middles = (2 ** (width - 1) for width in WIDTHS)
+    return next((m for m in middles if used.low >= 0 and 0.9 < used.mean / m < 1.1), 0)
 
 
 def _scale_flags(used: Channel, facts: Facts) -> list[str]:
@@ -140,7 +154,7 @@ def _ceiling_flags(used: Channel, facts: Facts) -> list[str]:
             n_clipped += n_at
             ceilings.append("full scale" if is_full else f"{sign * ceiling:.3g}")
     # Clipped song that is so loud has far more samples at full scale.
-    is_huge = used.rms >= HUGE_RMS and used.extreme >= 0.99
+    is_huge = used.rms >= HUGE_RMS and 0.99 <= used.extreme <= 1  # louder is named by its scale
     if is_huge and n_clipped < FULL_SHARE * used.n:
         return [
             f"mean level {decibels(used.rms):.1f} dBFS, hardly possible for song: perhaps bytes "

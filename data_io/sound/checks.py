@@ -148,8 +148,8 @@ class Checks:
         if facts.sample_rate_hz < self._study_rate_hz:
             flags.append(
                 f"sample rate {facts.sample_rate_hz:,} Hz: nothing above "
-                f"{facts.sample_rate_hz / 2:,.0f} Hz is in the file, and the study looks up to "
-                f"{self._study_rate_hz / 2:,.0f} Hz"
+                f"{facts.sample_rate_hz / 2:,.7g} Hz is in the file, and the study looks up to "
+                f"{self._study_rate_hz / 2:,.7g} Hz"
             )
         return flags
 

@@ -292,7 +292,7 @@ def _rows() -> Iterator[FaultyFile]:
         for name, (change, status, words) in IN_THE_SOUND.items():
             yield row(name, suffix, of_sound(change, suffix), status, words, "checks")
         for rate in (8_000, 11_025):
-            words = (f"sample rate {rate:,} Hz", f"nothing above {rate / 2:,.0f} Hz", "8,000 Hz")
+            words = (f"sample rate {rate:,} Hz", f"nothing above {rate / 2:,.7g} Hz", "8,000 Hz")
             make = of_sound(lambda s: s, suffix, rate=rate)
             yield row(f"rate {rate}", suffix, make, "flagged", words, "checks")
         cut = of_bytes(lambda data: data[: len(data) // 2], suffix)

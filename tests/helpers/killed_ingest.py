@@ -1,8 +1,9 @@
 """Reads a small folder of recordings again and again, killed at every change of the disk.
 
 Usage: python -m tests.helpers.killed_ingest FOLDER. Prints one JSON line per kill: at which event,
-whether each file is then that of the old or of the new state, and whether a second start gives the
-new state. Each start is a fork of this process, which itself never uses PyArrow's threads.
+whether each file is then that of the old or of the new state, whether a second start gives the new
+state, and whether bytes, mode and time of every recording are what they were. Each start is a fork
+of this process, which itself never uses PyArrow's threads.
 """
 
 import hashlib
@@ -74,6 +75,18 @@ def state(out: Path) -> dict[str, str]:
     }
 
 
+def sources(data: Path) -> dict[str, tuple[str, int, int]]:
+    """Hash, mode and time of change of everything in the folder of recordings."""
+    return {
+        path.relative_to(data).as_posix(): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+        )
+        for path in [data, *data.rglob("*")]
+    }
+
+
 def main(folder: Path) -> None:
     """Kill at every event until a start comes through."""
     old_data, new_data = folder / "old", folder / "new"
@@ -83,6 +96,7 @@ def main(folder: Path) -> None:
     old = state(out)
     shutil.rmtree(folder / "data")
     shutil.copytree(new_data, folder / "data")
+    recordings = sources(folder / "data")
     shutil.copytree(out, folder / "kept")
     assert start(folder / "data", out) == 0
     new = state(out)
@@ -93,12 +107,13 @@ def main(folder: Path) -> None:
         if code == 0:
             return
         assert code == KILLED, code
-        found = state(out)
-        whole = all(value in (old.get(name), new.get(name)) for name, value in found.items())
+        there = state(out)
+        whole = all(value in (old.get(name), new.get(name)) for name, value in there.items())
         again = start(folder / "data", out)
         left = [path.name for path in out.rglob(".*tmp*")]
-        print(json.dumps({"n": n, "whole": whole, "again": again == 0 and state(out) == new,
-                          "left": left}))  # fmt: skip
+        found = {"n": n, "whole": whole, "again": again == 0 and state(out) == new, "left": left,
+                 "untouched": sources(folder / "data") == recordings}  # fmt: skip
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ from data_io.names.ages import (
 )
 
 DAYS_45 = [
-    "45", "045", "P45", "p45", "P045", "P 45", "p_45", "PHD45", "phd_45", "PND45", "dph45", "dpH45",
-    "DPH_45", "d45", "D-45", "day45", "day 45", "days45", "Day_45", "age 45", "45dph", "45 dph",
-    "45dpH", "45-dph", "45_DPH", "45d", "45 d", "45days", "45 days", "45 days old", "45dah",
-    "45 days post hatch", "45 days post-hatching", "post-hatch day 45", "day 45 dph", " 45 ",
+    "45", "045", "P45", "p45", "P045", "P 45", "p_45", "PHD45", "phd_45", "PND45", "PD45", "dph45",
+    "dpH45", "DPH_45", "d45", "D-45", "day45", "day 45", "days45", "Day_45", "age 45", "45dph",
+    "45 dph", "45dpH", "45-dph", "45_DPH", "45d", "45 d", "45days", "45 days", "45 days old",
+    "45dah", "45 days post hatch", "45 days post-hatching", "post-hatch day 45", "day 45 dph",
+    " 45 ",
 ]  # fmt: skip
 SEPTEMBER_19 = [
     "2018-09-19", "2018-9-19", "20180919", "2018_09_19", "2018.09.19", "2018 09 19", "19.9.2018",

@@ -262,3 +262,79 @@ def test_recordings_are_never_touched(data, tmp_path):
     before = {path: state(path) for path in [data, *data.rglob("*")]}
     read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
     assert {path: state(path) for path in [data, *data.rglob("*")]} == before
+
+
+def named(root, *days):
+    for i, day in enumerate(days):
+        put(root, f"b_{day}_0725.wav", song(i))
+
+
+def test_files_that_come_in_another_order_are_read_as_at_first(tmp_path):
+    """Names added later may tell the order of day, month and year, and so the order of files."""
+    root = tmp_path / "data"
+    named(root, "010203", "020104", "030102")
+    first = read_bird_age(root, listed(root), PARAMS, tmp_path / "s1")
+    named(root, "010203", "020104", "030102", "250102", "020325", "020326", "020327")
+    files = listed(root)
+    again = read_bird_age(root, files, PARAMS, tmp_path / "s2", Before(tmp_path / "s1", first))
+    assert first.column("path")[0] == "b1/45/b_030102_0725.wav"
+    assert again.column("path")[0] == "b1/45/b_010203_0725.wav"
+    assert again.table.equals(read_bird_age(root, files, PARAMS, tmp_path / "s3").table)
+    assert whole(tmp_path / "s2") == whole(tmp_path / "s3")
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_what_names_and_birds_csv_say_is_that_of_now(tmp_path, monkeypatch, comes_first):
+    root = tmp_path / "data"
+    for i in range(4):
+        put(root, f"x_2018-09-19_06-28-4{i}.wav", song(i))
+    table = root / "birds.csv"
+    if comes_first:
+        table.write_text("bird,hatch_date\nb1,2018-01-01\n")
+    first = read_bird_age(root, listed(root), PARAMS, tmp_path / "s1")
+    if comes_first:
+        table.unlink()
+    else:
+        table.write_text("bird,hatch_date\nb1,2018-01-01\n")
+    before, files = Before(tmp_path / "s1", first), listed(root)
+    assert not before.serves(files, PARAMS)
+    checked = counting(monkeypatch)
+    again = read_bird_age(root, files, PARAMS, tmp_path / "s2", before)
+    assert checked == []
+    assert again.column("status").tolist() == ["ok" if comes_first else "flagged"] * 4
+    assert again.table.equals(read_bird_age(root, files, PARAMS, tmp_path / "s3").table)
+    assert Before(tmp_path / "s2", again).serves(files, PARAMS)
+
+
+def test_a_file_that_goes_or_changes_after_its_check_is_skipped_by_name(
+    data, tmp_path, monkeypatch
+):
+    transform = bird_age.transform
+
+    def after(root, one, params):
+        if one.recording.path == "b1/45/1.wav":
+            (root / one.recording.path).unlink()
+        if one.recording.path == "b1/45/3.wav":
+            put(root, "3.wav", song(33, 5.0))
+        return transform(root, one, params)
+
+    monkeypatch.setattr(bird_age, "transform", after)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    reasons = {r.path: r.reason for r in found if not r.is_used}
+    assert reasons == {
+        "b1/45/1.wav": "cannot be read any more: No such file or directory",
+        "b1/45/3.wav": "cannot be read any more: it was written to after it was checked",
+    }
+    assert set(stored(tmp_path / "s")) == {f"b1/45/{i}.wav" for i in (0, 2, 4)}
+
+
+def test_a_bird_and_age_whose_files_all_go_is_no_error(data, tmp_path, monkeypatch):
+    transform = bird_age.transform
+
+    def after(root, one, params):
+        shutil.rmtree(root, ignore_errors=True)
+        return transform(root, one, params)
+
+    monkeypatch.setattr(bird_age, "transform", after)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    assert found.column("status").tolist() == ["skipped"] * 5

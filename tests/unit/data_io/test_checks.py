@@ -155,7 +155,7 @@ def test_what_the_header_says_is_compared_with_what_was_decoded():
     facts = Facts(n_samples=64_000, missing_samples=1_000, remarks=("the clock was not set",))
     coded = np.round(sound * FULL) / FULL
     assert judge(coded, facts).reason == (
-        "the clock was not set; cut short: the header promises 65000 samples, the file holds 64000"
+        "the clock was not set | cut short: the header promises 65000 samples, the file holds 64000"
     )
     short = judge(coded[:60_000], Facts(n_samples=64_000))
     assert short.reason == "60000 samples could be decoded, the header says 64000"
@@ -214,3 +214,29 @@ def test_a_block_of_another_shape_is_refused():
         checks.add(np.zeros((100, 1), "f4"))
     with pytest.raises(ValueError, match="n_samples, n_channels"):
         checks.add(np.zeros(100, "f4"))
+
+
+@pytest.mark.parametrize(("numbers", "of"), [(128, "128"), (32_768, "32,768")])
+def test_unsigned_integers_saved_as_floats_are_not_called_signed_ones(numbers, of):
+    sound = np.round(song("unsigned") * numbers) + numbers
+    reason = judge(sound).reason
+    assert f"unsigned integers saved as floats; subtract {of}, divide them by {of}" in reason
+
+
+def test_quiet_integers_of_16_bits_saved_as_floats_are_not_said_to_have_8_bits_alone():
+    assert "or by 32,768 if they are quiet" in judge(np.round(song("quiet") * 200)).reason
+
+
+def test_of_sound_beyond_full_scale_nothing_is_said_of_the_order_of_its_bytes():
+    reason = judge(song("volts") * 20).reason
+    assert "beyond full scale" in reason
+    assert "wrong order" not in reason
+
+
+@pytest.mark.parametrize(
+    ("rate", "half"), [(15_999, "7,999.5"), (11_025, "5,512.5"), (4_000, "2,000")]
+)
+def test_the_missing_frequencies_are_not_rounded_to_those_that_are_there(rate, half):
+    facts = Facts(rate, 1, rate, "float")
+    reason = judge(song("low", 1.0, rate), facts).reason
+    assert f"nothing above {half} Hz is in the file, and the study looks up to 8,000 Hz" in reason

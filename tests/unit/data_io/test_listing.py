@@ -445,7 +445,7 @@ def test_two_flags_of_a_file_are_both_told(tmp_path: Path) -> None:
     put(tmp_path, f"G402/2018-09-19/{SAP}", f"R1/2018-09-29/{SAP}")
     (flagged,) = (r for r in scan(tmp_path) if r.status == "flagged")
     assert "changing the clock" in flagged.reason
-    assert "; the name says bird G402" in flagged.reason
+    assert " | the name says bird G402" in flagged.reason
 
 
 def test_many_notes_are_shortened(tmp_path: Path) -> None:
@@ -673,3 +673,33 @@ def test_listing_loads_nothing_that_is_slow_to_import() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {"scipy", "soundfile", "librosa", "numba", "soxr", "pandas", "torch", "ray", "mlflow"}
     assert not {name for name in loaded if f"'{name}'" in done.stdout}
+
+
+@pytest.mark.parametrize("between", ["wav", "audio", "raw"])
+def test_a_folder_of_another_name_below_the_age_is_named_and_no_wrong_folder_is_proposed(
+    tmp_path, between
+):
+    put(tmp_path, f"G1/45/{between}/a.wav", f"R2/P60/{between}/b.wav")
+    with pytest.raises(NoRecordingsError, match=f"rename {between} to songs") as caught:
+        survey(tmp_path)
+    assert "perhaps" not in str(caught.value)
+    put(tmp_path, "G1/50/c.wav")
+    found = survey(tmp_path)
+    assert said(found, "2 files are outside") and not said(found, "birds are perhaps in")
+    assert f"rename {between} to songs" in next(r for r in found.recordings if r.reason).reason
+
+
+def test_songs_below_another_folder_are_not_to_be_renamed(tmp_path):
+    put(tmp_path, "G1/45/audio/songs/a.wav", "G1/50/b.wav")
+    (reason,) = (r.reason for r in scan(tmp_path) if r.reason)
+    assert reason.endswith("no folder but songs is read; move its files up")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("P45", "P60"), ("45", "day 9"), ("2018-09-19", "5")]
+)
+def test_birds_and_ages_in_each_others_place_are_named(tmp_path, first, second):
+    put(tmp_path, f"{first}/G1/songs/a.wav", f"{second}/G1/b.wav", f"{second}/R2/c.wav")
+    assert said(survey(tmp_path), "seem to be <age>/<bird>", first, second, "G1 and R2")
+    put(tmp_path, "G1/45/c.wav")
+    assert not said(survey(tmp_path), "seem to be <age>/<bird>")

@@ -233,6 +233,8 @@ def test_very_short_sounds_have_frames_too(n_samples: int, rate: int) -> None:
         (np.zeros(100, "i2"), "holds int16 numbers.*floating-point"),
         (np.zeros(100, "c8"), "holds complex64 numbers.*floating-point"),
         (np.array([0, np.nan, np.inf], "f4"), "2 numbers that are not finite"),
+        ([0.0] * 100, "is a list; wanted is a numpy array"),
+        (None, "is a NoneType; wanted is a numpy array"),
     ],
 )
 def test_what_is_not_one_channel_of_finite_floats_is_refused(waveform, message: str) -> None:
@@ -242,10 +244,22 @@ def test_what_is_not_one_channel_of_finite_floats_is_refused(waveform, message: 
         MagnitudeStream(44_100, PARAMS).push(waveform)
 
 
-@pytest.mark.parametrize("rate", [0, -1])
-def test_impossible_rates_of_a_sound_are_refused(rate: int) -> None:
-    with pytest.raises(ValueError, match=f"sample_rate_hz is {rate}: it must be 1 or more"):
+@pytest.mark.parametrize("rate", [0, -1, 0.5, 22_050.5, float("nan"), float("inf"), None, "44100"])
+def test_impossible_rates_of_a_sound_are_refused(rate) -> None:
+    with pytest.raises(ValueError, match=f"sample_rate_hz is {rate!r}: it must be a whole number"):
         log_spectrogram(noise(100), rate, PARAMS)
+
+
+def test_a_rate_may_be_a_whole_number_of_any_type() -> None:
+    wanted = log_spectrogram(noise(4410), 44_100, PARAMS)
+    for rate in (44_100.0, np.int64(44_100), np.float64(44_100)):
+        assert np.array_equal(log_spectrogram(noise(4410), rate, PARAMS), wanted)
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_gains_are_refused(gain: float) -> None:
+    with pytest.raises(ValueError, match="gain is .*above 0 and finite"):
+        log_spectrogram(noise(100), 16_000, PARAMS, gain)
 
 
 @pytest.mark.parametrize(
