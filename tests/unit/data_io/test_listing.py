@@ -445,7 +445,7 @@ def test_two_flags_of_a_file_are_both_told(tmp_path: Path) -> None:
     put(tmp_path, f"G402/2018-09-19/{SAP}", f"R1/2018-09-29/{SAP}")
     (flagged,) = (r for r in scan(tmp_path) if r.status == "flagged")
     assert "changing the clock" in flagged.reason
-    assert "; the name says bird G402" in flagged.reason
+    assert " | the name says bird G402" in flagged.reason
 
 
 def test_many_notes_are_shortened(tmp_path: Path) -> None:
