@@ -5,6 +5,7 @@ One Ray task reads one bird and age.
 
 import dataclasses
 import itertools
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,34 +77,34 @@ def ingest(
     Returns:
         Every recording found, with status, reason and side of the split.
     """
-    groups = found.recordings.used.by_bird_age()
-    before = _read_before(paths, groups)
+    listed = found.recordings.used
+    rows = listed.rows_by_bird_age()
+    earlier = _Earlier(paths)
     left_out = found.recordings.where(~found.recordings.is_used)
-    parts = dict.fromkeys(groups, left_out)
+    parts = dict.fromkeys(rows, left_out)
     progress = Progress(console, len(found.recordings), "recordings")
     progress.advance(len(left_out))
     with atomic_dir(paths.spectrograms) as folder:
 
         def keep(bird_age: BirdAge, recordings: Recordings) -> None:
             parts[bird_age] = recordings
-            progress.advance(len(groups[bird_age]))
+            progress.advance(len(rows[bird_age]))
+
+        def submit(bird_age: BirdAge) -> ray.ObjectRef:
+            files = listed.taken(rows[bird_age])
+            before = earlier.of(bird_age, files)
+            return _ingest_bird_age.remote(found.root, files, config.reading, folder, before)
 
         work = []
-        for bird_age in sorted(groups, key=lambda bird_age: (-len(groups[bird_age]), bird_age)):
-            old = before.get(bird_age)
-            if old is not None and old.serves(groups[bird_age], config.reading):
-                link(partition(old.folder, *bird_age), partition(folder, *bird_age))
-                keep(bird_age, old.recordings)
+        for bird_age in sorted(rows, key=lambda bird_age: (-len(rows[bird_age]), bird_age)):
+            files = listed.taken(rows[bird_age])
+            before = earlier.of(bird_age, files)
+            if before is not None and before.serves(files, config.reading):
+                link(partition(before.folder, *bird_age), partition(folder, *bird_age))
+                keep(bird_age, before.recordings)
             else:
                 work.append(bird_age)
-        tasks.run(
-            lambda bird_age: _ingest_bird_age.remote(
-                found.root, groups[bird_age], config.reading, folder, before.get(bird_age)
-            ),
-            work,
-            keep,
-            lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}",
-        )
+        tasks.run(submit, work, keep, lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}")
         whole = skip_duplicates(Recordings.joined([*parts.values(), left_out]))
         snippets = config.snippets
         result = assign_split(
@@ -113,23 +114,27 @@ def ingest(
     return result
 
 
-def _read_before(paths: RunPaths, groups: dict[BirdAge, Recordings]) -> dict[BirdAge, Before]:
-    """What an earlier start stored of each bird and age; nothing where it cannot be read."""
-    if not (paths.recordings.is_file() and paths.spectrograms.is_dir()):
-        return {}
-    try:
-        found = read_recordings(paths.recordings).by_bird_age()
-    except BrokenFileError:  # made by another version, or altered: all is read again
-        return {}
-    before = {}
-    for bird_age, rows in found.items():
-        if bird_age in groups:
-            # A file that was listed but could not be opened has no hash, nor has one that the
-            # listing itself skips.
-            is_listed = np.isin(rows.column("path"), groups[bird_age].column("path"))
-            opened = rows.where(is_listed | (rows.column("sha256") != ""))
-            before[bird_age] = Before(paths.spectrograms, opened)
-    return before
+class _Earlier:
+    """What an earlier start stored; nothing where it cannot be read."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._folder = paths.spectrograms
+        self._recordings = Recordings.from_rows([])
+        if paths.recordings.is_file() and paths.spectrograms.is_dir():
+            # Made by another version, or altered: all is read again.
+            with suppress(BrokenFileError):
+                self._recordings = read_recordings(paths.recordings)
+        self._rows = self._recordings.rows_by_bird_age()
+
+    def of(self, bird_age: BirdAge, listed: Recordings) -> Before | None:
+        """What it stored of one bird and age, of which ``listed`` are the files now."""
+        if bird_age not in self._rows:
+            return None
+        known = self._recordings.taken(self._rows[bird_age])
+        # A file that was listed but could not be opened has no hash, nor has one that the listing
+        # itself skips.
+        is_listed = np.isin(known.column("path"), listed.column("path"))
+        return Before(self._folder, known.where(is_listed | (known.column("sha256") != "")))
 
 
 @ray.remote

@@ -34,6 +34,7 @@ from data_io.recordings.table import BETWEEN_REMARKS, SCHEMA, Recording, Recordi
 
 NO_AGE = "neither its folder nor its name says an age or a date: move it to <bird>/<age>/"
 NOT_LISTED = "the folder cannot be listed"
+EXCLUDED = "excluded in birds.csv"
 STATUSES = ("ok", "flagged", "skipped")
 _HASHED = ("path", "bird", "age", "recorded_at", "n_bytes", "mtime_ns", "status")
 
@@ -176,7 +177,7 @@ def _rows(
             if dated.undated.any():
                 status[dated.undated], reason[dated.undated] = 2, _number(rows.reasons, NO_AGE)
         if bird and bird.is_excluded:
-            status[:], reason[:] = 2, _number(rows.reasons, "excluded in birds.csv")
+            status[:], reason[:] = 2, _number(rows.reasons, EXCLUDED)
         for row, why in folder.reasons.items():
             status[row], reason[row] = 2, _number(rows.reasons, why)
         numbers = np.array([_number(rows.ages, age) for age in ages], np.int32)

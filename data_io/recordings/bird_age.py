@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from data_io.names.ages import natural
 from data_io.names.dating import FLAGS
 from data_io.recordings.reading import Checked, ReadParams, check_file, transform
 from data_io.recordings.table import BETWEEN_REMARKS, SAME_FILE, Recording, Recordings
@@ -208,19 +209,20 @@ def _states_of(recording: Recording) -> tuple[int, int]:
 
 def _skip_same(checked: list[Checked]) -> list[Checked]:
     """Skip files whose sound lies in another one, so that none is on two sides of the split."""
-    found: list[Checked] = []
+    # "song copy.wav" is the copy of "song.wav", whatever their order.
+    by_name = sorted(checked, key=_stem)
     first_with: dict[str, str] = {}
+    for one in by_name:
+        first_with.setdefault(one.recording.sha256, one.recording.path)
+    found = []
     for one in checked:
-        recording = one.recording
-        original = first_with.setdefault(recording.sha256, recording.path)
-        is_copy = recording.is_used and original != recording.path
-        found.append(Checked(recording.skipped(SAME_FILE + original)) if is_copy else one)
+        original = first_with[one.recording.sha256]
+        is_copy = one.recording.is_used and original != one.recording.path
+        found.append(Checked(one.recording.skipped(SAME_FILE + original)) if is_copy else one)
     inside = contained(
-        [
-            SoundAnchors(r.path, r.seconds, r.sample_rate_hz or 0, one.anchors, one.anchors_at)
-            for one in found
-            if (r := one.recording).is_used
-        ]
+        SoundAnchors(r.path, r.seconds, r.sample_rate_hz or 0, one.anchors, one.anchors_at)
+        for one in sorted(found, key=_stem)
+        if (r := one.recording).is_used
     )
     for i, one in enumerate(found):
         if other := inside.get(one.recording.path):
@@ -228,6 +230,11 @@ def _skip_same(checked: list[Checked]) -> list[Checked]:
             reason = f"{SAME_SOUND}{path} from {start_s:.3f} s on"
             found[i] = Checked(one.recording.skipped(reason))
     return found
+
+
+def _stem(one: Checked) -> str:
+    """The name without its suffix, in natural order: "song" comes before "song copy"."""
+    return natural(one.recording.path.rpartition(".")[0])
 
 
 def _store(

@@ -85,14 +85,14 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
                 mtime_ns=file.mtime_ns,
                 recorded_at=listed.recorded_at or _moment(facts.recorded_at),
             )
-            checks = Checks(
-                facts, params.channel, params.spectrogram.sample_rate_hz, params.min_seconds
-            )
+            # A file of one channel has no other that could be meant.
+            channel = params.channel if facts.n_channels > 1 else 1
+            checks = Checks(facts, channel, params.spectrogram.sample_rate_hz, params.min_seconds)
             anchors = Anchors(facts.sample_rate_hz)
             n_samples = 0
             for block in _blocks(file):
                 checks.add(block)
-                anchors.push(block[:, min(params.channel, facts.n_channels) - 1])
+                anchors.push(block[:, min(channel, facts.n_channels) - 1])
                 n_samples += len(block)
             if file.has_changed():
                 return Checked(found.skipped("it was written to while it was read: it grows"))
@@ -211,8 +211,9 @@ def _pieces(root: Path, whole: Recording, params: ReadParams, is_long: bool) -> 
         if (file.n_bytes, file.mtime_ns) != (whole.n_bytes, whole.mtime_ns):
             raise BadSoundError("it was written to after it was checked")
         stream = MagnitudeStream(file.facts.sample_rate_hz, params.spectrogram)
+        at = min(params.channel, file.facts.n_channels) - 1
         for block in _blocks(file):
-            blocks.append(stream.push(np.ascontiguousarray(block[:, params.channel - 1])))
+            blocks.append(stream.push(np.ascontiguousarray(block[:, at])))
             if is_long:
                 magnitude = blocks.pop()
                 yield from pieces.push(magnitude, frame_energy_db(magnitude, params.spectrogram))

@@ -15,12 +15,17 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from data_io.files import atomic_file  # noqa: E402
 from data_io.names.ages import age_order  # noqa: E402
-from data_io.names.listing import Survey  # noqa: E402
+from data_io.names.listing import EXCLUDED, Survey  # noqa: E402
 from data_io.recordings.reading import read_sound  # noqa: E402
 from data_io.recordings.reasons import kind_of, reasons  # noqa: E402
 from data_io.recordings.table import Recording, Recordings  # noqa: E402
 from data_io.sound.file import BadSoundError  # noqa: E402
-from data_io.spectrogram import SpectrogramParams, log_spectrogram, resample  # noqa: E402
+from data_io.spectrogram import (  # noqa: E402
+    SpectrogramParams,
+    Waveform,
+    log_spectrogram,
+    resample,
+)
 
 MAX_THUMBNAILS = 200
 THUMBNAIL_S = 10.0  # of each file: its beginning
@@ -44,11 +49,12 @@ class Thumbnail:
 
 def choose_doubtful(recordings: Recordings, n: int = MAX_THUMBNAILS) -> Recordings:
     """At most ``n`` flagged and skipped recordings: one of every kind of reason, then another."""
-    doubtful = recordings.where(recordings.column("status") != "ok")
+    status, reason = recordings.column("status"), recordings.column("reason")
+    doubtful = recordings.where((status != "ok") & (reason != EXCLUDED))
     n_before: dict[str, int] = {}
     turns = []
-    for reason in doubtful.column("reason"):
-        kind = kind_of(reason)
+    for remark in doubtful.column("reason"):
+        kind = kind_of(remark)
         turns.append(n_before.get(kind, 0))
         n_before[kind] = turns[-1] + 1
     return doubtful.taken(np.argsort(np.array(turns, np.int64), kind="stable")[:n])
@@ -59,7 +65,7 @@ def draw_thumbnail(
 ) -> Thumbnail:
     """Draw the beginning of a file; without a picture where its sound cannot be read."""
     try:
-        waveform, rate = read_sound(root, recording, channel, THUMBNAIL_S)
+        waveform, rate = _first_with_sound(root, recording, channel)
     except (BadSoundError, OSError):
         return Thumbnail(recording, b"", 0.0)
     waveform = np.nan_to_num(waveform, posinf=0, neginf=0)
@@ -72,6 +78,16 @@ def draw_thumbnail(
     buffer = io.BytesIO()
     plt.imsave(buffer, picture[::-1], cmap="gray_r", vmin=0, vmax=top, format="png")
     return Thumbnail(recording, buffer.getvalue(), len(waveform) / rate)
+
+
+def _first_with_sound(root: Path, recording: Recording, channel: int) -> tuple[Waveform, int]:
+    """The channel that is used; where it is silent, the first that is not."""
+    used = read_sound(root, recording, channel, THUMBNAIL_S)
+    others = (
+        read_sound(root, recording, other, THUMBNAIL_S)
+        for other in range(1, (recording.n_channels or 1) + 1)
+    )
+    return used if used[0].any() else next((one for one in others if one[0].any()), used)
 
 
 def _shrunk(picture: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -149,6 +149,19 @@ def test_copy_comes_into_use_when_the_original_is_gone(data, tmp_path):
     assert whole(tmp_path / "second") != whole(tmp_path / "s")
 
 
+def test_the_copy_is_skipped_and_not_the_original(data, tmp_path):
+    shutil.copy(data / "b1" / "45" / "1.wav", data / "b1" / "45" / "1 copy.wav")
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = found.where(found.column("status") == "skipped")
+    assert skipped.path == "b1/45/1 copy.wav"
+
+
+def test_file_of_one_channel_is_used_whatever_the_channel(data, tmp_path):
+    found = read_bird_age(data, listed(data), ReadParams(channel=2), tmp_path / "s")
+    assert found.column("status").tolist() == ["ok"] * 5
+    assert len(stored(tmp_path / "s")) == 5
+
+
 def test_song_cut_from_a_long_file_is_used_once(data, tmp_path):
     long = np.concatenate([song(50, 20.0), song(51, 20.0)])
     put(data, "day.wav", long)
