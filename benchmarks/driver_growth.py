@@ -32,15 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 import numpy as np
 import optuna
 
-from data_io.recordings.table import (
-    Recording,
-    assign_split,
-    birds_and_ages,
-    data_hash,
-    skip_duplicates,
-    survey,
-    used_by_bird_age,
-)
+from data_io.names.listing import survey
+from data_io.recordings.split import assign_split
+from data_io.recordings.table import Recording, Recordings, data_hash, skip_duplicates
 from data_io.store import read_recordings, write_recordings, write_rows
 from study.base.console import Console
 from study.base.paths import RunPaths
@@ -207,7 +201,7 @@ def of_trials(n: int, clock: Clock) -> dict[str, float]:
 LINEAGE = dict.fromkeys(("git_commit", "code_hash", "config_hash", "data_hash"), "0")
 
 
-def made_up_recordings(n_each: int, n_birds_and_ages: int) -> list[Recording]:
+def made_up_recordings(n_each: int, n_birds_and_ages: int) -> Recordings:
     """Recordings of birds with up to 60 ages each."""
     n_ages = min(60, n_birds_and_ages // 3)
     found = []
@@ -216,15 +210,17 @@ def made_up_recordings(n_each: int, n_birds_and_ages: int) -> list[Recording]:
         for j in range(n_each):
             path = f"{bird}/{age}/songs/{j}.wav"
             one = Recording(bird, age, int(age), None, path, sha256=path, seconds=3.0)
-            found.append(replace(one, n_frames=600 + j, split="valid" if j == 0 else "train"))
-    return found
+            found.append(
+                replace(one, n_frames=600 + j, split="selection" if j == 0 else "training")
+            )
+    return Recordings.from_rows(found)
 
 
-def made_up_hmms(paths: RunPaths, recordings: list[Recording]) -> None:
+def made_up_hmms(paths: RunPaths, recordings: Recordings) -> None:
     """Write hmm_grid.parquet and hmm_selected.parquet: ten fits of every bird and age."""
     numbers = range(2, 12)
     grid, selected = [], []
-    for bird, age in birds_and_ages(recordings):
+    for bird, age in recordings.birds_and_ages():
         known = {"bird": bird, "age": age, "restart": 0, "covariance_type": "diag",
                  "n_observations": 1000, "log_likelihood": -1.0, "reason": ""}  # fmt: skip
         grid += [{**known, "n_states": k, "bic": float((k - 5) ** 2), "status": "ok"}
@@ -266,15 +262,16 @@ def of_recordings(n: int, clock: Clock) -> dict[str, float]:
             (root / recording.path).touch()
         with clock("listed, size and time asked"):
             found = survey(root).recordings
-        known = [replace(r, sha256=r.path) for r in found]
+        known = found.with_column("sha256", found.column("path"))
+        known = known.with_column("seconds", np.full(len(known), 3.0))
         with clock("split and hashed"):
-            whole = assign_split(skip_duplicates(known), 0.1, 0)
+            whole = assign_split(skip_duplicates(known), 0.15, 0.15, 0)
             data_hash(whole)
         with clock("in the table, read, counted"):
             write_recordings(paths.recordings, whole)
             count_recordings(read_recordings(paths.recordings))
         with clock("by bird and age"):
-            used_by_bird_age(whole)
+            whole.used.by_bird_age()
     return {f"a recording: {what}": seconds / n for what, seconds in clock.seconds.items()}
 
 

@@ -7,7 +7,7 @@ the mean snippet gets. Embeddings are fitted to crops of training recordings, di
 from other crops of these recordings. A change that costs no more than the floor is not seen, so a
 second table has the same over the floor. The third is the bias of a distance over the number of
 snippets. The study uses the last column. Birds are simulated, or read from FOLDER
-(<bird>/<age>/songs/*.wav), of which each bird with two recordings at one age is taken.
+(<bird>/<age>/songs/*.wav), of which each bird with two bouts at one age is taken.
 """
 
 import os
@@ -30,10 +30,9 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 from torch.nn import functional
 
-from data_io.recordings.table import assign_split, read, scan
+from benchmarks.material import load
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
-from data_io.spectrogram import SpectrogramParams, log_spectrogram
 from models.metrics.distances import frechet_distance, mean_and_cov
 from models.metrics.reference import MAX_PCA_DIM, N_PCA_FEATURES, Reference, fit_reference
 
@@ -42,7 +41,6 @@ Embedding = Callable[[Tensor], Array]
 
 SIMULATION = SimulationParams(n_birds=4, ages_dph=(45, 90), n_recordings=8, seconds=3.0)
 N_FRAMES = 16
-MIN_SECONDS = 0.064
 N_FIT = 8000
 SAMPLE_SIZES = (128, 512, 1000, 2000, 4000)
 _NARROW, _WIDE, _CONV = f"PCA-{N_PCA_FEATURES}", f"PCA-{MAX_PCA_DIM}", "convolution"
@@ -75,19 +73,12 @@ class Song:
 
 def read_song(folder: Path) -> dict[str, Song]:
     """Training and held-out frames of all birds that have both."""
-    params = SpectrogramParams()
-    waveforms, recordings = {}, []
-    for listed in scan(folder):
-        recording, waveform = read(folder, listed, MIN_SECONDS)
-        if waveform is not None:
-            recordings.append(recording)
-            waveforms[recording.path] = waveform
-    blocks: dict[str, dict[str, list[NDArray[np.float32]]]] = {"train": {}, "valid": {}}
-    for recording in assign_split(recordings, 0.3, seed=0):
-        waveform, rate = waveforms[recording.path], recording.sample_rate_hz
-        spectrogram = log_spectrogram(waveform, rate, params)
-        blocks[recording.split].setdefault(recording.bird, []).append(spectrogram.T)
-    birds = sorted(set(blocks["train"]) & set(blocks["valid"]))
+    blocks: dict[str, dict[str, list[NDArray[np.float32]]]] = {"training": {}, "selection": {}}
+    for recording, spectrogram in load(folder, None):
+        if recording.split in blocks:
+            of_bird = blocks[recording.split].setdefault(recording.bird, [])
+            of_bird.append(spectrogram.T)
+    birds = sorted(set(blocks["training"]) & set(blocks["selection"]))
     return {side: Song({b: _pool(of_birds[b]) for b in birds}) for side, of_birds in blocks.items()}
 
 
@@ -149,18 +140,18 @@ def changes(
     rng = torch.Generator().manual_seed(seed)
     order = torch.rand(len(same), N_FRAMES, generator=rng).argsort(1)
     shuffled = same.gather(3, order[:, None, None, :].expand_as(same))
-    dropped = next(iter(songs["train"].pools))
+    dropped = next(iter(songs["training"].pools))
     noise = torch.randn(same.shape, generator=rng)
     return {
         "the same distribution (floor)": same,
-        "other songs of the same birds": songs["valid"].crops(len(same), seed + 1)[0],
+        "other songs of the same birds": songs["selection"].crops(len(same), seed + 1)[0],
         "noise 0.1": (same + 0.1 * noise).clip(min=0),
         "blur 3": blur(same, 3),
         "blur 5": blur(same, 5),
         "magnitude times 1.5": torch.log1p(1.5 * torch.expm1(same)),
         "columns shuffled in time": shuffled,
         "shifted 4 frequency bins": same.roll(4, dims=2),
-        f"{dropped} left out": songs["train"].crops(len(same), seed, without=dropped)[0],
+        f"{dropped} left out": songs["training"].crops(len(same), seed, without=dropped)[0],
         "PCA-16 reconstruction": reference.pca_decode(reference.pca_scores(same, 16)),
         "mean snippet": same.mean(0, keepdim=True).expand_as(same),
     }
@@ -186,8 +177,8 @@ def main() -> None:
         if args.data is None:
             simulate_birds(folder, SIMULATION, seed=0)
         songs = read_song(folder)
-    fitted_to, birds = songs["train"].crops(N_FIT, seed=1)
-    target, _ = songs["train"].crops(args.snippets, seed=2)
+    fitted_to, birds = songs["training"].crops(N_FIT, seed=1)
+    target, _ = songs["training"].crops(args.snippets, seed=2)
     reference = fit_reference(fitted_to, target, seed=0)
     embeddings: dict[str, Embedding] = {
         _NARROW: lambda x: reference.pca_scores(x, N_PCA_FEATURES),
@@ -195,10 +186,10 @@ def main() -> None:
         _CONV: reference.convolve,
         "bird classifier": bird_classifier(reference, fitted_to, birds),
     }
-    names = ", ".join(songs["train"].pools)
+    names = ", ".join(songs["training"].pools)
     print(f"{args.snippets} snippets of {names}; embeddings fitted to {N_FIT}\n")
 
-    same, _ = songs["train"].crops(args.snippets, seed=3)
+    same, _ = songs["training"].crops(args.snippets, seed=3)
     measures = all_distances(embeddings, target)
     rows = {
         label: np.array([distance(x) for distance in measures.values()])
@@ -212,7 +203,7 @@ def main() -> None:
 
     bias = {}
     for n in SAMPLE_SIZES:
-        one, other = (songs["train"].crops(n, seed=seed)[0] for seed in (5, 6))
+        one, other = (songs["training"].crops(n, seed=seed)[0] for seed in (5, 6))
         bias[f"{n} snippets"] = np.array(
             [d(other) for d in all_distances(embeddings, one).values()]
         )

@@ -15,7 +15,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is loaded
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import resource
@@ -36,25 +35,36 @@ HOUR = 3600.0
 
 
 def files(folder: Path) -> dict[str, float]:
-    """The driver's list of recordings: seconds and bytes of memory for each."""
-    from data_io.recordings.table import assign_split, data_hash, skip_duplicates, survey
+    """The driver's list of recordings: seconds for each, and memory for each beyond a quarter."""
+    small = listed(folder / "a quarter", N_FILES // 4)
+    all_of_them = listed(folder / "all", N_FILES)
+    memory = (all_of_them["peak"] - small["peak"]) / (N_FILES - N_FILES // 4)
+    return {**all_of_them, "memory": memory}
+
+
+def listed(folder: Path, n_files: int) -> dict[str, float]:
+    """List so many files, and split them: seconds for each, and the most memory so far."""
+    import numpy as np
+
+    from data_io.names.listing import survey
+    from data_io.recordings.split import assign_split
+    from data_io.recordings.table import data_hash, skip_duplicates
     from data_io.store import write_recordings
 
     for bird in range(4):
         for age in range(50, 60):
             songs = folder / f"bird{bird}" / str(age) / "songs"
             songs.mkdir(parents=True)
-            for i in range(N_FILES // 40):
+            for i in range(n_files // 40):
                 (songs / f"bird{bird}_{age}_{i:05d}.wav").touch()
-    before, started = _peak(), time.perf_counter()
+    started = time.perf_counter()
     found = survey(folder).recordings
     walk_s = time.perf_counter() - started
     # As they are once their sound was read.
-    found = [
-        dataclasses.replace(one, sha256=hashlib.sha256(str(i).encode()).hexdigest(), n_frames=i)
-        for i, one in enumerate(found)
-    ]
-    found = assign_split(skip_duplicates(found), 0.2, 0)
+    hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(len(found))]
+    found = found.with_column("sha256", hashes).with_column("seconds", np.full(len(found), 3.0))
+    found = found.with_column("n_frames", np.arange(len(found)))
+    found = assign_split(skip_duplicates(found), 0.15, 0.15, 0)
     path = folder / "recordings.parquet"
     write_recordings(path, found)
     data_hash(found)
@@ -62,19 +72,22 @@ def files(folder: Path) -> dict[str, float]:
     return {
         "walk_s": walk_s / len(found),
         "cpu_s": cpu_s / len(found),
-        "memory": (_peak() - before) / len(found),
+        "peak": _peak(),
         "row": path.stat().st_size / len(found),
     }
 
 
 def sound(folder: Path) -> dict[str, float]:
     """Reading and encoding: CPU seconds and bytes for each second of sound."""
+    import numpy as np
     import torch
 
-    from data_io.recordings.table import read, scan
+    from data_io.latents import write_latents
+    from data_io.names.listing import survey
+    from data_io.recordings.bird_age import read_bird_age
+    from data_io.recordings.reading import ReadParams
     from data_io.simulate import SimulationParams, simulate_birds
-    from data_io.spectrogram import SpectrogramParams, log_spectrogram
-    from data_io.store import write_latents, write_spectrograms
+    from data_io.store import read_spectrograms
     from models.mdgan.encoding import cut_snippets, encode_spectrogram
     from models.mdgan.model import Mdgan
     from models.mdgan.params import MdganParams
@@ -83,23 +96,24 @@ def sound(folder: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     params = SimulationParams(n_birds=1, ages_dph=(90,), n_recordings=N_SONGS, seconds=SONG_S)
     simulate_birds(folder / "birds", params, 0)
-    seconds, spectrograms = N_SONGS * SONG_S, []
-    listed = scan(folder / "birds")
-    log_spectrogram(read(folder / "birds", listed[0], 0.1)[1], 44_100, SpectrogramParams())  # warm
+    seconds = N_SONGS * SONG_S
+    listed = survey(folder / "birds").recordings
+    (bird_age,) = listed.birds_and_ages()
+    read_bird_age(folder / "birds", listed.taken(np.arange(3)), ReadParams(), folder / "warm")
     cpu = time.process_time()
-    for one in listed:
-        recording, waveform = read(folder / "birds", one, 0.1)
-        rate = recording.sample_rate_hz
-        spectrograms.append((one.path, log_spectrogram(waveform, rate, SpectrogramParams())))
-    write_spectrograms(folder / "s", "b", "90", iter(spectrograms), {})
+    read_bird_age(folder / "birds", listed, ReadParams(), folder / "s")
     read_s = time.process_time() - cpu
+    spectrograms = [one[:2] for one in read_spectrograms(folder / "s", *bird_age)]
     snippets = torch.from_numpy(cut_snippets(spectrograms[0][1], 16))[:, None]
     net = MdganParams(latent_dim=LATENT_DIM, n_components=LATENT_DIM)
     pca = fit_pca(snippets, LATENT_DIM, seed=0)
     encoder = Mdgan(net, n_frames=16, seed=0, pca=pca).encoder
     encode_spectrogram(encoder, spectrograms[0][1], 16)
     cpu = time.process_time()
-    latents = [(name, encode_spectrogram(encoder, one, 16)) for name, one in spectrograms]
+    latents = []
+    for name, one in spectrograms:
+        z = encode_spectrogram(encoder, one, 16)
+        latents.append((name, z, np.ones(len(z), np.float32)))
     write_latents(folder / "z", "b", "90", latents, SNIPPET_S, LATENT_DIM, {})
     return {
         "read_s": read_s / seconds,
@@ -113,11 +127,11 @@ def a_day(folder: Path) -> dict[str, float]:
     """The driver reads the latents of a bird and day as the HMM stage does: seconds."""
     import numpy as np
 
-    from data_io.store import read_latents, write_latents
+    from data_io.latents import read_latents, write_latents
 
-    rng = np.random.default_rng(0)
+    rng, share = np.random.default_rng(0), np.ones(47, np.float32)
     songs = [
-        (f"b/60/songs/{i}.wav", rng.normal(size=(47, LATENT_DIM)).astype(np.float32))
+        (f"b/60/songs/{i}.wav", rng.normal(size=(47, LATENT_DIM)).astype(np.float32), share)
         for i in range(N_DAY)
     ]
     write_latents(folder, "b", "60", songs, SNIPPET_S, LATENT_DIM, {})

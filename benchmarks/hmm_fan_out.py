@@ -35,8 +35,9 @@ import numpy as np
 import ray
 
 from data_io.files import write_json
-from data_io.recordings.table import Recording
-from data_io.store import read_table, write_latents
+from data_io.latents import write_latents
+from data_io.recordings.table import Recording, Recordings
+from data_io.store import read_table
 from models.hmm import HmmParams
 from study.base.console import Console
 from study.base.paths import ROOT, RunPaths
@@ -76,7 +77,7 @@ CASES = {
 WARM = Case("to warm up", 4, 300, 4, (2, 3), 2)
 
 
-def made_up(case: Case, root: Path) -> tuple[RunPaths, list[Recording]]:
+def made_up(case: Case, root: Path) -> tuple[RunPaths, Recordings]:
     """Write latents of ``case``; birds of eight kinds of snippet, ten recordings each."""
     paths, recordings = RunPaths(root), []
     for i in range(case.n_birds):
@@ -88,12 +89,12 @@ def made_up(case: Case, root: Path) -> tuple[RunPaths, list[Recording]]:
             states = states.repeat(SNIPPETS_PER_STATE)[: case.n_snippets // 10]
             z = kinds[states] + rng.normal(size=(len(states), case.latent_dim))
             name = f"bird{i}/60/songs/{j}.wav"
-            latents.append((name, z.astype(np.float32)))
+            latents.append((name, z.astype(np.float32), np.ones(len(z), "f4")))
             recordings.append(Recording(f"bird{i}", "60", 60, None, name))
         write_latents(paths.latents, f"bird{i}", "60", latents, 0.064, case.latent_dim, {})
     still = {"mean": [0.0] * case.latent_dim, "std": [1.0] * case.latent_dim}
     write_json(paths.whitening, still)
-    return paths, recordings
+    return paths, Recordings.from_rows(recordings)
 
 
 def run(case: Case, root: Path) -> dict[str, Any]:

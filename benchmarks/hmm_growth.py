@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from data_io.files import write_json
-from data_io.recordings.table import Recording
-from data_io.store import write_latents
+from data_io.latents import write_latents
+from data_io.recordings.table import Recording, Recordings
 from models.hmm import HmmParams
 from study.base.console import Console
 from study.base.paths import RunPaths
@@ -58,7 +58,7 @@ class AtOnce(TaskRunner):
             waiting += on_result(one, submit(one)) or ()
 
 
-def made_up(root: Path, n: int) -> tuple[RunPaths, list[Recording]]:
+def made_up(root: Path, n: int) -> tuple[RunPaths, Recordings]:
     """Latents of so many birds and ages."""
     paths, recordings = RunPaths(root), []
     for i in range(n):
@@ -68,12 +68,14 @@ def made_up(root: Path, n: int) -> tuple[RunPaths, list[Recording]]:
         latents = []
         for j in range(N_RECORDINGS):
             z = kinds[rng.integers(3, size=N_SNIPPETS)] + rng.normal(size=(N_SNIPPETS, LATENT_DIM))
-            latents.append((f"{bird}/{age}/songs/{j}.wav", z.astype(np.float32)))
+            latents.append(
+                (f"{bird}/{age}/songs/{j}.wav", z.astype(np.float32), np.ones(len(z), "f4"))
+            )
             recordings.append(Recording(bird, age, int(age), None, latents[-1][0]))
         write_latents(paths.latents, bird, age, latents, 0.064, LATENT_DIM, {})
     still = {"mean": [0.0] * LATENT_DIM, "std": [1.0] * LATENT_DIM}
     write_json(paths.whitening, still)
-    return paths, recordings
+    return paths, Recordings.from_rows(recordings)
 
 
 def driver_ms(n: int, is_chained: bool = False) -> dict[str, float]:

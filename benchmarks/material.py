@@ -1,7 +1,7 @@
 """Recordings, held-out snippets and one training, for the benchmarks of the decoder."""
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_io.recordings.table import Recording, assign_split, read, scan, skip_duplicates
+from data_io.names.listing import survey
+from data_io.recordings.bird_age import read_bird_age
+from data_io.recordings.reading import ReadParams
+from data_io.recordings.split import assign_split
+from data_io.recordings.table import Recording, Recordings, skip_duplicates
 from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
-from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from data_io.spectrogram import SpectrogramParams
+from data_io.store import read_spectrograms
 from models.mdgan.frames import Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
@@ -53,7 +58,7 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
         if data is None:
             simulate_birds(Path(folder), SimulationParams(n_recordings=15), seed)
         loaded = load(data or Path(folder), bird)
-    train_pool, valid_pool = (pool(loaded, side) for side in ("train", "valid"))
+    train_pool, valid_pool = (pool(loaded, side) for side in ("training", "selection"))
     rng = torch.Generator().manual_seed(seed)
     valid = crops(valid_pool, N_HELD_OUT, rng)
     reference = fit_reference(crops(train_pool, N_REFERENCE, rng), valid, seed)
@@ -61,18 +66,21 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
 
 
 def load(root: Path, bird: str | None) -> Loaded:
-    """Recordings with their side of the split, and their spectrograms [n_freq, n_frames]."""
-    found, spectrograms = [], {}
-    for listed in scan(root):
-        if bird and listed.bird != bird:
-            continue
-        recording, waveform = read(root, listed, N_FRAMES * SPECTROGRAM.frame_s)
-        if waveform is not None and recording.sample_rate_hz:
-            spectrogram = log_spectrogram(waveform, recording.sample_rate_hz, SPECTROGRAM)
-            spectrograms[recording.path] = spectrogram
-            recording = replace(recording, n_frames=spectrogram.shape[1])
-        found.append(recording)
-    split = assign_split(skip_duplicates(found), 0.2, seed=0)
+    """Recordings with their side of the split, and their spectrograms [n_freq, n_frames].
+
+    They are read as a study reads them: high-passed, and each bird and age at its level.
+    """
+    params = ReadParams(min_seconds=N_FRAMES * SPECTROGRAM.frame_s, spectrogram=SPECTROGRAM)
+    parts, spectrograms = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for bird_age, listed in survey(root).recordings.used.by_bird_age().items():
+            if bird is None or bird == bird_age[0]:
+                part = read_bird_age(root, listed, params, Path(folder))
+                parts.append(part)
+                if len(part.used):
+                    for name, spectrogram, _ in read_spectrograms(Path(folder), *bird_age):
+                        spectrograms[name] = spectrogram
+    split = assign_split(skip_duplicates(Recordings.joined(parts)), 0.15, 0.15, seed=0)
     return [(r, spectrograms[r.path]) for r in split if r.is_used]
 
 

@@ -4,7 +4,7 @@ python -m benchmarks.reconstruction --data DIR      real recordings, a table by 
 python -m benchmarks.reconstruction                 simulated birds, a table by age
 
 Both learn from the same training recordings and are measured on the same held-out ones (whole
-recordings, a fifth of each bird and age; consecutive snippets, all of them). L1 and L2 are in
+bouts, 15 % of each bird and age; consecutive snippets, all of them). L1 and L2 are in
 log(1 + magnitude), LSD is the log-spectral distance in dB. Negative values of PCA are set to 0,
 which a magnitude cannot be below: PCA at its best. A ratio is ours over PCA: below 1 is better. The
 last column is our L2 over the variance of these very snippets: louder song has larger errors.
@@ -61,7 +61,7 @@ def held_out_groups(on: Material, by: str) -> dict[str, Tensor]:
     """All consecutive snippets [n, 1, n_freq, n_frames] of held-out recordings, by bird or age."""
     parts: dict[str, list[Tensor]] = {}
     for recording, spectrogram in on.loaded:
-        if recording.split == "valid":
+        if recording.split == "selection":
             key = recording.bird if by == "bird" else recording.age
             parts.setdefault(key, []).append(torch.from_numpy(cut_snippets(spectrogram, N_FRAMES)))
     return {key: torch.cat(parts[key])[:, None] for key in sorted(parts)}

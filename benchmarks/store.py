@@ -8,8 +8,9 @@ Simulated songs of a grown bird, 44.1 kHz, 16 bits, are read by all three, one a
 this process, on one thread; the least CPU time of the rounds counts. Before, a process of its own
 reads one long file our way, and its memory is printed. It writes 0.3 GB for each hour into TMPDIR.
 
-- ours: every file hashed, resampled (soxr VHQ), transformed in blocks, written to Parquet with
-  checksums, read again and checked
+- ours: every file hashed, checked, compared with the others for near-duplicates, resampled (soxr
+  VHQ), transformed in blocks, its level measured, written to sealed Parquet with checksums
+- verified: the same, and all of it read again, its seal checked, levelled
 - librosa: load at 16 kHz, stft, log1p of the magnitude, np.save for each file
 - earlier: scipy.signal.resample over the whole file, complex spectrograms in HDF5 with gzip
 """
@@ -20,14 +21,13 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is loaded
 
 import argparse
-import hashlib
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -36,44 +36,30 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from data_io.pieces import Pieces
+from data_io.names.listing import survey
+from data_io.recordings.bird_age import read_bird_age
+from data_io.recordings.reading import ReadParams
 from data_io.simulate import SimulationParams, simulate_birds
-from data_io.sounding import frame_energy_db
-from data_io.spectrogram import MagnitudeStream, SpectrogramParams
-from data_io.store import read_spectrograms, write_spectrograms
+from data_io.spectrogram import SpectrogramParams
+from data_io.store import read_spectrograms
 
 RATE = 44_100
 PARAMS = SpectrogramParams()
-BLOCK = RATE * 2
-LONGEST_S = 60.0
+READING = ReadParams(spectrogram=PARAMS)
 
 
 def ours(folder: Path, out: Path) -> None:
-    """Every WAV below ``folder`` into the store at ``out``, then read again."""
-
-    def spectrograms() -> Iterator[tuple[str, np.ndarray]]:
-        for path in sorted(folder.rglob("*.wav")):
-            yield from _pieces(path)
-
-    write_spectrograms(out, "bird", "90", spectrograms(), {})
-    for _ in read_spectrograms(out, "bird", "90"):
-        pass
+    """The stage of recordings for one bird and age, without Ray."""
+    for listed in survey(folder).recordings.used.by_bird_age().values():
+        read_bird_age(folder, listed, READING, out)
 
 
-def _pieces(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    with path.open("rb") as file:
-        hashlib.file_digest(file, "sha256")
-    pieces = Pieces(round(LONGEST_S / PARAMS.frame_s))
-    with soundfile.SoundFile(path) as sound:
-        stream = MagnitudeStream(sound.samplerate, PARAMS)
-        for block in sound.blocks(BLOCK, dtype="float32"):
-            magnitude = stream.push(block)
-            for piece in pieces.push(magnitude, frame_energy_db(magnitude, PARAMS)):
-                yield f"{path.name}#{piece[0]}", piece[1]
-    magnitude = stream.finish()
-    last = pieces.push(magnitude, frame_energy_db(magnitude, PARAMS)) + pieces.finish()
-    for first, whole, _ in last:
-        yield f"{path.name}#{first}", whole
+def verified(folder: Path, out: Path) -> None:
+    """The same, and every spectrogram read again and levelled, as a training reads it."""
+    ours(folder, out)
+    for bird, age in survey(folder).recordings.used.birds_and_ages():
+        for _ in read_spectrograms(out, bird, age):
+            pass
 
 
 def librosa_loop(folder: Path, out: Path) -> None:
@@ -99,6 +85,7 @@ def earlier(folder: Path, out: Path) -> None:
 
 SIDES: dict[str, Callable[[Path, Path], None]] = {
     "ours": ours,
+    "verified": verified,
     "librosa": librosa_loop,
     "earlier": earlier,
 }
@@ -125,7 +112,8 @@ def compare(n_recordings: int, n_rounds: int, work: Path) -> None:
     seconds = sum(soundfile.info(path).duration for path in songs.rglob("*.wav"))
     warm = work / "warm"
     warm.mkdir()
-    shutil.copy(next(songs.rglob("*.wav")), warm)
+    (warm / "bird" / "90").mkdir(parents=True)
+    shutil.copy(next(songs.rglob("*.wav")), warm / "bird" / "90")
     for side in SIDES:
         measured(side, warm, work)
     cpu_s = dict.fromkeys(SIDES, np.inf)
@@ -146,8 +134,8 @@ def compare(n_recordings: int, n_rounds: int, work: Path) -> None:
 
 def long_file(hours: float, work: Path) -> None:
     """Write one long file and read it our way; print the memory of this process."""
-    folder = work / "long"
-    folder.mkdir()
+    folder = work / "long" / "bird" / "90"
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.1, 10 * RATE).astype(np.float32).clip(-0.9, 0.9)
     with soundfile.SoundFile(folder / "long.wav", "w", RATE, 1, "PCM_16") as sound:
@@ -155,7 +143,7 @@ def long_file(hours: float, work: Path) -> None:
             sound.write(noise)
     before = _peak_mb()
     started = time.process_time()
-    ours(folder, work / "long-store")
+    ours(work / "long", work / "long-store")
     cpu_s = time.process_time() - started
     print(
         f"one file of {hours:g} hours: {_peak_mb():,.0f} MB at most, {before:,.0f} MB of them "

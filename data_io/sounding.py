@@ -125,11 +125,12 @@ def has_sound(energy_db: Energies, floor_db: float, frame_s: float) -> Frames:
         floor_db = own_db
     smooth_db = _smoothed(energy_db, round(_SMOOTHED_S / frame_s))
     starts, ends = _runs(smooth_db > floor_db + _STAYS_DB)
-    n_open = np.r_[0, np.cumsum(smooth_db > floor_db + _OPENS_DB)]
+    n_open = np.concatenate([[0], np.cumsum(smooth_db > floor_db + _OPENS_DB)])
     opened = n_open[ends] > n_open[starts]
     starts, ends = starts[opened], ends[opened]
     apart = starts[1:] - ends[:-1] >= _SHORTEST_GAP_S / frame_s - 1e-9
-    starts, ends = starts[np.r_[True, apart][: len(starts)]], ends[np.r_[apart, True][: len(ends)]]
+    begins, is_last = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
+    starts, ends = starts[begins[: len(starts)]], ends[is_last[: len(ends)]]
     long = ends - starts >= _SHORTEST_SOUND_S / frame_s - 1e-9
     steps = np.zeros(len(energy_db) + 1, np.int8)
     steps[starts[long]] = 1
@@ -159,7 +160,7 @@ def _smoothed(energy_db: Energies, half: int) -> NDArray[np.float64]:
 
 def _runs(mask: Frames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Starts and ends (exclusive) of the runs of True."""
-    steps = np.diff(np.r_[False, mask, False].astype(np.int8))
+    steps = np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8))
     return np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
 
 

@@ -21,7 +21,7 @@ Spectrogram = NDArray[np.float32]
 TARGET_LEVEL = 0.05
 
 _HIGHPASS_ORDER = 4
-_BLOCK_FRAMES = 128  # their spectra stay in a core's cache
+_BLOCK_FRAMES = 256  # their spectra stay in a core's cache
 _STEP = 32_768  # samples: larger arrays go back to the system each time, and new pages cost more
 _PUSH_S = 10.0
 
@@ -116,7 +116,7 @@ class MagnitudeStream:
         # |H| = (f / c)^4 / sqrt(1 + (f / c)^8), which is finite at 0 Hz.
         power = (params.frequencies_hz / (params.highpass_hz or np.inf)) ** _HIGHPASS_ORDER
         weights = power / np.sqrt(1 + power**2) if params.highpass_hz else np.ones_like(power)
-        self._weights = weights.astype(np.float32)
+        self._weights = weights.astype(np.float32)[:, None]
         # Samples that frames to come begin with: half a window of zeros lies before the sound.
         self._rest = np.zeros(params.n_fft // 2, np.float32)
 
@@ -141,22 +141,23 @@ class MagnitudeStream:
         tail = np.zeros(0, np.float32)
         if self._resampler is not None:
             tail = self._resampler.resample_chunk(tail, last=True)
-        return self._frames(np.r_[tail, np.zeros(self._params.n_fft // 2, np.float32)])
+        return self._frames(np.concatenate([tail, np.zeros(self._params.n_fft // 2, np.float32)]))
 
     def _frames(self, samples: Waveform) -> Magnitude:
         n_fft, hop = self._params.n_fft, self._params.hop_length
         self._rest = np.concatenate([self._rest, samples])
         if len(self._rest) < n_fft:
             return np.zeros((n_fft // 2 + 1, 0), np.float32)
-        frames = np.lib.stride_tricks.sliding_window_view(self._rest, n_fft)[::hop]
-        magnitude = np.empty((n_fft // 2 + 1, len(frames)), np.float32)
+        n = 1 + (len(self._rest) - n_fft) // hop
+        # A view: frames overlap in it.
+        frames = np.ndarray((n, n_fft), np.float32, self._rest, strides=(4 * hop, 4))
+        magnitude = np.empty((n_fft // 2 + 1, n), np.float32)
         for start in range(0, len(frames), _BLOCK_FRAMES):
             block = frames[start : start + _BLOCK_FRAMES] * self._window
             spectrum = scipy.fft.rfft(block, axis=1, overwrite_x=True)
-            found = np.abs(spectrum)
-            found *= self._weights
-            magnitude[:, start : start + len(block)] = found.T
-        self._rest = self._rest[len(frames) * hop :]
+            part = magnitude[:, start : start + len(block)]
+            np.multiply(np.abs(spectrum).T, self._weights, out=part)
+        self._rest = self._rest[n * hop :]
         return magnitude
 
 

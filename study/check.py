@@ -43,7 +43,7 @@ def check_recordings(config: StudyConfig, where: Where, found: Survey, console: 
     where.out.mkdir(parents=True, exist_ok=True)
     table, page = where.out / "recordings.parquet", where.out / "check.html"
     write_recordings(table, recordings)
-    write_check_page(page, found.root, recordings, thumbnails, found.notes)
+    write_check_page(page, found, recordings, thumbnails, config.spectrogram.sample_rate_hz / 2)
     show_reasons(recordings, console)
     console.line(f"Files     {table}")
     console.line(f"Page      {page}")

@@ -15,8 +15,16 @@ from data_io.files import atomic_dir, digest, link
 from data_io.names.listing import Survey, survey
 from data_io.recordings.bird_age import Before, read_bird_age
 from data_io.recordings.reading import ReadParams
-from data_io.recordings.split import assign_split
-from data_io.recordings.table import SIDES, BirdAge, Recordings, data_hash, skip_duplicates
+from data_io.recordings.split import assign_split, cuts_bouts, without_side
+from data_io.recordings.table import (
+    REPORT,
+    SELECTION,
+    SIDES,
+    BirdAge,
+    Recordings,
+    data_hash,
+    skip_duplicates,
+)
 from data_io.simulate import bird_names, simulate_bird_age, write_truth
 from data_io.store import BrokenFileError, partition, read_recordings, write_recordings
 from study.base.console import Console, Progress
@@ -144,6 +152,25 @@ def count_recordings(recordings: Recordings) -> str:
     )
 
 
+def remarks_on_split(recordings: Recordings) -> list[str]:
+    """What held-out figures cannot say, because birds and ages have too few bouts."""
+    n, remarks = len(recordings.used.birds_and_ages()), []
+    lacking, cut = without_side(recordings), cuts_bouts(recordings)
+    for side in (SELECTION, REPORT):
+        if without := [bird_age for bird_age, sides in lacking.items() if side in sides]:
+            remarks.append(
+                f"{len(without):,} of {n:,} birds and ages have nothing on the {side} side: they "
+                f"have too few bouts or blocks of time (the first: {' at '.join(without[0])})."
+            )
+    if cut:
+        remarks.append(
+            f"{len(cut):,} of {n:,} birds and ages have neighbouring recordings on two sides, "
+            "perhaps of one bout: they have too few bouts, or not every name or header tells the "
+            f"time (the first: {' at '.join(cut[0])}). Held-out errors may be too small there."
+        )
+    return remarks
+
+
 def _run_simulation(study: Study) -> StageResult:
     made = simulate(study.config, study.paths, study.tasks, study.console)
     return StageResult([study.paths.simulated_birds], made)
@@ -188,6 +215,9 @@ def _run_recordings(study: Study) -> StageResult:
 def _read_recordings(study: Study) -> None:
     study.recordings = read_recordings(study.paths.recordings)
     study.console.note(count_recordings(study.recordings))
+    if study.config.data.dir is not None:  # simulated recordings have nothing in common
+        for remark in remarks_on_split(study.recordings):
+            study.console.note(remark)
 
 
 def _surveyed(study: Study) -> Survey:

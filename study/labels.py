@@ -59,12 +59,14 @@ def _run(study: Study) -> StageResult:
     paths, console = study.paths, study.console
     files, problems = study.label_files
     starts = range(0, len(files), FILES_PER_TASK)
-    progress = Progress(console, len(files), "recordings with files beside them")
+    progress = Progress(
+        console, sum(len(each.files) for each in files), "files that may hold labels"
+    )
     found: dict[int, Labels] = {}
 
     def keep(start: int, labels: Labels) -> None:
         found[start] = labels
-        progress.advance(len(files[start : start + FILES_PER_TASK]))
+        progress.advance(sum(len(each.files) for each in files[start : start + FILES_PER_TASK]))
 
     study.tasks.run(
         lambda start: _read.remote(study.data_dir, files[start : start + FILES_PER_TASK]),

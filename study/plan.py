@@ -13,7 +13,7 @@ from study.config.search import SearchConfig
 from study.config.stopping import first_rung, searched_late
 from study.config.tree import StudyConfig, scope_in_words
 
-MAX_BIRDS, MAX_AGES = 30, 8
+MAX_BIRDS, MAX_AGES, MAX_REASONS = 30, 8, 5
 
 
 def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
@@ -61,8 +61,12 @@ def show_data(config: StudyConfig, found: Survey | None, c: Console) -> None:
     ages_of: dict[str, list[str]] = {}
     for bird, age in found.recordings.used.birds_and_ages():
         ages_of.setdefault(bird, []).append(age)
-    n = sum(map(len, ages_of.values()))
-    c.line(f"Data      {len(found.recordings):,} recordings of {n} birds and ages in {found.root}")
+    n = len(found.recordings.used)
+    n_ages = sum(map(len, ages_of.values()))
+    c.line(
+        f"Data      {n:,} recording{_s(n)} of {n_ages:,} bird{_s(n_ages)} and age{_s(n_ages)} "
+        f"in {found.root}"
+    )
     for bird in list(ages_of)[:MAX_BIRDS]:
         known = found.birds.get(bird)
         facts = [f"hatched {known.hatch_date}"] if known and known.hatch_date else []
@@ -71,8 +75,24 @@ def show_data(config: StudyConfig, found: Survey | None, c: Console) -> None:
         _indented(f"{name}: {ages_in_words(ages_of[bird])}", c)
     if len(ages_of) > MAX_BIRDS:
         c.line(f"            and {len(ages_of) - MAX_BIRDS} more birds")
+    for reason, n_files in _left_out(found):
+        _indented(f"Left out: {n_files:,} file{_s(n_files)}: {reason}", c)
     for note in found.notes:
         _indented(f"Look: {note}", c)
+
+
+def _left_out(found: Survey) -> list[tuple[str, int]]:
+    """The most frequent reasons why files are not even opened, with their numbers."""
+    reasons = found.recordings.where(~found.recordings.is_used).table["reason"]
+    counts = {one["values"]: one["counts"] for one in reasons.value_counts().to_pylist()}
+    in_order = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    n_more = sum(n for _, n in in_order[MAX_REASONS:])
+    return in_order[:MAX_REASONS] + ([("for other reasons", n_more)] if n_more else [])
+
+
+def _s(n: int) -> str:
+    """The ending of a noun of which there are ``n``."""
+    return "" if n == 1 else "s"
 
 
 def ages_in_words(ages: list[str]) -> str:
@@ -82,7 +102,7 @@ def ages_in_words(ages: list[str]) -> str:
     others = [age for age in ages if parse_age(age) == (None, None)]
     words = []
     if days:
-        words.append(f"{_listed([str(day) for day in days])} dph")
+        words.append(_listed([str(day) for day in days], " dph"))
     if dates:
         words.append(_listed(dates))
     if others:
@@ -90,10 +110,10 @@ def ages_in_words(ages: list[str]) -> str:
     return "; ".join(words)
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], unit: str = "") -> str:
     if len(names) <= MAX_AGES:
-        return ", ".join(names)
-    return f"{', '.join(names[: MAX_AGES - 1])} ... {names[-1]} ({len(names)} ages)"
+        return ", ".join(names) + unit
+    return f"{', '.join(names[: MAX_AGES - 1])} ... {names[-1]}{unit} ({len(names)} ages)"
 
 
 def _indented(text: str, c: Console) -> None:

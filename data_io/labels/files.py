@@ -9,7 +9,7 @@ these endings: ``.not.mat`` (evsonganaly), ``.txt`` (a label track of Audacity),
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +119,7 @@ def _in_folder(
         if len(owners) == 1:
             of_sound[owners[0]].append(file)
         else:
-            doubtful.append(LabelFiles((), (file,), _doubt(match, owners)))
+            doubtful.append(LabelFiles((), (file,), _doubt(match, owners, listed)))
     return [
         LabelFiles(tuple(sounds[name]), tuple(files)) for name, files in of_sound.items() if files
     ] + doubtful
@@ -150,12 +150,18 @@ def _owners(
     return owners
 
 
-def _doubt(match: re.Match[str], owners: list[str]) -> str:
+def _doubt(match: re.Match[str], owners: list[str], listed: Container[str]) -> str:
+    """Why the labels in a file are nobody's, to be said if it holds any."""
     if owners:
         return (
             f"may belong to {' or '.join(sorted(owners))}: rename it, for instance to "
             f"{owners[0]}{match['ending']}"
         )
+    base = match["base"]
+    if sound := next(
+        (name for name in (base, *(base + end for end in READ)) if name in listed), ""
+    ):
+        return f"holds labels of {sound}, which is not used: recordings.parquet says why"
     return (
         "holds labels, but no recording that is used has its name: rename it after its recording, "
         f"for instance x.wav{match['ending']} for x.wav"

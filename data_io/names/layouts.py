@@ -14,7 +14,7 @@ LAYOUTS = ("auto", "bird/age", "bird", "age")
 UNDATED = "undated"  # the age of a bird of which neither folders nor names say one
 
 _WHERE = {
-    "auto": "<bird>/<age>/songs/ or <bird>/<age>/",
+    "auto": "<bird>/<age>/songs/, <bird>/<age>/ or <bird>/ with dated names",
     "bird/age": "<bird>/<age>/songs/ or <bird>/<age>/",
     "bird": "<bird>/ or <bird>/songs/",
     "age": "<age>/ or <age>/songs/",

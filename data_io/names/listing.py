@@ -63,7 +63,7 @@ class Survey:
     birds: dict[str, Bird]
 
 
-def survey(root: Path, layout: Layout = "auto", date_order: DateOrder = "auto") -> Survey:
+def survey(root: str | Path, layout: Layout = "auto", date_order: DateOrder = "auto") -> Survey:
     """List a folder of recordings, with the size and time of each file.
 
     Args:
@@ -75,17 +75,19 @@ def survey(root: Path, layout: Layout = "auto", date_order: DateOrder = "auto") 
         NoRecordingsError: ``root`` is no folder, or no sound file in it has a bird and an age.
         BirdsTableError: birds.csv is wrong.
     """
-    return _survey(root, layout, date_order, must_use=True)
+    return _survey(Path(root), layout, date_order, must_use=True)
 
 
-def scan(root: Path, layout: Layout = "auto", date_order: DateOrder = "auto") -> list[Recording]:
+def scan(
+    root: str | Path, layout: Layout = "auto", date_order: DateOrder = "auto"
+) -> list[Recording]:
     """List the recordings of a small folder one by one, as `survey` does, even if none is usable.
 
     Raises:
         NoRecordingsError: ``root`` is no folder or holds no sound file.
         BirdsTableError: birds.csv is wrong.
     """
-    return list(_survey(root, layout, date_order, must_use=False).recordings)
+    return list(_survey(Path(root), layout, date_order, must_use=False).recordings)
 
 
 def _survey(root: Path, layout: Layout, date_order: DateOrder, must_use: bool) -> Survey:

@@ -42,6 +42,11 @@ class ReadParams:
     min_seconds: float = 0.064
     spectrogram: SpectrogramParams = field(default_factory=SpectrogramParams)
 
+    def __post_init__(self) -> None:
+        """Refuse a channel 0 or below (ValueError)."""
+        if self.channel < 1:
+            raise ValueError(f"channel is {self.channel}: channels are counted from 1.")
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -61,7 +66,12 @@ class Checked:
 
 
 def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
-    """Read and check a file. A bad file never raises an error: it is skipped, and says why."""
+    """Read and check a file. A bad file never raises an error: it is skipped, and says why.
+
+    One that is skipped already, as of an excluded bird, is not opened.
+    """
+    if not listed.is_used:
+        return Checked(listed)
     path = root / listed.file
     try:
         with open_sound(path) as file:
@@ -107,7 +117,7 @@ def _blocks(file: SoundFile, start: int = 0, stop: int | None = None) -> Iterato
 
 
 def read(
-    root: Path, recording: Recording, min_seconds: float, channel: int = 1
+    root: str | Path, recording: Recording, min_seconds: float, channel: int = 1
 ) -> tuple[Recording, Waveform | None]:
     """Read and check one recording whole.
 
@@ -120,7 +130,11 @@ def read(
     Returns:
         The recording with all facts filled in, and its waveform [n_samples], full scale 1, at the
         file's own sample rate; None if the recording is skipped. A bad file never raises an error.
+
+    Raises:
+        ValueError: ``channel`` is below 1.
     """
+    root = Path(root)
     found = check_file(root, recording, ReadParams(channel, min_seconds=min_seconds)).recording
     if not found.is_used:
         return found, None

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from data_io.recordings.table import BETWEEN_REMARKS, Recordings
 
-# What differs from file to file within a kind: numbers, and the name of another file.
+# What differs from file to file within a kind: numbers, and the names of other files.
 _NUMBERS = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?")
 _OTHER_FILE = re.compile(r"((?:same content as|its sound lies in) ).*")
+_REC = re.compile(r"[^:;]*\.rec\b")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Reason:
     whole: str
 
 
+def kind_of(reason: str) -> str:
+    """A reason without what differs from file to file."""
+    return _NUMBERS.sub("N", _REC.sub(" its .rec", _OTHER_FILE.sub(r"\1another file", reason)))
+
+
 def reasons(recordings: Recordings) -> list[Reason]:
     """Every kind of reason, skipped before flagged, the most frequent first.
 
@@ -37,7 +43,7 @@ def reasons(recordings: Recordings) -> list[Reason]:
     found: dict[tuple[str, str], Reason] = {}
     for recording in recordings.where(recordings.column("status") != "ok"):
         for whole in recording.reason.split(BETWEEN_REMARKS):
-            kind = _NUMBERS.sub("N", _OTHER_FILE.sub(r"\1another file", whole))
+            kind = kind_of(whole)
             key = (recording.status, kind)
             old = found.get(key, Reason(recording.status, kind, 0, recording.path, whole))
             found[key] = Reason(old.status, kind, old.n + 1, old.example, old.whole)

@@ -1,26 +1,21 @@
-"""The split of recordings in three sides that share no bout.
+"""The split of recordings in three sides, by bout.
 
 Songs of one bout are near copies of each other. Held out file by file, a decoder is measured on
 copies of what it has learned from. So whole bouts go to one side: training, selection (what trials
-are compared on) or report (looked at once, by the decoder that was chosen).
+are compared on) or report (looked at once, by the decoder that was chosen). A bird and age with too
+few bouts for that has blocks of time instead, and `cuts_bouts` names it.
 """
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_io.names.ages import natural
-from data_io.recordings.table import (
-    REPORT,
-    SELECTION,
-    SIDES,
-    TRAINING,
-    BirdAge,
-    Recording,
-    Recordings,
-)
+from data_io.recordings.table import SIDES, BirdAge, Recordings
 
 BOUT_GAP_S = 60.0  # a longer silence between two files ends a bout
 # A longer bout is cut into blocks of time of this share, so that every side can have its part.
@@ -48,41 +43,59 @@ def assign_split(
         The same recordings with their side; skipped ones have none.
     """
     sides = np.zeros(len(recordings), np.int8)
-    words = ["", *SIDES]
     used = np.flatnonzero(recordings.is_used)
+    table = recordings.table.select(_Group.columns).take(pa.array(used))
     for rows in recordings.taken(used).rows_by_bird_age().values():
-        group = recordings.taken(used[rows])
-        for row, side in _sides(list(group), selection_fraction, report_fraction, seed).items():
-            sides[used[rows[row]]] = words.index(side)
-    column = pa.DictionaryArray.from_arrays(pa.array(sides.astype(np.int32)), words)
-    return recordings.with_column("split", column)
+        group = _Group(table.take(pa.array(rows)))
+        sides[used[rows]] = 1 + _sides(group, (selection_fraction, report_fraction), seed)
+    words = pa.DictionaryArray.from_arrays(pa.array(sides.astype(np.int32)), ["", *SIDES])
+    return recordings.with_column("split", words)
 
 
-def _in_time(rows: list[Recording]) -> list[int]:
-    """Places of the recordings in order of time; of name, unless all tell the time."""
-    by_name = sorted(range(len(rows)), key=lambda i: (natural(rows[i].file), rows[i].start_s))
-    starts = _starts_s(rows)
-    return by_name if starts is None else sorted(by_name, key=lambda i: starts[i])
+class _Group:
+    """What the split needs to know of the recordings of a bird and age, in order of time.
+
+    Attributes:
+        order: [n] places in the table.
+        seconds: [n] of each.
+        starts_s: [n] seconds from the first file to the start of each; None unless all tell.
+        keys: [n] tell each from all others, whatever the order of the list.
+    """
+
+    columns = ("path", "of_file", "start_s", "recorded_at", "seconds", "sha256")
+
+    def __init__(self, table: pa.Table) -> None:
+        files = [file or path for file, path in _pairs(table, "of_file", "path")]
+        start_s = table["start_s"].to_numpy()
+        starts_s = None
+        if not table["recorded_at"].null_count:
+            times = table["recorded_at"].to_numpy()
+            starts_s = (times - times.min()) / np.timedelta64(1, "s") + start_s
+        names = [natural(file) for file in files]
+        when = start_s if starts_s is None else starts_s
+        by = (
+            (lambda i: (names[i], when[i])) if starts_s is None else (lambda i: (when[i], names[i]))
+        )
+        self.order = np.array(sorted(range(len(files)), key=by))
+        self.seconds = table["seconds"].to_numpy()[self.order]
+        self.starts_s = None if starts_s is None else starts_s[self.order]
+        tells = [f"{sha256}:{start}" for sha256, start in _pairs(table, "sha256", "start_s")]
+        self.keys = [tells[i] for i in self.order]
 
 
-def _starts_s(rows: list[Recording]) -> NDArray[np.float64] | None:
-    """Seconds from the first file to the start of each recording [n]; None unless all tell."""
-    times = [row.recorded_at for row in rows if row.recorded_at is not None]
-    if len(times) < len(rows):
-        return None
-    since = [(time - min(times)).total_seconds() for time in times]
-    return np.array(since) + [row.start_s for row in rows]
+def _pairs(table: pa.Table, first: str, second: str) -> Iterable[tuple[Any, Any]]:
+    return zip(table[first].to_pylist(), table[second].to_pylist(), strict=True)
 
 
-def _units(rows: list[Recording]) -> NDArray[np.int64]:
+def _units(group: _Group) -> NDArray[np.int64]:
     """The number of the bout, or of the block of a long bout, of each recording [n], from 0."""
-    seconds = np.array([row.seconds for row in rows])
-    breaks = np.zeros(len(rows), dtype=bool)
-    if (starts := _starts_s(rows)) is not None:
-        breaks[1:] = starts[1:] - (starts + seconds)[:-1] > BOUT_GAP_S
+    seconds = group.seconds
+    breaks = np.zeros(len(seconds), dtype=bool)
+    if group.starts_s is not None:
+        breaks[1:] = group.starts_s[1:] - (group.starts_s + seconds)[:-1] > BOUT_GAP_S
     bouts = np.cumsum(breaks)
     largest = LARGEST_UNIT * seconds.sum()
-    unit_of, next_unit = np.zeros(len(rows), dtype=np.int64), 0
+    unit_of, next_unit = np.zeros(len(seconds), dtype=np.int64), 0
     for bout in range(bouts[-1] + 1):
         inside = bouts == bout
         until = np.cumsum(seconds[inside])
@@ -95,31 +108,32 @@ def _units(rows: list[Recording]) -> NDArray[np.int64]:
     return unit_of
 
 
-def _sides(group: list[Recording], selection: float, report: float, seed: int) -> dict[int, str]:
-    """The side of each recording of a bird and age, by its place in the list."""
-    order = _in_time(group)
-    rows = [group[i] for i in order]
-    units = _units(rows)
+def _sides(group: _Group, fractions: tuple[float, float], seed: int) -> NDArray[np.int8]:
+    """The side of each recording of a bird and age [n], as its place in `SIDES`."""
+    units = _units(group)
     n_units = int(units[-1]) + 1
-    seconds = np.bincount(units, weights=[row.seconds for row in rows])
-    first = [rows[int(np.argmax(units == unit))] for unit in range(n_units)]
+    seconds = np.bincount(units, weights=group.seconds)
+    first = [int(np.argmax(units == unit)) for unit in range(n_units)]
     longest = int(np.argmax(seconds))  # it always trains: held out, it could be most of the sound
-    left = sorted(set(range(n_units)) - {longest}, key=lambda unit: _draw(first[unit], seed))
-    side_of = dict.fromkeys(range(n_units), TRAINING)
-    for side, fraction in ((SELECTION, selection), (REPORT, report)):
+    left = sorted(
+        set(range(n_units)) - {longest}, key=lambda unit: _draw(group.keys[first[unit]], seed)
+    )
+    side_of = np.zeros(n_units, np.int8)
+    for side, fraction in enumerate(fractions, 1):
         taken = 0.0
-        n_to_leave = int(side == SELECTION and len(left) > 1)  # for the report side
+        n_to_leave = int(side == 1 and len(left) > 1)  # for the report side
         while len(left) > n_to_leave:
             if taken and taken + seconds[left[0]] / 2 > fraction * seconds.sum():
                 break
             side_of[left[0]] = side
             taken += seconds[left.pop(0)]
-    return {i: side_of[int(unit)] for i, unit in zip(order, units, strict=True)}
+    sides = np.zeros(len(units), np.int8)
+    sides[group.order] = side_of[units]
+    return sides
 
 
-def _draw(recording: Recording, seed: int) -> str:
-    key = f"{seed}:{recording.sha256}:{recording.start_s}"
-    return hashlib.sha256(key.encode()).hexdigest()
+def _draw(key: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
 
 def without_side(recordings: Recordings) -> dict[BirdAge, list[str]]:
@@ -130,3 +144,24 @@ def without_side(recordings: Recordings) -> dict[BirdAge, list[str]]:
         if missing := [side for side in SIDES if side not in there]:
             lacking[bird_age] = missing
     return lacking
+
+
+def cuts_bouts(recordings: Recordings) -> list[BirdAge]:
+    """Birds and ages with neighbours on two sides that may be of one bout.
+
+    They have too few bouts, or not all of their recordings tell the time.
+    """
+    found = []
+    for bird_age, group in recordings.used.by_bird_age().items():
+        side, time = group.column("split"), group.column("recorded_at")
+        if np.isnat(time).any():
+            is_cut = len(set(side)) > 1
+        else:
+            start = time.astype("datetime64[ms]").astype(np.int64) / 1000 + group.column("start_s")
+            order = np.argsort(start, kind="stable")
+            end = (start + group.column("seconds"))[order]
+            is_near = start[order][1:] - end[:-1] <= BOUT_GAP_S
+            is_cut = bool((is_near & (side[order][1:] != side[order][:-1])).any())
+        if is_cut:
+            found.append(bird_age)
+    return found

@@ -184,7 +184,8 @@ class Recordings:
     @property
     def is_used(self) -> NDArray[np.bool_]:
         """Which recordings the study uses [n]."""
-        used: NDArray[np.bool_] = self.column("status") != "skipped"
+        is_used = pc.not_equal(self.table["status"].cast(pa.string()), "skipped")
+        used: NDArray[np.bool_] = is_used.to_numpy()
         return used
 
     @property
@@ -236,27 +237,25 @@ def _table(rows: list[Recording]) -> pa.Table:
 
 def data_hash(recordings: Recordings) -> str:
     """Hash of all that a study takes from its recordings; skipped ones change nothing."""
-    names = ("bird", "age", "path", "sha256", "split", "n_frames", "reference_level",
-             "noise_floor_db")  # fmt: skip
-    used = recordings.used
+    names = ["path", "bird", "age", "sha256", "split", "n_frames", "reference_level",
+             "noise_floor_db"]  # fmt: skip
+    used = recordings.table.select(names).filter(pa.array(recordings.is_used))
     hashed = hashlib.sha256()
-    for batch in (
-        used.taken(np.argsort(used.column("path")))
-        .table.select(names)
-        .to_batches(max_chunksize=ROWS_AT_ONCE)
-    ):
-        for row in zip(*batch.to_pydict().values(), strict=True):
-            hashed.update(repr(row).encode())
+    order = pc.sort_indices(used["path"])
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        batch = used.take(order[start : start + ROWS_AT_ONCE])
+        for column in batch.columns:
+            hashed.update("\0".join(map(str, column.to_pylist())).encode() + b"\n")
     return hashed.hexdigest()
 
 
 def skip_duplicates(recordings: Recordings) -> Recordings:
     """Skip recordings whose file was seen before, so that none is on two sides of the split."""
     used = np.flatnonzero(recordings.is_used)
-    table = recordings.taken(used).table
+    table = recordings.table.select(["path", "of_file", "sha256"]).take(pa.array(used))
     is_whole = pc.equal(table["of_file"].cast(pa.string()), "")
     files = pc.if_else(is_whole, table["path"], table["of_file"].cast(pa.string()))
-    hashes, names = (_codes(column) for column in (table["sha256"], files))
+    hashes, names = _codes(table["sha256"]), _codes(files)
     _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
     original = first[which]
     copies = np.flatnonzero(names[original] != names)

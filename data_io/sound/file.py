@@ -27,6 +27,7 @@ __all__ = ["BadSoundError", "SoundFacts", "SoundFile", "open_sound"]
 CBIN_TYPE = ">i2"  # big-endian numbers of 16 bits, as evfuncs.load_cbin reads them
 FLAC_BLOCK = 65_536
 LARGEST_REC = 1_000_000  # bytes
+_REC_WORDS = {"ADFREQ": "sample_freq", "Chans": "num_channels", "Samples": "num_samples"}
 
 
 class _StraightOn(soundfile.SoundFile):
@@ -233,8 +234,11 @@ def _cbin_header(path: Path, size: int) -> SoundHeader:
             f"{rec.name} is missing, which gives the sample rate and the channels of a .cbin file: "
             "copy it beside the file"
         ) from None
-    if missing := {"sample_freq", "num_channels"} - said.keys():
-        raise BadSoundError(f"{rec.name} says nothing of {' and '.join(sorted(missing))}")
+    if missing := [word for word in ("ADFREQ", "Chans") if _REC_WORDS[word] not in said]:
+        raise BadSoundError(
+            f"{rec.name} does not say {' and '.join(missing)} (ADFREQ is the sample rate in Hz, "
+            f"Chans the number of channels): add a line '{missing[0]} = ...'"
+        )
     rate, n_channels = said["sample_freq"], said["num_channels"]
     check_numbers(rate, n_channels, 16, 2 * n_channels)
     found = size // (2 * n_channels)
@@ -260,6 +264,11 @@ def _read_rec(rec: Path) -> dict[str, Any]:
                 copy.write(rec.read_bytes().decode("ascii", "replace").encode("ascii", "replace"))
                 copy.flush()
                 said = readrecf(copy.name)
-    except ValueError as error:
+        # Where no empty line follows "File created", readrecf takes four lines of any kind for it.
+        for line in said.get("header", []):
+            name, _, value = line.partition("=")
+            if (word := name.strip()) in _REC_WORDS:
+                said.setdefault(_REC_WORDS[word], int(float(value)))
+    except (ValueError, OverflowError) as error:
         raise BadSoundError(f"{rec.name} cannot be read: {error}") from error
     return said

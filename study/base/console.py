@@ -1,6 +1,7 @@
 """Output in the terminal: lines, progress, tables of at most 100 columns."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -34,8 +35,14 @@ class Console:
         self._stream.flush()
 
     def note(self, text: str) -> None:
-        """Print one line below a stage's title."""
-        self.line(f"      {text}")
+        """Print a sentence below a stage's title, in as many lines as it needs."""
+        indent = " " * 6
+        self.line(
+            textwrap.fill(
+                text, WIDTH, initial_indent=indent, subsequent_indent=indent,
+                break_long_words=False, break_on_hyphens=False,
+            )
+        )  # fmt: skip
 
     def stage(self, index: int, n_stages: int, name: str) -> None:
         """Print the title of a stage."""

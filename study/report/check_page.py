@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from data_io.files import atomic_file  # noqa: E402
 from data_io.names.ages import age_order  # noqa: E402
+from data_io.names.listing import Survey  # noqa: E402
 from data_io.recordings.reading import read_sound  # noqa: E402
-from data_io.recordings.reasons import reasons  # noqa: E402
+from data_io.recordings.reasons import kind_of, reasons  # noqa: E402
 from data_io.recordings.table import Recording, Recordings  # noqa: E402
 from data_io.sound.file import BadSoundError  # noqa: E402
 from data_io.spectrogram import SpectrogramParams, log_spectrogram, resample  # noqa: E402
@@ -42,14 +43,15 @@ class Thumbnail:
 
 
 def choose_doubtful(recordings: Recordings, n: int = MAX_THUMBNAILS) -> Recordings:
-    """Flagged and skipped recordings to show, from every kind of reason in turn."""
+    """At most ``n`` flagged and skipped recordings: one of every kind of reason, then another."""
     doubtful = recordings.where(recordings.column("status") != "ok")
-    of_kind: dict[str, list[int]] = {}
-    for row, reason in enumerate(doubtful.column("reason")):
-        kind = "".join(letter for letter in reason if not letter.isdigit())[:40]
-        of_kind.setdefault(kind, []).append(row)
-    in_turn = sorted((place, row) for rows in of_kind.values() for place, row in enumerate(rows))
-    return doubtful.taken(np.array(sorted(row for _, row in in_turn[:n]), dtype=np.int64))
+    n_before: dict[str, int] = {}
+    turns = []
+    for reason in doubtful.column("reason"):
+        kind = kind_of(reason)
+        turns.append(n_before.get(kind, 0))
+        n_before[kind] = turns[-1] + 1
+    return doubtful.taken(np.argsort(np.array(turns, np.int64), kind="stable")[:n])
 
 
 def draw_thumbnail(
@@ -83,9 +85,9 @@ def _shrunk(picture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def write_check_page(
-    path: Path, root: Path, recordings: Recordings, thumbnails: list[Thumbnail], notes: list[str]
+    path: Path, found: Survey, recordings: Recordings, thumbnails: list[Thumbnail], top_hz: float
 ) -> None:
-    """Write the page, one file without others."""
+    """Write the page, one file without others; ``top_hz`` is the upper edge of the pictures."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         # Names come from folders; no name may become markup.
@@ -94,10 +96,10 @@ def write_check_page(
     )
     status = recordings.column("status")
     page = environment.get_template("check.html.j2").render(
-        root=root,
+        root=found.root,
         counts={name: int((status == name).sum()) for name in ("ok", "flagged", "skipped")},
         minutes=f"{recordings.used.column('seconds').sum() / 60:,.1f}",
-        notes=notes,
+        notes=found.notes,
         reasons=reasons(recordings),
         birds=_counts(recordings),
         thumbnails=[
@@ -111,6 +113,8 @@ def write_check_page(
             for one in thumbnails
         ],
         n_doubtful=int((status != "ok").sum()),
+        seconds=f"{THUMBNAIL_S:g}",
+        top_khz=f"{top_hz / 1000:g}",
     )
     with atomic_file(path) as temporary:
         temporary.write_text(page, "utf-8")

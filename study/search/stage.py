@@ -1,18 +1,14 @@
 """The stage of the search: trials, their repeats, and the best decoder."""
 
 import json
-import textwrap
 from typing import Any
 
 from data_io.files import digest
-from study.base.console import WIDTH
 from study.base.ledger import StageResult
 from study.context import Stage, Study
 from study.search.report_side import in_words, measure_best
 from study.search.search import Search, n_parallel
 from study.training.data import load_trial_data
-
-NOTE_WIDTH = WIDTH - 6  # a note is indented
 
 
 def _needs(study: Study) -> dict[str, Any]:
@@ -33,8 +29,7 @@ def _run(study: Study) -> StageResult:
     selection = Search(config, data, study.gpus, paths, study.tracker, console).run()
     measure_best(config, study.recordings, paths, data.reference)
     for sentence in (selection.sentence, in_words(paths)):
-        for line in textwrap.wrap(sentence, NOTE_WIDTH):
-            console.note(line)
+        console.note(sentence)
     made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
     outputs = [
         paths.reference, paths.trials, paths.trial_reports, paths.repeats, paths.selection,

@@ -11,9 +11,10 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from data_io.recordings.table import Recording
+from data_io.latents import read_latents
+from data_io.recordings.table import Recording, Recordings
 from data_io.snippets import FramePool
-from data_io.store import read_latents, read_table, write_spectrograms
+from data_io.store import read_table
 from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
@@ -52,6 +53,7 @@ from study.tracked import allowed_params, with_begin
 from study.tracking.tracker import Tracker
 from study.training import train
 from study.training.data import TrialData
+from tests.helpers.stored import write_levelled
 
 SCOPES = ("all", "bird", "bird_and_age", "chained")
 N_FRAMES = 16
@@ -61,7 +63,7 @@ TINY = MdganParams(
 )  # fmt: skip
 
 
-def recording(bird, age, i, split="train", n_frames=160, status="ok"):
+def recording(bird, age, i, split="training", n_frames=160, status="ok"):
     dph = int(age) if age.isdigit() else None
     path = f"{bird}/{age}/songs/{i}.wav"
     return Recording(bird, age, dph, None, path, status=status, n_frames=n_frames, split=split)
@@ -69,12 +71,12 @@ def recording(bird, age, i, split="train", n_frames=160, status="ok"):
 
 def listed(*bird_ages, n=3):
     """The last recording of a bird and age is held out."""
-    return [recording(*bird_age, i, "valid" if i == n - 1 else "train")
+    return [recording(*bird_age, i, "selection" if i == n - 1 else "training")
             for bird_age in bird_ages for i in range(n)]  # fmt: skip
 
 
 def config_of(scope, **others):
-    search = SearchConfig(n_eval_snippets=100)
+    search = SearchConfig(n_eval_snippets=100, space={})  # TINY is too small for the default
     return StudyConfig(decoders=DecodersConfig(scope), mdgan=TINY, search=search, **others)
 
 
@@ -98,7 +100,7 @@ def write_study(root, recordings, params=TINY):
     for bird_age in sorted({(r.bird, r.age) for r in recordings}):
         mine = [(r.path, sound(*bird_age, i, r.n_frames)) for i, r in enumerate(recordings)
                 if (r.bird, r.age) == bird_age]  # fmt: skip
-        write_spectrograms(paths.spectrograms, *bird_age, mine, {})
+        write_levelled(paths.spectrograms, *bird_age, mine)
         sounds.append([spectrogram for _, spectrogram in mine])
     n = min(r.n_frames for r in recordings) - N_FRAMES
     cut = [s[:, i : i + N_FRAMES] for mine in sounds for s in mine for i in range(0, n, 2)]
@@ -110,7 +112,8 @@ def write_study(root, recordings, params=TINY):
 
 
 def plan_of(recordings, bird, age, n_snippets=20):
-    return DecoderPlan((bird, age), recordings_of((bird, age), recordings), n_snippets)
+    mine = recordings_of((bird, age), Recordings.from_rows(recordings))
+    return DecoderPlan((bird, age), mine, n_snippets)
 
 
 def weights(model):
@@ -150,12 +153,13 @@ def test_ages_are_in_order_however_recordings_are_listed(scope, expected):
     recordings.append(recording("c", "45", 0, split="", status="skipped"))
     for seed in range(5):
         random.Random(seed).shuffle(recordings)
-        assert chains(scope, recordings) == expected
+        assert chains(scope, Recordings.from_rows(recordings)) == expected
 
 
 def test_a_decoder_is_trained_on_the_used_recordings_of_what_it_serves():
     recordings = listed(("a", "45"), ("a", "90"), ("b", "45"), n=2)
     recordings.append(recording("a", "45", 9, split="", status="skipped"))
+    recordings = Recordings.from_rows(recordings)
     paths = {r.path for r in recordings_of(("a", ALL_AGES), recordings)}
     assert paths == {f"a/{age}/songs/{i}.wav" for age in ("45", "90") for i in (0, 1)}
     assert {r.path for r in recordings_of(("a", "45"), recordings)} == {
@@ -301,6 +305,7 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
     recordings += listed(("b", "90"), n=2)
     recordings[-2] = dataclasses.replace(recordings[-2], n_frames=40)
     paths = write_study(tmp_path, recordings)
+    recordings = Recordings.from_rows(recordings)
 
     class Sound:
         """Every training is sound."""
@@ -321,7 +326,7 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
     }  # fmt: skip
     missing = without_decoder(config, paths, recordings)
     assert list(missing) == [("b", "45"), ("b", "90")]
-    assert "one age needs 2 usable recordings" in missing["b", "45"]
+    assert "one age needs 2 bouts" in missing["b", "45"]
     assert "2 snippets to train on, 8 needed (mdgan.batch_size)" in missing["b", "90"]
     # Together the two ages of b have enough.
     whole = config_of("bird")
@@ -329,7 +334,9 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
     assert [(r.row["bird"], r.row["age"]) for r in results] == [("a", ALL_AGES), ("b", ALL_AGES)]
     assert without_decoder(whole, paths, recordings) == {}
     # Where a bird has no decoder, none of its ages has.
-    alone = [*listed(("a", "45")), recording("b", "45", 0), recording("b", "90", 0)]
+    alone = Recordings.from_rows(
+        [*listed(("a", "45")), recording("b", "45", 0), recording("b", "90", 0)]
+    )
     train_decoders(whole, alone, paths, tasks, Console(StringIO()), gpus=0)
     assert list(without_decoder(whole, paths, alone)) == [("b", "45"), ("b", "90")]
     paths.decoder_table.unlink()
@@ -372,8 +379,9 @@ def stages_run(tmp_path, config, recordings):
     for name in ("recordings", "trials"):
         ledger.done[name] = StageRecord(name, {}, 0.0, False)
     study = Study(
-        config, where, paths, console, TaskRunner(), tracker, ledger, 0.0, None, recordings
-    )
+        config, where, paths, console, TaskRunner(), tracker, ledger, 0.0, None,
+        Recordings.from_rows(recordings),
+    )  # fmt: skip
     with connected(None):
         for stage in (DECODERS, LATENTS, HMMS):
             with_begin(stage).do(study)
@@ -401,7 +409,7 @@ def test_from_decoders_to_models_each_by_its_own(tmp_path):
     for bird_age in bird_ages:
         facts = json.loads((decoder_of(config, paths, *bird_age) / "model.json").read_text())
         assert facts["sha256"]["encoder.safetensors"] == rows[bird_age]["encoder_sha256"]
-        train = {r.path for r in recordings if r.split == "train"}
+        train = {r.path for r in recordings if r.split == "training"}
         latents = read_latents(paths.latents, *bird_age)
         z = np.concatenate([one for name, one in latents.items() if name in train])
         whitening = json.loads(whitening_file(paths.latents, scope, *bird_age).read_text())

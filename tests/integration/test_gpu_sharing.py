@@ -20,8 +20,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as RayCluster
 
-from data_io.recordings.table import Recording
-from data_io.store import write_spectrograms
+from data_io.recordings.table import Recording, Recordings
 from models.mdgan.checkpoints import save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
@@ -41,6 +40,7 @@ from study.search.state import SearchState
 from study.search.watcher import TrialWatcher
 from tests.helpers import pretend_gpu
 from tests.helpers.growing_cluster import cluster_file
+from tests.helpers.stored import write_levelled
 
 N_FRAMES = 16
 PATIENCE_S = 90.0
@@ -134,16 +134,19 @@ def test_a_process_ends_with_its_task_where_it_has_a_gpu_and_is_used_again_where
 
 def test_encoding_keeps_no_gpu(one_gpu, tmp_path):
     recordings = [Recording("a", age, int(age), None, f"a/{age}/songs/1.wav", n_frames=160,
-                            split="train") for age in ("20", "60", "90")]  # fmt: skip
+                            split="training") for age in ("20", "60", "90")]  # fmt: skip
     paths = RunPaths(tmp_path / "run")
     for one in recordings:
         sound = np.ones((129, 160), np.float32)
-        write_spectrograms(paths.spectrograms, one.bird, one.age, [(one.path, sound)], {})
+        write_levelled(paths.spectrograms, one.bird, one.age, [(one.path, sound)])
     params = MdganParams(latent_dim=2, dense_width=8, n_components=8, disc_width=2)
     paths.best.mkdir()
     save_decoder(Mdgan(params, N_FRAMES, 0), paths.best, {"params": dataclasses.asdict(params)})
     config = StudyConfig(resources=ResourcesConfig(gpus_per_encode=1))
-    assert encode(config, recordings, paths, TaskRunner(), Console(StringIO())) == 30
+    assert (
+        encode(config, Recordings.from_rows(recordings), paths, TaskRunner(), Console(StringIO()))
+        == 30
+    )
     used = pretend_gpu.users(one_gpu)
     assert len(used) == 3
     wait_until(lambda: not any(map(psutil.pid_exists, used)))

@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as RayCluster
 
-from data_io.recordings.table import survey
+from data_io.names.listing import survey
 from study.base.console import WIDTH
 from study.base.paths import Where
 from study.cluster.connection import connected

@@ -104,13 +104,15 @@ def test_every_artefact_is_there_and_the_counts_agree(study):
     recordings = rows(out / "recordings.parquet")
     assert len(wavs) == len(recordings) == 20
     assert {r["age"] for r in recordings} == {"45", "90"}
-    assert {r["split"] for r in recordings} == {"train", "valid"}
+    assert {r["split"] for r in recordings} == {"training", "selection", "report"}
+    assert all(0 < r["sound_s"] <= r["seconds"] for r in recordings)
     expected = {r["path"]: -(-r["n_frames"] // 16) for r in recordings}
     counted = dict.fromkeys(expected, 0)
     for path in (out / "latents").rglob("*.parquet"):
         for row in rows(path):
             assert row["index"] == counted[row["recording"]]
             assert row["time_s"] == pytest.approx(row["index"] * 0.064)
+            assert 0 <= row["sound_share"] <= 1
             counted[row["recording"]] += 1
     assert counted == expected
     assert len(list((out / "spectrograms").rglob("*.parquet"))) == 4
@@ -355,9 +357,12 @@ def test_a_folder_of_recordings_with_bad_files_and_another_seed(study, tmp_path)
     soundfile.write(lone / "short.wav", sound[: rate // 2], rate)
     (lone / "broken.wav").write_bytes(b"RIFF\0\0")
     before = tree(data)
-    merge = ["seed=1", "hmm.search=merge", "search.selection={rule: lowest, n_seeds: 1}",
-             "search.n_trials=1"]  # fmt: skip
-    done = run(tmp_path, tmp_path / "run", "--data", str(data), overrides=[*TINY, *merge])
+    overrides = {
+        **dict(one.split("=", 1) for one in TINY), "seed": "1", "hmm.search": "merge",
+        "search.selection": "{rule: lowest, n_seeds: 1}", "search.n_trials": "1",
+    }  # fmt: skip
+    words = [f"{name}={value}" for name, value in overrides.items()]
+    done = run(tmp_path, tmp_path / "run", "--data", str(data), overrides=words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert tree(data) == before
     status = {

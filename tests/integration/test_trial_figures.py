@@ -11,10 +11,10 @@ from matplotlib.image import imread
 from sklearn.decomposition import PCA
 
 from data_io.files import write_json
-from data_io.recordings.table import Recording
+from data_io.recordings.table import Recording, Recordings
 from data_io.snippets import FramePool, load_pool
 from data_io.spectrogram import SpectrogramParams
-from data_io.store import write_rows, write_spectrograms
+from data_io.store import write_rows
 from models.mdgan.checkpoints import decoder_nets, save_decoder
 from models.mdgan.losses import sample_prior
 from models.metrics.reference import fit_reference
@@ -38,6 +38,7 @@ from study.tracked import with_begin
 from study.training import data as trial_data
 from study.training.data import HeldOutSnippets, load_held_out
 from tests.helpers.reference_snippets import TRAIN, VALID
+from tests.helpers.stored import write_levelled
 from tests.helpers.tasks import InTurn
 from tests.helpers.tiny_mdgan import build, steps
 
@@ -47,7 +48,7 @@ HELD_OUT = HeldOutSnippets(VALID.numpy(), [PIECES[i % 4] for i in range(len(VALI
 SHOWN = np.array([3, 150, 7])
 
 
-def recorded(folder, split=("train", "valid")):
+def recorded(folder, split=("training", "selection")):
     """Recordings whose spectrograms hold their own number, written out of order; by number."""
     found = []
     for i, (bird, age) in enumerate(5 * PIECES):
@@ -61,7 +62,7 @@ def recorded(folder, split=("train", "valid")):
             for i, r in enumerate(found)
             if (r.bird, r.age) == (bird, age)
         ]
-        write_spectrograms(folder, bird, age, songs, {})
+        write_levelled(folder, bird, age, songs)
     return found
 
 
@@ -87,9 +88,9 @@ def drawn(view, reports=()):
 
 
 def test_every_start_has_bird_and_age_of_its_recording(tmp_path):
-    recordings = recorded(tmp_path, split=("train",))
+    recordings = recorded(tmp_path, split=("training",))
     shuffled = random.Random(0).sample(recordings, len(recordings))
-    pool = load_pool(tmp_path, shuffled, "train", 16, 10**6, seed=0)
+    pool = load_pool(tmp_path, Recordings.from_rows(shuffled), "training", 16, 10**6, seed=0)
     choice = np.random.default_rng(0).permutation(len(pool.starts))
     numbers = pool.crops(choice)[:, 0, 0, 0].astype(int)
     assert set(numbers) == set(range(20))
@@ -107,12 +108,12 @@ def test_held_out_snippets_are_those_that_trials_are_measured_on(tmp_path, monke
     config = load_config("smoke", None, ["search.n_eval_snippets=150", "seed=3"])
     paths = RunPaths(tmp_path)
     recordings = recorded(paths.spectrograms)
-    held_out = load_held_out(config, recordings, paths)
-    data = trial_data.load_trial_data(config, recordings, paths)
+    held_out = load_held_out(config, Recordings.from_rows(recordings), paths)
+    data = trial_data.load_trial_data(config, Recordings.from_rows(recordings), paths)
     np.testing.assert_array_equal(held_out.snippets, data.valid)
     numbers = held_out.snippets[:, 0, 0, 0].astype(int)
     assert held_out.birds_and_ages == [(recordings[i].bird, recordings[i].age) for i in numbers]
-    assert {recordings[i].split for i in numbers} == {"valid"}
+    assert {recordings[i].split for i in numbers} == {"selection"}
 
 
 def test_snippets_to_show_come_from_all_birds_and_ages_and_are_loud():
@@ -323,7 +324,7 @@ def finished(tmp_path, monkeypatch):
     monkeypatch.setattr(trial_figures.ray, "put", lambda shared: shared)
     monkeypatch.setitem(sys.modules, "umap", None)
     paths = RunPaths(tmp_path)
-    recordings = recorded(paths.spectrograms)
+    recordings = Recordings.from_rows(recorded(paths.spectrograms))
     REFERENCE.save(paths.reference)
     sound, collapsed = build("both"), build("both", seed=1)
     with torch.no_grad():

@@ -42,6 +42,46 @@ Decoder:
     unit/data_io/test_ages.py::test_ages_sort_by_value_then_dates_then_words
     integration/test_decoders.py::test_ages_are_in_order_however_recordings_are_listed
 
+Recordings:
+
+- A sound was called silent because the first channel was, and the song lay on the second:
+    unit/data_io/test_checks.py::test_quiet_sound_beside_a_silent_channel_is_not_denied
+    unit/data_io/test_checks.py::test_a_channel_that_is_chosen_is_the_one_that_is_judged
+- Integers on the scale of another width passed as sound:
+    unit/data_io/test_checks.py::test_every_faulty_sound_is_named
+    unit/data_io/test_checks.py::test_what_the_header_says_is_compared_with_what_was_decoded
+- A rate too low for the study's frequencies went unsaid:
+    unit/data_io/test_checks.py::test_a_rate_is_low_by_the_frequencies_that_the_study_shows
+- A file of a recorder that streams counted as cut, or a cut file as whole:
+    unit/data_io/test_sound_header.py::test_a_length_that_could_not_be_known_is_no_cut
+    unit/data_io/test_sound_header.py::test_a_length_that_could_be_known_is_a_cut
+- Memory grew with the length of a file:
+    unit/data_io/test_sound_file.py::test_two_hours_in_one_file_take_the_memory_of_a_block
+    unit/data_io/test_spectrogram.py::test_memory_beside_sound_and_spectrogram_does_not_grow_with_the_length
+- A bird with one file had no split:
+    unit/data_io/test_bird_age.py::test_few_files_are_cut_so_that_they_can_be_split
+- A copy in another format, or a song beside the long file that holds it, was on two sides:
+    unit/data_io/test_same_sound.py::test_a_song_cut_out_of_a_long_file_is_found_at_its_place
+    unit/data_io/test_bird_age.py::test_song_cut_from_a_long_file_is_used_once
+- A rig ten times as quiet gave spectrograms ten times as flat:
+    unit/data_io/test_bird_age.py::test_rigs_of_any_gain_give_the_same_spectrograms
+    unit/data_io/test_sounding.py::test_gain_moves_floor_and_level_and_no_answer
+- A file that is not used had everything computed again:
+    unit/data_io/test_recordings.py::test_the_hash_of_the_data_depends_on_what_a_study_takes_from_it_alone
+- Ages with letters sorted as text, and a folder one level too high gave birds that are none:
+    unit/data_io/test_ages.py::test_ages_sort_by_value_then_dates_then_words
+    unit/data_io/test_listing.py::test_folder_too_high_or_too_deep_is_refused_and_the_right_one_named
+- An altered byte of a table outside of its pages was not seen:
+    unit/data_io/test_seal.py::test_every_flipped_bit_of_1000_is_refused
+    unit/data_io/test_store.py::test_each_of_1000_bit_flips_is_refused_by_name
+- Two channels given to the library were transformed as if they were one sound:
+    unit/data_io/test_spectrogram.py::test_what_is_not_one_channel_of_finite_floats_is_refused
+- A setting was accepted at the start and failed later; key=value counted in one place alone:
+    unit/study/test_settings.py::test_numbers_below_zero_and_beyond_all_sense_are_refused_by_name
+    unit/study/test_options.py::test_settings_stand_wherever_a_person_puts_them
+- A long temporary folder ended the study in a traceback:
+    unit/study/test_surroundings.py::test_a_folder_may_be_so_long_that_rays_longest_socket_has_a_name
+
 HMMs:
 
 - Restarts with the same seed were identical:

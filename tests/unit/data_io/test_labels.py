@@ -154,6 +154,10 @@ def test_label_files_of_no_recording_or_of_two_are_named(tmp_path: Path) -> None
     }
     assert named["y.txt"] == "may belong to y.flac or y.wav: rename it, for instance to y.wav.txt"
     assert "no recording that is used has its name" in named["gone.not.mat"]
+    for name, sound in (("silent.wav.txt", "silent.wav"), ("z.wav.txt", "z.wav")):
+        assert named[name] == (
+            f"holds labels of {sound}, which is not used: recordings.parquet says why"
+        )
 
 
 def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:

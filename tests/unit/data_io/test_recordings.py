@@ -302,3 +302,39 @@ def test_the_door_gives_every_name_and_names_alone_load_nothing_slow() -> None:
         "sys.exit('librosa' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.fixture
+def three_birds(tmp_path: Path) -> Path:
+    """One bird is excluded, one file is of another format, one is fine; all hold sound."""
+    sound = np.random.default_rng(0).normal(0, 0.1, (16_000, 2)).astype(np.float32)
+    for bird in ("b1", "b2"):
+        (tmp_path / bird / "45").mkdir(parents=True)
+        sf.write(tmp_path / bird / "45" / "x.wav", sound, 16_000)
+    (tmp_path / "b1" / "45" / "y.mp3").write_bytes((tmp_path / "b1/45/x.wav").read_bytes())
+    (tmp_path / "birds.csv").write_text("bird,exclude\nb1,\nb2,yes\n")
+    return tmp_path
+
+
+def test_what_the_listing_skips_the_library_does_not_read(three_birds: Path) -> None:
+    found = {one.path: read(three_birds, one, 0.1) for one in scan(three_birds)}
+    assert {path for path, (_, waveform) in found.items() if waveform is not None} == {
+        "b1/45/x.wav"
+    }
+    assert found["b2/45/x.wav"][0].reason == "excluded in birds.csv"
+    assert {found[path][0].status for path in ("b2/45/x.wav", "b1/45/y.mp3")} == {"skipped"}
+
+
+def test_a_folder_may_be_given_as_text(three_birds: Path) -> None:
+    listed = scan(str(three_birds))
+    assert listed == scan(three_birds)
+    assert survey(str(three_birds)).root == three_birds
+    recording, waveform = read(str(three_birds), listed[0], 0.1)
+    assert recording.path == "b1/45/x.wav"
+    assert waveform is not None
+
+
+@pytest.mark.parametrize("channel", [0, -1, -2])
+def test_channels_are_counted_from_one(three_birds: Path, channel: int) -> None:
+    with pytest.raises(ValueError, match=f"channel is {channel}: channels are counted from 1"):
+        read(three_birds, scan(three_birds)[0], 0.1, channel)

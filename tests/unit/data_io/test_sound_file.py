@@ -226,12 +226,26 @@ def test_rec_in_the_letters_of_an_old_windows_is_read(tmp_path):
     assert facts_of(path).n_samples == N
 
 
+@pytest.mark.parametrize("n_between", range(6))
+def test_a_rec_says_its_numbers_wherever_the_empty_line_is(tmp_path, n_between):
+    path = tmp_path / "song.cbin"
+    path.write_bytes(bytes(800))
+    others = ["begin rec = 0 ms", "trig time = 2000 ms", "rec end = 4000 ms", "Catch = 1", "x = 1"]
+    lines = ["File created: Thu, Apr 19, 2012, 07:25:02", *others[:n_between],
+             "ADFREQ =  3.2E+4", "Chans =  2", "Samples =  200", *others[n_between:]]  # fmt: skip
+    path.with_suffix(".rec").write_text("\n".join(lines))
+    facts = facts_of(path)
+    assert (facts.sample_rate_hz, facts.n_channels, facts.n_samples) == (32_000, 2, 200)
+    assert facts.recorded_at == "2012-04-19T07:25:02"
+
+
 def test_cbin_without_a_rec_that_helps_is_refused_by_name(tmp_path):
     path = cbin(tmp_path, "song")
     rec = tmp_path / "song.rec"
     for content, reason in [
-        (b"", "song.rec says nothing of num_channels and sample_freq"),
-        (b"ADFREQ = 32000\n", "song.rec says nothing of num_channels"),
+        (b"", "song.rec does not say ADFREQ and Chans"),
+        (b"File created: x\nADFREQ = fast\n", "song.rec cannot be read: could not convert"),
+        (b"ADFREQ = 32000\n", "song.rec does not say Chans .*add a line 'Chans = ...'"),
         (b"ADFREQ = 32000\nChans = many\n", "song.rec cannot be read: invalid literal"),
         (b"ADFREQ = 0\nChans = 1\n", "the header says 0 Hz"),
         (b"ADFREQ = 32000\nChans = 0\n", "0 channels"),

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from data_io.recordings.split import assign_split, without_side
+from data_io.recordings.split import assign_split, cuts_bouts, without_side
 from data_io.recordings.table import Recording, Recordings
 
 MORNING = datetime.datetime(2018, 9, 19, 6, 30)
@@ -125,3 +125,33 @@ def test_each_bird_and_age_has_its_own_sides():
     for group in ("b1/45", "b1/60", "b2/45"):
         mine = [side for path, side in found.items() if path.startswith(group)]
         assert set(mine) == {"training", "selection", "report"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_cut"),
+    [
+        (bouts(20), False),
+        (bouts(3), True),  # each holds a third of the sound
+        (bouts(1, 12), True),
+        ([recording(f"{i}.wav", at=3600 * i) for i in range(12)], False),
+        ([recording(f"{i}.wav") for i in range(12)], True),  # none tells the time
+        ([*bouts(20), recording("x.wav")], True),
+        ([recording("0.wav")], False),  # it trains, and there is no other side
+        ([recording(f"{i}.wav", of_file="0.wav", start_s=4.0 * i, at=0) for i in range(9)], True),
+        ([recording(f"{i}.wav", 4.0 + 57 * (i % 2), at=61 * i) for i in range(12)], True),
+    ],
+)
+def test_a_bird_and_age_whose_bouts_are_cut_is_named(rows, is_cut):
+    split = assign_split(Recordings.from_rows(rows), 0.2, 0.2, 0)
+    assert cuts_bouts(split) == ([("b1", "45")] if is_cut else [])
+
+
+def test_bouts_are_told_by_time_and_not_by_the_order_of_the_table():
+    rows = bouts(20)
+    random.Random(1).shuffle(rows)
+    assert cuts_bouts(assign_split(Recordings.from_rows(rows), 0.2, 0.2, 0)) == []
+
+
+def test_only_the_birds_and_ages_with_too_few_bouts_are_named():
+    rows = [*bouts(20), *bouts(3, age="60"), *bouts(20, bird="b2")]
+    assert cuts_bouts(assign_split(Recordings.from_rows(rows), 0.2, 0.2, 0)) == [("b1", "60")]

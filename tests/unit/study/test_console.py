@@ -23,6 +23,14 @@ def test_tables_fit_a_terminal_and_align_numbers_right():
     assert short == ["name    n", "----  ---", "a       5", "b     100"]
 
 
+def test_a_long_note_is_wrapped_and_a_path_in_it_stays_whole():
+    path = "/data/" + "long-name/" * 12 + "a.wav"
+    lines = printed(lambda c: c.note(f"{'word ' * 40}{path} ends")).splitlines()
+    assert all(len(line) <= WIDTH for line in lines if path not in line)
+    assert f"      {path}" in lines
+    assert all(line.startswith("      ") for line in lines)
+
+
 def test_progress_says_what_is_left_by_share_of_work():
     stream = io.StringIO()
     progress = Progress(Console(stream), 4, "fits", every_s=0.0)
