@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,20 @@ def link(path: Path, to: Path) -> None:
         to.hardlink_to(path)
     except OSError:
         shutil.copy2(path, to)
+
+
+def sound_state(path: str | os.PathLike[str], facts: os.stat_result) -> tuple[int, int]:
+    """Size and time of change that tell whether a sound file is as it was.
+
+    The samples of a ``.cbin`` mean what the ``.rec`` beside it says, so both count.
+    """
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122
+    n_bytes, mtime_ns = facts.st_size, facts.st_mtime_ns
+    if suffix.lower() == ".cbin":
+        with suppress(OSError):
+            rec = os.stat(f"{stem}.rec")  # noqa: PTH116
+            n_bytes, mtime_ns = n_bytes + rec.st_size, max(mtime_ns, rec.st_mtime_ns)
+    return n_bytes, mtime_ns
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_io.files import sound_state
 from data_io.names.ages import natural
 from data_io.names.file_names import dph_in, moment
 
@@ -184,7 +185,7 @@ def _add(listing: _Listing, entry: os.DirEntry[str]) -> None:
     reason, n_bytes, mtime_ns = "", 0, 0
     try:
         facts = entry.stat()
-        n_bytes, mtime_ns = facts.st_size, facts.st_mtime_ns
+        n_bytes, mtime_ns = sound_state(entry.path, facts)
         if is_folder:
             reason, n_bytes = "a folder, not a sound file", 0
         elif not stat.S_ISREG(facts.st_mode):  # to open a named pipe would wait for ever

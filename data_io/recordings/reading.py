@@ -81,8 +81,8 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
                 sha256=_sha256(path),
                 sample_rate_hz=facts.sample_rate_hz,
                 n_channels=facts.n_channels,
-                n_bytes=file.n_bytes,
-                mtime_ns=file.mtime_ns,
+                n_bytes=file.state[0],
+                mtime_ns=file.state[1],
                 recorded_at=listed.recorded_at or _moment(facts.recorded_at),
             )
             # A file of one channel has no other that could be meant.
@@ -208,7 +208,7 @@ def _pieces(root: Path, whole: Recording, params: ReadParams, is_long: bool) -> 
     pieces = Pieces(round(params.longest_s / params.spectrogram.frame_s))
     blocks: list[NDArray[np.float32]] = []
     with open_sound(root / whole.file) as file:
-        if (file.n_bytes, file.mtime_ns) != (whole.n_bytes, whole.mtime_ns):
+        if file.state != (whole.n_bytes, whole.mtime_ns):
             raise BadSoundError("it was written to after it was checked")
         stream = MagnitudeStream(file.facts.sample_rate_hz, params.spectrogram)
         at = min(params.channel, file.facts.n_channels) - 1

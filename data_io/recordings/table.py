@@ -75,7 +75,7 @@ class Recording:
         reference_level: of the bird and age; see data_io/sounding.py. 0 if skipped.
         noise_floor_db: of the bird and age.
         split: side of the split, one of `SIDES`; empty if skipped.
-        n_bytes: size of the file.
+        n_bytes: size of the file; of a .cbin with its .rec.
         mtime_ns: when the file was last changed, only to know whether it was read before.
     """
 

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from data_io.files import sound_state
 from data_io.sound.chunks import BadSoundError
 from data_io.sound.header import SoundFacts, SoundHeader, check_numbers, read_header
 from data_io.sound.header_times import time_of_rec
@@ -44,11 +45,13 @@ class SoundFile(AbstractContextManager["SoundFile"]):
         facts: what the file holds.
         n_bytes: size of the file when it was opened.
         mtime_ns: its time of change when it was opened.
+        state: both as the listing of a folder counts them; see `data_io.files.sound_state`.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         stat = os.fstat(file.fileno())
         self.n_bytes, self.mtime_ns = stat.st_size, stat.st_mtime_ns
+        self.state = sound_state(path, stat)
         self._path, self._file = path, file
         try:
             self._header = read_header(file, self.n_bytes)
@@ -93,10 +96,9 @@ class SoundFile(AbstractContextManager["SoundFile"]):
     def has_changed(self) -> bool:
         """True if the file's size or time of change is not that of its opening any more."""
         try:
-            stat = self._path.stat()
+            return sound_state(self._path, self._path.stat()) != self.state
         except OSError:
             return True
-        return (stat.st_size, stat.st_mtime_ns) != (self.n_bytes, self.mtime_ns)
 
     def _plain_blocks(self, n_samples: int, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
         n_channels = self.facts.n_channels

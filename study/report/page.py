@@ -1,6 +1,7 @@
 """The stage that writes report.html, one page without other files."""
 
 import base64
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import jinja2
 
 from data_io.files import atomic_file, digest
-from data_io.recordings.table import BirdAge, Recordings
+from data_io.recordings.table import BirdAge, Recording, Recordings
 from data_io.store import read_table
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
@@ -53,7 +54,7 @@ def write_report(
     with_songs = [bird_age for bird_age in bird_ages if song_files(paths, bird_age)]
     shown = _songs_inside(with_songs, config.songs.n_in_report)
     n_left = len(with_songs) - len(shown)
-    problems = list(recordings.where(recordings.column("status") != "ok"))
+    problems, n_problems = _problems(recordings)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         # Names of birds come from folders; no name may become markup.
@@ -87,9 +88,9 @@ def write_report(
         selected=[_selected_cells(row) for row in selected],
         songs=[_inlined(paths, bird_age) for bird_age in shown],
         songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
-        problems=problems[:MAX_PROBLEMS],
-        problems_note=f"and {len(problems) - MAX_PROBLEMS} more in recordings.parquet"
-        if len(problems) > MAX_PROBLEMS else "",
+        problems=problems,
+        problems_note=f"and {n_problems - len(problems)} more in recordings.parquet"
+        if n_problems > len(problems) else "",
     )  # fmt: skip
     with atomic_file(paths.report) as temporary:
         temporary.write_text(page, "utf-8")
@@ -173,9 +174,19 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _problems(recordings: Recordings) -> tuple[list[Recording], int]:
+    """The first flagged and skipped recordings, and how many there are."""
+    doubtful = recordings.where(recordings.column("status") != "ok")
+    return list(itertools.islice(doubtful, MAX_PROBLEMS)), len(doubtful)
+
+
 def _needs(study: Study) -> dict[str, Any]:
     before = ("recordings", "trials", "trial figures", "hmm", "songs")
-    return study.depends_on(*before, config=study.config.sha256)
+    # A skipped file changes no number of a study, but the page names it.
+    problems, n_problems = _problems(study.recordings)
+    named = [(one.path, one.status, one.reason) for one in problems]
+    shown = digest([count_recordings(study.recordings), n_problems, named])
+    return study.depends_on(*before, config=study.config.sha256, recordings_shown=shown)
 
 
 def _run(study: Study) -> StageResult:

@@ -14,6 +14,7 @@ from data_io.recordings.bird_age import Before, read_bird_age
 from data_io.recordings.reading import ReadParams, read, read_sound
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
 from data_io.store import BrokenFileError, partition, read_spectrograms
+from tests.helpers.faulty_files import content, write
 from tests.helpers.finch_songs import RATE, song
 
 PARAMS = ReadParams()
@@ -351,3 +352,29 @@ def test_a_bird_and_age_whose_files_all_go_is_no_error(data, tmp_path, monkeypat
     monkeypatch.setattr(bird_age, "transform", after)
     found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
     assert found.column("status").tolist() == ["skipped"] * 5
+
+
+def test_a_rec_that_is_added_or_changed_later_is_taken_into_account(data, tmp_path):
+    made = data / "b1" / "45" / "9.cbin"
+    samples, rec = content(song(9), "cbin", rate=RATE)
+    write(made, samples)
+    old_time = made.stat().st_mtime - 1000  # a .rec is often the older one
+    without = survey(data)
+    first = read_bird_age(data, without.recordings, PARAMS, tmp_path / "s1")
+    assert [r.reason for r in first if not r.is_used][0].startswith(
+        "cannot be read: 9.rec is missi"
+    )
+    made.with_suffix(".rec").write_bytes(rec)
+    os.utime(made.with_suffix(".rec"), (old_time, old_time))
+    found = survey(data)
+    assert found.fingerprint != without.fingerprint
+    again = read_bird_age(
+        data, found.recordings, PARAMS, tmp_path / "s2", Before(tmp_path / "s1", first)
+    )
+    assert again.is_used.all()
+    assert Before(tmp_path / "s2", again).serves(found.recordings, PARAMS)
+    made.with_suffix(".rec").write_bytes(rec.replace(b"22050", b"32000"))
+    third = read_bird_age(
+        data, listed(data), PARAMS, tmp_path / "s3", Before(tmp_path / "s2", again)
+    )
+    assert {r.sample_rate_hz for r in third if r.path.endswith("cbin")} == {32_000}
