@@ -4,7 +4,7 @@ import dataclasses
 from io import StringIO
 
 from data_io.labels.table import read_label_problems, read_labels
-from data_io.recordings.table import Recording
+from data_io.recordings.table import Recording, Recordings
 from study.base.console import Console
 from study.base.ledger import Ledger, StageRecord
 from study.base.paths import RunPaths, Where
@@ -38,7 +38,7 @@ def run_stage(root):
     ledger.done["recordings"] = StageRecord("recordings", {}, 0.0, False)
     study = Study(
         config, Where(paths.root, None, ""), paths, console, TaskRunner(), None, ledger, 0.0, None,
-        [*recordings_of("b1"), *recordings_of("b2")],
+        Recordings.from_rows([*recordings_of("b1"), *recordings_of("b2")]),
     )  # fmt: skip
     assert LABELS.is_wanted(config)
     LABELS.do(study)
