@@ -78,7 +78,6 @@ def test_other_keys_of_one_group_are_not_twice():
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("check", "Did you mean --doctor?"),
         ("doctor", "Did you mean --doctor?"),
         ("dry_run", "Did you mean --dry-run?"),
         ("plan", "Did you mean --dry-run?"),
@@ -176,7 +175,7 @@ def test_a_path_is_the_one_that_was_typed(name, tmp_path, monkeypatch, capsys):
     from study import run_tune
 
     seen = {}
-    monkeypatch.setattr(run_tune, "survey", lambda root: seen.update(data=root))
+    monkeypatch.setattr(run_tune, "survey", lambda root, *_: seen.update(data=root))
     monkeypatch.setattr(run_tune, "show_plan", lambda config, where, *_: seen.update(where=where))
     file = Path(name) / "mine.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -196,3 +195,20 @@ def test_a_path_is_the_one_that_was_typed(name, tmp_path, monkeypatch, capsys):
 
 def test_the_presets_are_those_of_the_options():
     assert [parse(["--preset", preset]).preset for preset in PRESETS] == list(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("words", "data"),
+    [
+        (["check", "season"], "season"),
+        (["check", "--data", "season"], "season"),
+        (["check", "a=b"], "a=b"),
+        (["check", "season", "data.channel=2"], "season"),
+        (["--check", "--data=season"], "season"),
+    ],
+)
+def test_check_takes_the_folder_behind_it(words, data):
+    options = parse(words)
+    assert options.check
+    assert options.data == Path(data)
+    assert options.overrides == [word for word in words[2:] if word.startswith("data.")]
