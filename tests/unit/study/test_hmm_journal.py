@@ -98,7 +98,9 @@ def test_a_broken_entry_is_named_and_does_not_count(tmp_path, journal, text, bro
     BREAKS[broken](npz, npz.with_suffix(".json"))
     again = reopened(tmp_path, text)
     assert again.load(BIRD_AGE) is None
-    assert f"{npz.with_suffix('.json')} is broken: what it held is done again" in text.getvalue()
+    assert f"{npz.with_suffix('.json')} is broken: what it held is done again" in " ".join(
+        text.getvalue().split()
+    )
     assert not npz.exists()
     assert again.load(LATER) is not None
     again.save(BIRD_AGE, Searched(ROWS, SELECTED, model()))
