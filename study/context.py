@@ -10,7 +10,6 @@ from data_io.labels.files import LabelFiles, Problem
 from data_io.names.listing import Survey
 from data_io.recordings.table import SCHEMA, Recordings
 from study.base.console import Console
-from study.base.interrupt import raise_if_interrupted
 from study.base.ledger import Ledger, StageResult
 from study.base.paths import RunPaths, Where
 from study.cluster.tasks import TaskRunner
@@ -85,6 +84,5 @@ class Stage:
 
     def do(self, study: Study) -> None:
         """Run the stage, or skip it where nothing that it depends on has changed."""
-        raise_if_interrupted()
         study.ledger.run(self.name, self.needs(study), lambda: self.run(study))
         self.then(study)

@@ -23,7 +23,6 @@ from data_io.names.listing import NoRecordingsError, Survey, survey
 from data_io.store import BrokenFileError
 from study.base.console import Console
 from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
-from study.base.interrupt import interrupts_noted
 from study.base.paths import Where, absolute_uri, default_folder, default_tracking_uri
 from study.config.options import Options, parse
 from study.config.reader import ConfigError, load_config
@@ -39,8 +38,7 @@ def main(words: list[str] | None = None) -> int:
     """
     console = Console()
     try:
-        with interrupts_noted():
-            return _main(parse(sys.argv[1:] if words is None else words), console)
+        return _main(parse(sys.argv[1:] if words is None else words), console)
     except (StudyError, NoRecordingsError, BirdsTableError, BrokenFileError) as error:
         console.end_progress()
         code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)

@@ -10,7 +10,6 @@ from typing import Any
 import ray
 
 from study.base.errors import StudyError
-from study.base.interrupt import raise_if_interrupted
 
 # Ray starts a task again this many times when its worker dies. It is Ray's own default. If memory
 # runs out, Ray would start it again for ever; `connected` sets the same limit for that case.
@@ -75,7 +74,6 @@ class TaskRunner:
         under_way: dict[ray.ObjectRef, Any] = {}
         waiting = list(reversed(work))
         while waiting or under_way:
-            raise_if_interrupted()
             # Two tasks per core, one that runs and one that waits; the cluster may have grown.
             limit = min(2 * n_cores(), self._max_tasks or sys.maxsize)
             while waiting and len(under_way) < limit:

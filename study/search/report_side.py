@@ -56,8 +56,9 @@ def in_words(paths: RunPaths) -> str:
             "trial, and so flatter it."
         )
     chose, report = found[SELECTION], found[REPORT]
+    n = round(report["n_recordings"])
     return (
-        f"The best decoder on {report['n_recordings']:.0f} recordings that chose nothing: L1 "
+        f"The best decoder on {n:,} recording{'s' * (n != 1)} that chose nothing: L1 "
         f"{report['recon_l1']:.3g}, L1/PCA {report['recon_l1_vs_pca']:.3g}, Frechet distance of "
         f"reconstructions {report['frechet_recon']:.3g} (on those that chose it "
         f"{chose['recon_l1']:.3g}, {chose['recon_l1_vs_pca']:.3g}, {chose['frechet_recon']:.3g})."

@@ -14,7 +14,6 @@ from data_io.files import STORAGE_FULL, read_json
 from models.mdgan.params import MdganParams
 from study.base.console import Console
 from study.base.errors import StorageFullError
-from study.base.interrupt import raise_if_interrupted
 from study.search.pictures import BEGUN, begin_trial, curve, run_status, trial_picture
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
@@ -196,8 +195,7 @@ class StopOnFault(Unpickled, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether there is a fault; Tune asks before each of its steps."""
-        raise_if_interrupted()
+        """Whether there is a fault."""
         return self._watcher.fault is not None
 
 

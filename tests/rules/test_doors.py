@@ -27,7 +27,6 @@ from packaging.version import Version
 from data_io.files import read_json
 from data_io.latents import read_latents, write_latents
 from data_io.seal import seal
-from data_io.seal import seal
 from data_io.song_models import SongModel, load_song_model, save_song_model
 from data_io.store import BrokenFileError, partition, read_recordings
 from models.decoder import Decoder
@@ -399,7 +398,6 @@ def test_a_table_with_a_pickle_in_the_type_of_a_column_is_refused(tmp_path, mark
         })  # fmt: skip
         schema = table.schema.set(table.schema.get_field_index("z"), z)
         pq.write_table(pa.table(table.columns, schema=schema), path)
-        seal(path)  # which anybody can
         seal(path)  # it is no secret: who can alter a file can seal it
     command = [sys.executable, "-c", READ_WITH_RAY_DATA, *(tmp_path / kind for kind in RAY_TYPES)]
     read = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
