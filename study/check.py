@@ -6,10 +6,8 @@ from pathlib import Path
 import ray
 
 from data_io.names.listing import Survey
-from data_io.recordings.bird_age import read_bird_age
-from data_io.recordings.reading import ReadParams
 from data_io.recordings.reasons import reasons
-from data_io.recordings.table import BirdAge, Recording, Recordings, skip_duplicates
+from data_io.recordings.table import Recording, Recordings
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import write_recordings
 from study.base.console import WIDTH, Console, Progress
@@ -17,6 +15,7 @@ from study.base.paths import Where
 from study.cluster.connection import connected
 from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
+from study.ingest import read_all
 from study.plan import show_data
 from study.report.check_page import Thumbnail, choose_doubtful, draw_thumbnail, write_check_page
 
@@ -38,7 +37,7 @@ def check_recordings(config: StudyConfig, where: Where, found: Survey, console: 
     show_data(config, found, console)
     with connected(where.address):
         tasks = TaskRunner(config.resources.max_tasks)
-        recordings = _checked(config, found, tasks, console)
+        recordings = read_all(config, found, tasks, console)
         thumbnails = _drawn(config, found, recordings, tasks, console)
     where.out.mkdir(parents=True, exist_ok=True)
     table, page = where.out / "recordings.parquet", where.out / "check.html"
@@ -48,26 +47,6 @@ def check_recordings(config: StudyConfig, where: Where, found: Survey, console: 
     console.line(f"Files     {table}")
     console.line(f"Page      {page}")
     return len(recordings.used) > 0
-
-
-def _checked(config: StudyConfig, found: Survey, tasks: TaskRunner, console: Console) -> Recordings:
-    groups = found.recordings.used.by_bird_age()
-    left_out = found.recordings.where(~found.recordings.is_used)
-    parts = dict.fromkeys(groups, left_out)
-    progress = Progress(console, len(found.recordings), "files")
-    progress.advance(len(left_out))
-
-    def keep(bird_age: BirdAge, recordings: Recordings) -> None:
-        parts[bird_age] = recordings
-        progress.advance(len(groups[bird_age]))
-
-    tasks.run(
-        lambda bird_age: _check_bird_age.remote(found.root, groups[bird_age], config.reading),
-        sorted(groups, key=lambda bird_age: (-len(groups[bird_age]), bird_age)),
-        keep,
-        lambda bird_age: f"Checking {bird_age[0]} at {bird_age[1]}",
-    )
-    return skip_duplicates(Recordings.joined([*parts.values(), left_out]))
 
 
 def _drawn(
@@ -90,11 +69,6 @@ def _drawn(
         lambda recording: f"Drawing {recording.path}",
     )
     return [drawn[recording.path] for recording in doubtful]
-
-
-@ray.remote
-def _check_bird_age(root: Path, listed: Recordings, params: ReadParams) -> Recordings:
-    return read_bird_age(root, listed, params, folder=None)
 
 
 @ray.remote

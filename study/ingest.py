@@ -77,41 +77,63 @@ def ingest(
     Returns:
         Every recording found, with status, reason and side of the split.
     """
-    listed = found.recordings.used
-    rows = listed.rows_by_bird_age()
-    earlier = _Earlier(paths)
-    left_out = found.recordings.where(~found.recordings.is_used)
-    parts = dict.fromkeys(rows, left_out)
-    progress = Progress(console, len(found.recordings), "recordings")
-    progress.advance(len(left_out))
+    snippets = config.snippets
     with atomic_dir(paths.spectrograms) as folder:
-
-        def keep(bird_age: BirdAge, recordings: Recordings) -> None:
-            parts[bird_age] = recordings
-            progress.advance(len(rows[bird_age]))
-
-        def submit(bird_age: BirdAge) -> ray.ObjectRef:
-            files = listed.taken(rows[bird_age])
-            before = earlier.of(bird_age, files)
-            return _ingest_bird_age.remote(found.root, files, config.reading, folder, before)
-
-        work = []
-        for bird_age in sorted(rows, key=lambda bird_age: (-len(rows[bird_age]), bird_age)):
-            files = listed.taken(rows[bird_age])
-            before = earlier.of(bird_age, files)
-            if before is not None and before.serves(files, config.reading):
-                link(partition(before.folder, *bird_age), partition(folder, *bird_age))
-                keep(bird_age, before.recordings)
-            else:
-                work.append(bird_age)
-        tasks.run(submit, work, keep, lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}")
-        whole = skip_duplicates(Recordings.joined([*parts.values(), left_out]))
-        snippets = config.snippets
+        whole = read_all(config, found, tasks, console, folder, _Earlier(paths))
         result = assign_split(
             whole, snippets.selection_fraction, snippets.report_fraction, config.seed
         )
     write_recordings(paths.recordings, result)
     return result
+
+
+def read_all(
+    config: StudyConfig,
+    found: Survey,
+    tasks: TaskRunner,
+    console: Console,
+    folder: Path | None = None,
+    earlier: "_Earlier | None" = None,
+) -> Recordings:
+    """Read and check every file, one task per bird and age; no recording has a side yet.
+
+    Args:
+        config: how recordings are read.
+        found: the files.
+        tasks: runs the tasks.
+        console: shows progress.
+        folder: of all spectrograms; None only checks.
+        earlier: what an earlier start stored.
+    """
+    listed = found.recordings.used
+    rows = listed.rows_by_bird_age()
+    left_out = found.recordings.where(~found.recordings.is_used)
+    parts = dict.fromkeys(rows, left_out)
+    progress = Progress(console, len(found.recordings), "recordings")
+    progress.advance(len(left_out))
+
+    def keep(bird_age: BirdAge, recordings: Recordings) -> None:
+        parts[bird_age] = recordings
+        progress.advance(len(rows[bird_age]))
+
+    def files_of(bird_age: BirdAge) -> tuple[Recordings, Before | None]:
+        files = listed.taken(rows[bird_age])
+        return files, earlier.of(bird_age, files) if earlier is not None else None
+
+    def submit(bird_age: BirdAge) -> ray.ObjectRef:
+        files, before = files_of(bird_age)
+        return _ingest_bird_age.remote(found.root, files, config.reading, folder, before)
+
+    work = []
+    for bird_age in sorted(rows, key=lambda bird_age: (-len(rows[bird_age]), bird_age)):
+        files, before = files_of(bird_age)
+        if folder is not None and before is not None and before.serves(files, config.reading):
+            link(partition(before.folder, *bird_age), partition(folder, *bird_age))
+            keep(bird_age, before.recordings)
+        else:
+            work.append(bird_age)
+    tasks.run(submit, work, keep, lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}")
+    return skip_duplicates(Recordings.joined([*parts.values(), left_out]))
 
 
 class _Earlier:
@@ -139,7 +161,11 @@ class _Earlier:
 
 @ray.remote
 def _ingest_bird_age(
-    data_dir: Path, listed: Recordings, params: ReadParams, folder: Path, before: Before | None
+    data_dir: Path,
+    listed: Recordings,
+    params: ReadParams,
+    folder: Path | None,
+    before: Before | None,
 ) -> Recordings:
     return read_bird_age(data_dir, listed, params, folder, before)
 
@@ -214,15 +240,18 @@ def _run_recordings(study: Study) -> StageResult:
             f"None of {len(recordings)} recordings can be used ({reasons}, ...). "
             f"{paths.recordings} says why for each."
         )
-    return StageResult([paths.recordings, paths.spectrograms], data_hash(recordings))
+    remarks = []
+    if study.config.data.dir is not None:  # simulated recordings have nothing in common
+        remarks = remarks_on_split(recordings)
+    outputs = [paths.recordings, paths.spectrograms]
+    return StageResult(outputs, data_hash(recordings), {"remarks_on_split": remarks})
 
 
 def _read_recordings(study: Study) -> None:
     study.recordings = read_recordings(study.paths.recordings)
     study.console.note(count_recordings(study.recordings))
-    if study.config.data.dir is not None:  # simulated recordings have nothing in common
-        for remark in remarks_on_split(study.recordings):
-            study.console.note(remark)
+    for remark in study.ledger.done["recordings"].facts["remarks_on_split"]:
+        study.console.note(remark)
 
 
 def _surveyed(study: Study) -> Survey:

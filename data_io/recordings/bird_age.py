@@ -140,16 +140,13 @@ def _flags_of_names(reason: str, others: bool = False) -> str:
 
 def _listed_anew(old: Recording, listed: Recording) -> Recording:
     """A recording of an earlier start, with what the listing says of its file now."""
-    remarks = (listed.reason, _flags_of_names(old.reason, others=True))
-    reason = BETWEEN_REMARKS.join(filter(None, remarks))
-    return replace(
+    facts = replace(
         old,
         dph=listed.dph,
         date=listed.date,
         recorded_at=listed.recorded_at or old.recorded_at,
-        status="flagged" if reason else "ok",
-        reason=reason,
     )
+    return facts.flagged([listed.reason, _flags_of_names(old.reason, others=True)])
 
 
 def _of_now(old: Checked, listed: Recording) -> Checked:
@@ -330,13 +327,10 @@ def _with_level(row: Recording, sound_s: float, facts: dict[str, Any]) -> Record
     if sound_s or row.of_file:  # a long file may well have a silent piece
         return row
     remark = f"{NO_SOUND} ({row.noise_floor_db:.0f} dB)"
-    return replace(
-        row, status="flagged", reason=BETWEEN_REMARKS.join(filter(None, [row.reason, remark]))
-    )
+    return row.flagged([row.reason, remark])
 
 
 def _without_remark(row: Recording) -> Recording:
     """The recording without the remark on its level, which is made anew."""
     remarks = row.reason.split(BETWEEN_REMARKS)
-    reason = BETWEEN_REMARKS.join(r for r in remarks if not r.startswith(NO_SOUND))
-    return replace(row, reason=reason, status="flagged" if reason else "ok")
+    return row.flagged(r for r in remarks if not r.startswith(NO_SOUND))

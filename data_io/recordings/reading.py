@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_io.pieces import Piece, Pieces
-from data_io.recordings.table import BETWEEN_REMARKS, Recording
+from data_io.recordings.table import Recording
 from data_io.sound.checks import Checks
 from data_io.sound.file import BadSoundError, SoundFile, open_sound
 from data_io.sound.same_sound import Anchors
@@ -102,10 +102,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
     found = replace(found, seconds=round(n_samples / facts.sample_rate_hz, 6))
     if verdict.status == "skipped":
         return Checked(found.skipped(verdict.reason))
-    reasons = [reason for reason in (listed.reason, verdict.reason) if reason]
-    if reasons:
-        found = replace(found, status="flagged", reason=BETWEEN_REMARKS.join(reasons))
-    return Checked(found, *anchors.finish())
+    return Checked(found.flagged([listed.reason, verdict.reason]), *anchors.finish())
 
 
 def _moment(text: str | None) -> datetime.datetime | None:
@@ -213,10 +210,11 @@ def _pieces(root: Path, whole: Recording, params: ReadParams, is_long: bool) -> 
         stream = MagnitudeStream(file.facts.sample_rate_hz, params.spectrogram)
         at = min(params.channel, file.facts.n_channels) - 1
         for block in _blocks(file):
-            blocks.append(stream.push(np.ascontiguousarray(block[:, at])))
+            magnitude = stream.push(np.ascontiguousarray(block[:, at]))
             if is_long:
-                magnitude = blocks.pop()
                 yield from pieces.push(magnitude, frame_energy_db(magnitude, params.spectrogram))
+            else:
+                blocks.append(magnitude)
     last = stream.finish()
     if is_long:
         yield from pieces.push(last, frame_energy_db(last, params.spectrogram))

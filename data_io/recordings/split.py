@@ -58,7 +58,8 @@ class _Group:
     Attributes:
         order: [n] places in the table.
         seconds: [n] of each.
-        starts_s: [n] seconds from the first file to the start of each; None unless all tell.
+        begins_bout: [n] whether a silence that ends a bout comes before each; never, unless all
+            tell the time.
         keys: [n] tell each from all others, whatever the order of the list.
     """
 
@@ -73,12 +74,14 @@ class _Group:
             starts_s = (times - times.min()) / np.timedelta64(1, "s") + start_s
         names = [natural(file) for file in files]
         when = start_s if starts_s is None else starts_s
-        by = (
-            (lambda i: (names[i], when[i])) if starts_s is None else (lambda i: (when[i], names[i]))
-        )
-        self.order = np.array(sorted(range(len(files)), key=by))
+        by = (names, when) if starts_s is None else (when, names)
+        keys = list(zip(*by, strict=True))
+        self.order = np.array(sorted(range(len(files)), key=keys.__getitem__))
         self.seconds = table["seconds"].to_numpy()[self.order]
-        self.starts_s = None if starts_s is None else starts_s[self.order]
+        self.begins_bout = np.zeros(len(files), dtype=bool)
+        if starts_s is not None:
+            starts_s = starts_s[self.order]
+            self.begins_bout[1:] = starts_s[1:] - (starts_s + self.seconds)[:-1] > BOUT_GAP_S
         tells = [f"{sha256}:{start}" for sha256, start in _pairs(table, "sha256", "start_s")]
         self.keys = [tells[i] for i in self.order]
 
@@ -90,10 +93,7 @@ def _pairs(table: pa.Table, first: str, second: str) -> Iterable[tuple[Any, Any]
 def _units(group: _Group) -> NDArray[np.int64]:
     """The number of the bout, or of the block of a long bout, of each recording [n], from 0."""
     seconds = group.seconds
-    breaks = np.zeros(len(seconds), dtype=bool)
-    if group.starts_s is not None:
-        breaks[1:] = group.starts_s[1:] - (group.starts_s + seconds)[:-1] > BOUT_GAP_S
-    bouts = np.cumsum(breaks)
+    bouts = np.cumsum(group.begins_bout)
     largest = LARGEST_UNIT * seconds.sum()
     unit_of, next_unit = np.zeros(len(seconds), dtype=np.int64), 0
     for bout in range(bouts[-1] + 1):
@@ -153,15 +153,9 @@ def cuts_bouts(recordings: Recordings) -> list[BirdAge]:
     """
     found = []
     for bird_age, group in recordings.used.by_bird_age().items():
-        side, time = group.column("split"), group.column("recorded_at")
-        if np.isnat(time).any():
-            is_cut = len(set(side)) > 1
-        else:
-            start = time.astype("datetime64[ms]").astype(np.int64) / 1000 + group.column("start_s")
-            order = np.argsort(start, kind="stable")
-            end = (start + group.column("seconds"))[order]
-            is_near = start[order][1:] - end[:-1] <= BOUT_GAP_S
-            is_cut = bool((is_near & (side[order][1:] != side[order][:-1])).any())
+        in_time = _Group(group.table.select(_Group.columns))
+        side = group.column("split")[in_time.order]
+        is_cut = bool((~in_time.begins_bout[1:] & (side[1:] != side[:-1])).any())
         if is_cut:
             found.append(bird_age)
     return found

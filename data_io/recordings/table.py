@@ -115,6 +115,11 @@ class Recording:
         """The same recording, out of the study for ``reason``."""
         return replace(self, status="skipped", reason=reason, n_frames=0, sound_s=0.0, split="")
 
+    def flagged(self, remarks: Iterable[str]) -> "Recording":
+        """The same recording, used, with remarks for a person; ok without any."""
+        reason = BETWEEN_REMARKS.join(filter(None, remarks))
+        return replace(self, status="flagged" if reason else "ok", reason=reason)
+
 
 _FIELDS = [field.name for field in fields(Recording)]
 

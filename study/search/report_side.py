@@ -15,7 +15,7 @@ from models.metrics.reconstruction import measure_reconstruction
 from models.metrics.reference import Reference
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
-from study.training.data import load_side
+from study.training.data import choose_held_out, load_side
 
 Figures = dict[str, float]
 
@@ -37,7 +37,7 @@ def measure_best(
             continue
         pool = load_side(config, recordings, paths, side)
         rng = np.random.default_rng(config.seed)
-        choice = rng.integers(len(pool.starts), size=config.search.n_eval_snippets)
+        choice = choose_held_out(config, pool, rng)
         held_out = HeldOut(reference, torch.from_numpy(pool.crops(choice)))
         found[side] = measure_reconstruction(encoder, generator, held_out, config.seed) | {
             "n_snippets": float(len(choice)),
