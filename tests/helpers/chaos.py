@@ -84,8 +84,13 @@ class Chaos:
         return self.driver is not None and self.driver.poll() is None
 
     def n_ended(self) -> int:
-        """Trials and repeats that are over."""
-        return len(list((self.out / "search").rglob("ended.json")))
+        """Trials and repeats that are over.
+
+        Only their own folders are looked at: a checkpoint below may vanish under the look.
+        """
+        search = self.out / "search"
+        folders = ("trial-*", "repeats/*")
+        return sum(1 for folder in folders for _ in search.glob(f"{folder}/ended.json"))
 
     def note_progress(self) -> None:
         """How far each trial is, by its checkpoints: it may never go back by more than one."""

@@ -30,6 +30,14 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def chaos(tmp_path):
+    chaos = Chaos(tmp_path, 3, TINY, random.Random(0))
+    yield chaos
+    if chaos.is_running():  # the test failed; its study must not live on beside other tests
+        chaos.kill_driver_only()
+
+
 def wait_until(chaos, is_so):
     while not is_so():
         assert chaos.is_running(), (chaos.folder / "log").read_text()[-3000:]
@@ -56,8 +64,7 @@ def sound(n):
     }  # fmt: skip
 
 
-def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(tmp_path):
-    chaos = Chaos(tmp_path, 3, TINY, random.Random(0))
+def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(chaos):
     chaos.start()
     chaos.wait_for_work()
     wait_until(chaos, lambda: chaos.progress)
@@ -98,8 +105,8 @@ def test_a_study_survives_kills_names_a_broken_checkpoint_and_is_extended(tmp_pa
     assert kept.items() <= ended(chaos).items()
 
 
-def test_ctrl_c_ends_a_study_and_the_same_command_completes_it(tmp_path):
-    chaos = Chaos(tmp_path, 6, TINY, random.Random(0))
+def test_ctrl_c_ends_a_study_and_the_same_command_completes_it(chaos):
+    chaos.n_trials = 6
     chaos.start()
     wait_until(chaos, lambda: chaos.n_ended() >= 2)
     os.killpg(chaos.driver.pid, signal.SIGINT)  # as a terminal sends it: to all processes
@@ -161,9 +168,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_named_and_with_room_the_study_ends_whole(small_disk, tmp_path):
+def test_a_full_disk_is_named_and_with_room_the_study_ends_whole(small_disk, tmp_path, chaos):
     (tmp_path / "run").symlink_to(small_disk)
-    chaos = Chaos(tmp_path, 1, TINY, random.Random(0))
+    chaos.n_trials = 1
     chaos.start()
     wait_until(chaos, lambda: chaos.progress)
     with (small_disk / "filler").open("wb") as filler, suppress(OSError):
