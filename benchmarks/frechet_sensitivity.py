@@ -74,7 +74,7 @@ class Song:
 def read_song(folder: Path) -> dict[str, Song]:
     """Training and held-out frames of all birds that have both."""
     blocks: dict[str, dict[str, list[NDArray[np.float32]]]] = {"training": {}, "selection": {}}
-    for recording, spectrogram in load(folder, None):
+    for recording, spectrogram, _ in load(folder, None):
         if recording.split in blocks:
             of_bird = blocks[recording.split].setdefault(recording.bird, [])
             of_bird.append(spectrogram.T)

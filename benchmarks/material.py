@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,19 @@ N_HELD_OUT = 2000  # snippets behind every Frechet distance
 N_REFERENCE = 16_000
 SPECTROGRAM = SpectrogramParams()
 
-Loaded = list[tuple[Recording, NDArray[np.float32]]]
+
+class Loaded(NamedTuple):
+    """A recording with its side of the split, and its spectrogram.
+
+    Attributes:
+        recording: as a study reads it.
+        spectrogram: [n_freq, n_frames].
+        has_sound: [n_frames].
+    """
+
+    recording: Recording
+    spectrogram: NDArray[np.float32]
+    has_sound: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,14 +51,14 @@ class Material:
     """What decoders are trained and measured on.
 
     Attributes:
-        loaded: recordings with their side of the split, and their spectrograms [n_freq, n_frames].
+        loaded: all recordings.
         train_pool: frames for training.
         valid_pool: held-out frames.
         valid: [N_HELD_OUT, 1, n_freq, n_frames] held-out snippets.
         reference: what all are measured by.
     """
 
-    loaded: Loaded
+    loaded: list[Loaded]
     train_pool: FramePool
     valid_pool: FramePool
     valid: Tensor
@@ -58,6 +71,11 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
         if data is None:
             simulate_birds(Path(folder), SimulationParams(n_recordings=15), seed)
         loaded = load(data or Path(folder), bird)
+    return material_of(loaded, seed)
+
+
+def material_of(loaded: list[Loaded], seed: int) -> Material:
+    """Pools of frames, held-out snippets and the reference."""
     train_pool, valid_pool = (pool(loaded, side) for side in ("training", "selection"))
     rng = torch.Generator().manual_seed(seed)
     valid = crops(valid_pool, N_HELD_OUT, rng)
@@ -65,28 +83,33 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
     return Material(loaded, train_pool, valid_pool, valid, reference)
 
 
-def load(root: Path, bird: str | None) -> Loaded:
-    """Recordings with their side of the split, and their spectrograms [n_freq, n_frames].
+def load(
+    root: Path, bird: str | None, spectrogram: SpectrogramParams = SPECTROGRAM
+) -> list[Loaded]:
+    """Read recordings as a study reads them, and split them.
 
-    They are read as a study reads them: high-passed, and each bird and age at its level.
+    Args:
+        root: folder of recordings.
+        bird: the only one to read; None for all.
+        spectrogram: by default high-passed, and each bird and age at its level.
     """
-    params = ReadParams(min_seconds=N_FRAMES * SPECTROGRAM.frame_s, spectrogram=SPECTROGRAM)
-    parts, spectrograms = [], {}
+    params = ReadParams(min_seconds=N_FRAMES * spectrogram.frame_s, spectrogram=spectrogram)
+    parts, stored = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for bird_age, listed in survey(root).recordings.used.by_bird_age().items():
             if bird is None or bird == bird_age[0]:
                 part = read_bird_age(root, listed, params, Path(folder))
                 parts.append(part)
                 if len(part.used):
-                    for name, spectrogram, _ in read_spectrograms(Path(folder), *bird_age):
-                        spectrograms[name] = spectrogram
+                    for name, *kept in read_spectrograms(Path(folder), *bird_age):
+                        stored[name] = kept
     split = assign_split(skip_duplicates(Recordings.joined(parts)), 0.15, 0.15, seed=0)
-    return [(r, spectrograms[r.path]) for r in split if r.is_used]
+    return [Loaded(r, *stored[r.path]) for r in split if r.is_used]
 
 
-def pool(loaded: Loaded, side: str) -> FramePool:
+def pool(loaded: list[Loaded], side: str) -> FramePool:
     """Frames of one side of the split, end to end, for random crops."""
-    spectrograms = [s for r, s in loaded if r.split == side]
+    spectrograms = [one.spectrogram for one in loaded if one.recording.split == side]
     frames = np.ascontiguousarray(np.concatenate([s.T for s in spectrograms]))
     starts = snippet_starts([s.shape[1] for s in spectrograms], N_FRAMES)
     return FramePool(frames, starts, N_FRAMES)

@@ -60,7 +60,7 @@ def line(name: str, x: Tensor, x_hat: Tensor, x_pca: Tensor) -> str:
 def held_out_groups(on: Material, by: str) -> dict[str, Tensor]:
     """All consecutive snippets [n, 1, n_freq, n_frames] of held-out recordings, by bird or age."""
     parts: dict[str, list[Tensor]] = {}
-    for recording, spectrogram in on.loaded:
+    for recording, spectrogram, _ in on.loaded:
         if recording.split == "selection":
             key = recording.bird if by == "bird" else recording.age
             parts.setdefault(key, []).append(torch.from_numpy(cut_snippets(spectrogram, N_FRAMES)))
