@@ -1,0 +1,1 @@
+"""Simulated birds whose song, surroundings and development are known."""
