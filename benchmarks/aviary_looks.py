@@ -38,7 +38,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Heard:
-    """One recording: waveform at 16 kHz [n_samples], |STFT| [129, n_frames], energies [n_frames]."""
+    """A recording: waveform at 16 kHz [n_samples], |STFT| [129, n_frames], energies [n_frames]."""
 
     waveform: NDArray[np.float32]
     magnitude: NDArray[np.float32]
@@ -132,7 +132,7 @@ def quartiles(values: Floats) -> str:
 
 
 def pictures(birds: dict[str, list[Heard]], path: Path) -> None:
-    """Draw a stretch with much sound of two recordings of each bird and age, one above the other."""
+    """Draw stretches with much sound of two recordings of each bird and age."""
     mpl.use("Agg")
     figure, axes = plt.subplots(len(birds), 2, figsize=(20, 2.1 * len(birds)), sharey=True)
     n_shown = round(SHOWN_S / READ.frame_s)

@@ -95,7 +95,7 @@ def _lengths(rng: Generator, params: AviaryParams, rate: int) -> npt.NDArray[np.
             low = scale
         else:
             high = scale
-    lengths = np.clip(scale * weights, shortest, longest).astype(np.int64)
+    lengths: npt.NDArray[np.int64] = np.clip(scale * weights, shortest, longest).astype(np.int64)
     # Rounding has lost less than a sample of each; who has room takes one back.
     has_room = np.flatnonzero(lengths < longest)
     lengths[has_room[: total - lengths.sum()]] += 1

@@ -28,6 +28,8 @@ _TETS = 0.7  # of all calls
 _CALLS_VARY = 0.3  # as much as syllables of the same age: calls need not be learned
 _SECONDS_PER_BOUT = 7.0
 _SHORTEST_SYLLABLE_S = 0.02
+_BEYOND_S = 0.06  # of the last sound lies beyond what was wanted, on average
+_LEFT_S = 0.6  # of a short recording: the longest sound, and some silence
 _PAUSES_SHARE = 0.3  # of all silence, that lies at least between bouts and around them
 _CAGE_SHARE = 0.3  # of all sound, that noises of the cage may take up at most
 
@@ -69,7 +71,7 @@ def sing(
 ) -> list[Sound]:
     """Draw the sounds of one recording, in order, apart from each other.
 
-    Sounds are drawn until the rest is as silent as the bird's ``silence_share`` says, to half a
+    Sounds are drawn until the rest is as long as the bird's ``silence_share`` says, to half a
     sound. Where the gaps within bouts alone would be longer than that, all of them are shortened
     by one factor.
 
@@ -85,21 +87,21 @@ def sing(
     budget = round((1.0 - bird.silence_share) * n_samples)
     noises = _cage_noises(rng, params, n_samples, rate, round(_CAGE_SHARE * budget))
     budget -= sum(len(noise.samples) for noise in noises)
-    most = budget + (n_samples - budget) // 4  # a long last sound must leave some silence
+    # The last sound ends beyond. It is kept, whatever it is: were long ones left out, chains
+    # counted from the recordings would be off.
+    left = n_samples - sum(len(noise.samples) for noise in noises)
+    enough = min(budget - round(_BEYOND_S * rate), left - round(_LEFT_S * rate))
     n_bouts = 1 + int(rng.poisson(max(n_samples / rate / _SECONDS_PER_BOUT - 1.0, 0.0)))
     bouts: list[list[_Unplaced]] = []
     calls: list[_Unplaced] = []
     sung = 0
     for share in np.cumsum(rng.dirichlet(np.full(n_bouts, 4.0))):
         bouts.append([])
-        notes = _bout(rng, params, bird, chain, variability, budget)
-        while sung < share * budget:
+        notes = _bout(rng, params, bird, chain, variability, n_samples)
+        while sung < share * enough:
             is_call = rng.uniform() < params.calls_share
             sound = _call(rng, bird, variability) if is_call else next(notes)
             sung += len(sound.samples)
-            # The nearest to the budget: the last sound counts if more of it lies within.
-            if sung > most or sung - budget > len(sound.samples) / 2:
-                break
             (calls if is_call else bouts[-1]).append(sound)
     return _placed(rng, [bout for bout in bouts if bout], [*calls, *noises], n_samples)
 
@@ -110,13 +112,13 @@ def _bout(
     bird: Bird,
     chain: Chain,
     variability: Variability,
-    budget: int,
+    n_samples: int,
 ) -> Iterator[_Unplaced]:
-    """Give introductory notes, then syllables of the chain, more than ``budget`` samples."""
+    """Give introductory notes, then syllables of the chain, at least ``n_samples`` of them all."""
     for _ in range(1 + int(rng.poisson(params.introductory_notes - 1.0))):
         yield _note(rng, bird, "introductory", INTRODUCTORY, variability)
     shortest = int(_SHORTEST_SYLLABLE_S * bird.sample_rate_hz)
-    for label in chain.sing(rng, budget // shortest + 2):
+    for label in chain.sing(rng, n_samples // shortest + 1):
         yield _note(rng, bird, "syllable", chain.labels[label], variability)
 
 
@@ -139,9 +141,7 @@ def _call(rng: Generator, bird: Bird, variability: Variability) -> _Unplaced:
     return _Unplaced("call", label, samples)
 
 
-def _sung(
-    rng: Generator, of: SyllableType, sound: float, timing: float, rate: int
-) -> FloatArray:
+def _sung(rng: Generator, of: SyllableType, sound: float, timing: float, rate: int) -> FloatArray:
     return synthesise(rng, vary(rng, of, sound, timing), sound, rate)
 
 
