@@ -106,6 +106,11 @@ class AviaryParams:
     timing: Curve = Curve(64.0, 7.0, adult=0.03)
     order: Curve = Curve(70.0, 7.0, adult=0.02)
 
+    @property
+    def seconds(self) -> float:
+        """Length of all recordings together."""
+        return 60.0 * self.minutes * self.n_birds * len(self.ages_dph)
+
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated (ValueError: value, cause, remedy)."""
         _require("n_birds", self.n_birds, 1, 1000, "there is no song without a bird")

@@ -161,20 +161,27 @@ def _build(cls: Any, tree: Any, path: str) -> Any:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path or 'the configuration'} is {tree!r}: it holds keys, not a value.")
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
+    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
     values = {}
     for key, value in tree.items():
         full_key = f"{path}.{key}" if path else str(key)
-        if key not in known:
-            raise ConfigError(_unknown_key(full_key, str(key), known))
+        if key not in defaults:
+            raise ConfigError(_unknown_key(full_key, str(key), set(defaults)))
         if full_key == "search.space":
             values[key] = _build_space(value)
         else:
-            values[key] = _convert(hints[key], value, full_key)
+            values[key] = _convert(hints[key], _with_defaults(defaults[key], value), full_key)
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path + '.' if path else ''}{error}") from error
+
+
+def _with_defaults(default: Any, value: Any) -> Any:
+    """A dictionary with what it leaves out, where another object than the class's is the default."""
+    if dataclasses.is_dataclass(default) and isinstance(value, dict):
+        return {**dataclasses.asdict(default), **value}  # type: ignore[arg-type]
+    return value
 
 
 def _build_space(tree: Any) -> dict[str, SpaceEntry]:

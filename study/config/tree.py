@@ -10,12 +10,12 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from data_io.aviary.params import AviaryParams
 from data_io.files import digest
 from data_io.names.ages import DateOrder
 from data_io.names.listing import Layout
 from data_io.recordings.reading import ReadParams
 from data_io.recordings.table import TRAINING
-from data_io.simulate import SimulationParams
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
 from models.hmm import HmmParams
@@ -27,7 +27,6 @@ from study.config.space import SpaceEntry, check_values
 N_SEEDS = 2**32  # scikit-learn and numpy's older generators take no more
 MOST_GPUS = 1000  # of a trial
 MOST_CHARS = 100  # of a name; with what is added to it, file systems take 255
-LEAST_RECORDINGS = 3  # of a simulated bird and age, one for each side of the split
 
 MAX_CHANNELS = 1024  # of libsndfile
 DecoderScope = Literal["all", "bird", "bird_and_age", "chained"]
@@ -53,7 +52,7 @@ class DataConfig:
     date_order: DateOrder = "auto"
     channel: int = 1
     longest_recording_s: float = 60.0
-    simulation: SimulationParams = field(default_factory=SimulationParams)
+    simulation: AviaryParams = field(default_factory=AviaryParams)
 
     def __post_init__(self) -> None:
         if not 1 <= self.channel <= MAX_CHANNELS:
@@ -231,16 +230,11 @@ class StudyConfig:
                 f"songs.seconds is {self.songs.seconds}: it is shorter than one snippet "
                 f"({snippet_s:g} s). Raise it."
             )
-        simulation = self.data.simulation
-        if self.data.dir is None and simulation.seconds < 2 * snippet_s:
+        shortest = self.data.simulation.recording_s[0]
+        if self.data.dir is None and shortest < snippet_s:
             raise ValueError(
-                f"data.simulation.seconds is {simulation.seconds}: some recordings would be "
-                f"shorter than one snippet ({snippet_s:g} s). Make {2 * snippet_s:g} or more."
-            )
-        if self.data.dir is None and simulation.n_recordings < LEAST_RECORDINGS:
-            raise ValueError(
-                f"data.simulation.n_recordings is {simulation.n_recordings}: some recordings of "
-                f"each bird and age are held out. Make {LEAST_RECORDINGS} or more."
+                f"data.simulation.recording_s begins at {shortest:g}: some recordings would be "
+                f"shorter than one snippet ({snippet_s:g} s). Make it {snippet_s:g} or more."
             )
 
     def max_frames(self, side: str) -> int:

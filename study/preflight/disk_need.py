@@ -30,8 +30,7 @@ def run_folder_need(config: StudyConfig, data_bytes: int, n_at_once: int) -> int
     simulation, search = config.data.simulation, config.search
     seconds = data_bytes / WAV_BYTES_PER_S
     if config.data.dir is None:
-        n_recordings = simulation.n_birds * len(simulation.ages_dph) * simulation.n_recordings
-        seconds = n_recordings * simulation.seconds
+        seconds = simulation.seconds
     made = seconds * WAV_BYTES_PER_S if config.data.dir is None else 0.0
     spectrograms = seconds / config.spectrogram.frame_s * N_FREQ * FLOAT_BYTES
     training, decoder = checkpoint_bytes(config)
@@ -69,9 +68,8 @@ def node_need(config: StudyConfig, object_store_bytes: float) -> int:
     """
     n_frames = config.max_frames("training") + config.max_frames("selection")
     if config.data.dir is None:
-        simulation = config.data.simulation
-        seconds = simulation.n_birds * len(simulation.ages_dph) * simulation.n_recordings
-        n_frames = min(n_frames, round(seconds * simulation.seconds / config.spectrogram.frame_s))
+        seconds = config.data.simulation.seconds
+        n_frames = min(n_frames, round(seconds / config.spectrogram.frame_s))
     frames = n_frames * N_FREQ * FLOAT_BYTES
     return SMALL_FILES_BYTES + (frames if frames > object_store_bytes else 0)
 
