@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.material import load
-from data_io.simulate import SimulationParams, simulate_birds
+from data_io.aviary.params import AviaryParams
+from data_io.aviary.write import simulate_aviary
 from data_io.snippets import FramePool, snippet_starts
 from models.metrics.distances import frechet_distance, mean_and_cov
 from models.metrics.reference import MAX_PCA_DIM, N_PCA_FEATURES, Reference, fit_reference
@@ -39,7 +40,7 @@ from models.metrics.reference import MAX_PCA_DIM, N_PCA_FEATURES, Reference, fit
 Array = NDArray[np.float64]
 Embedding = Callable[[Tensor], Array]
 
-SIMULATION = SimulationParams(n_birds=4, ages_dph=(45, 90), n_recordings=8, seconds=3.0)
+SIMULATION = AviaryParams(n_birds=4, ages_dph=(45, 90), minutes=0.4, recording_s=(2.0, 4.0))
 N_FRAMES = 16
 N_FIT = 8000
 SAMPLE_SIZES = (128, 512, 1000, 2000, 4000)
@@ -175,7 +176,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.data or Path(temporary)
         if args.data is None:
-            simulate_birds(folder, SIMULATION, seed=0)
+            simulate_aviary(folder, SIMULATION, seed=0)
         songs = read_song(folder)
     fitted_to, birds = songs["training"].crops(N_FIT, seed=1)
     target, _ = songs["training"].crops(args.snippets, seed=2)

@@ -82,11 +82,12 @@ def sound(folder: Path) -> dict[str, float]:
     import numpy as np
     import torch
 
+    from data_io.aviary.params import AviaryParams
+    from data_io.aviary.write import simulate_aviary
     from data_io.latents import write_latents
     from data_io.names.listing import survey
     from data_io.recordings.bird_age import read_bird_age
     from data_io.recordings.reading import ReadParams
-    from data_io.simulate import SimulationParams, simulate_birds
     from data_io.store import read_spectrograms
     from models.mdgan.encoding import cut_snippets, encode_spectrogram
     from models.mdgan.model import Mdgan
@@ -94,9 +95,11 @@ def sound(folder: Path) -> dict[str, float]:
     from models.mdgan.pca import fit_pca
 
     torch.set_num_threads(1)
-    params = SimulationParams(n_birds=1, ages_dph=(90,), n_recordings=N_SONGS, seconds=SONG_S)
-    simulate_birds(folder / "birds", params, 0)
     seconds = N_SONGS * SONG_S
+    params = AviaryParams(
+        n_birds=1, ages_dph=(90,), minutes=seconds / 60, recording_s=(SONG_S, SONG_S)
+    )
+    simulate_aviary(folder / "birds", params, 0)
     listed = survey(folder / "birds").recordings
     (bird_age,) = listed.birds_and_ages()
     read_bird_age(folder / "birds", listed.taken(np.arange(3)), ReadParams(), folder / "warm")

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_io.aviary.params import AviaryParams
+from data_io.aviary.write import simulate_aviary
 from data_io.names.listing import survey
 from data_io.recordings.bird_age import read_bird_age
 from data_io.recordings.reading import ReadParams
 from data_io.recordings.split import assign_split
 from data_io.recordings.table import Recording, Recordings, skip_duplicates
-from data_io.simulate import SimulationParams, simulate_birds
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import read_spectrograms
@@ -69,8 +70,8 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
     """Read recordings, or simulate birds, and split them."""
     with tempfile.TemporaryDirectory() as folder:
         if data is None:
-            simulate_birds(Path(folder), SimulationParams(n_recordings=15), seed)
-        loaded = load(data or Path(folder), bird)
+            simulate_aviary(Path(folder) / "aviary", AviaryParams(), seed)
+        loaded = load(data or Path(folder) / "aviary", bird)
     return material_of(loaded, seed)
 
 

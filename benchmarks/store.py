@@ -36,14 +36,16 @@ import numpy as np
 import scipy.signal
 import soundfile
 
+from data_io.aviary.params import AviaryParams
+from data_io.aviary.write import simulate_aviary
 from data_io.names.listing import survey
 from data_io.recordings.bird_age import read_bird_age
 from data_io.recordings.reading import ReadParams
-from data_io.simulate import SimulationParams, simulate_birds
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import read_spectrograms
 
 RATE = 44_100
+SONG_S = 4.0
 PARAMS = SpectrogramParams()
 READING = ReadParams(spectrogram=PARAMS)
 
@@ -105,10 +107,9 @@ def measured(side: str, songs: Path, work: Path) -> tuple[float, int]:
 def compare(n_recordings: int, n_rounds: int, work: Path) -> None:
     """Print a row for each side."""
     songs = work / "songs"
-    sizes = SimulationParams(
-        n_birds=1, ages_dph=(90,), n_recordings=n_recordings, sample_rate_hz=RATE
-    )
-    simulate_birds(songs, sizes, 0)
+    minutes, recording_s = n_recordings * SONG_S / 60, (SONG_S, SONG_S)
+    bird = AviaryParams(1, (90,), minutes, recording_s, sample_rates_hz=(RATE,))
+    simulate_aviary(songs, bird, 0)
     seconds = sum(soundfile.info(path).duration for path in songs.rglob("*.wav"))
     warm = work / "warm"
     warm.mkdir()
@@ -159,7 +160,7 @@ def _peak_mb() -> float:
 def main() -> None:
     """Print the comparison, then the memory of a long file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=60, help="of about 4 s")
+    parser.add_argument("--recordings", type=int, default=60, help="of 4 s")
     parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts")
     parser.add_argument("--hours", type=float, default=2.0, help="length of the long file; 0: none")
     parser.add_argument("--only-long", action="store_true", help=argparse.SUPPRESS)

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import ray
 
+from data_io.aviary.birds import birds_and_ages
+from data_io.aviary.truth import DayTruth, write_truth
+from data_io.aviary.write import simulate_bird_age, write_birds_csv
 from data_io.files import atomic_dir, digest, link
 from data_io.names.listing import Survey, survey
 from data_io.recordings.bird_age import Before, read_bird_age
@@ -26,7 +29,6 @@ from data_io.recordings.table import (
     data_hash,
     skip_duplicates,
 )
-from data_io.simulate import bird_names, simulate_bird_age, write_truth
 from data_io.store import BrokenFileError, partition, read_recordings, write_recordings
 from study.base.console import Console, Progress
 from study.base.errors import StudyError
@@ -40,14 +42,14 @@ from study.context import Stage, Study
 def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: Console) -> str:
     """Write simulated birds in the input layout; return a hash of their parameters and seed."""
     params = config.data.simulation
-    work = [(bird, dph) for bird in bird_names(params.n_birds) for dph in params.ages_dph]
+    work = birds_and_ages(params)
     progress = Progress(console, len(work), "birds and ages")
-    rows: dict[tuple[str, int], list[dict]] = {}
+    truths: dict[tuple[str, int], DayTruth] = {}
     with atomic_dir(paths.simulated_birds) as folder:
         task = ray.remote(simulate_bird_age)
 
-        def keep(bird_age: tuple[str, int], result: list[dict]) -> None:
-            rows[bird_age] = result
+        def keep(bird_age: tuple[str, int], result: DayTruth) -> None:
+            truths[bird_age] = result
             progress.advance()
 
         tasks.run(
@@ -56,7 +58,8 @@ def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: C
             keep,
             lambda bird_age: f"Simulating {bird_age[0]} at {bird_age[1]} dph",
         )
-        write_truth(folder, [row for bird_age in work for row in rows[bird_age]])
+        write_birds_csv(folder, params, config.seed)
+        write_truth(folder, params, config.seed, (truths[bird_age] for bird_age in work))
     return digest({"params": dataclasses.asdict(params), "seed": config.seed})
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 YEAR_DAYS = 365  # a tutor is so much older than its pupils
+_LIGHT_MINUTES = 660.0  # of the 12 hours of light; the rest is between the recordings
 _OLDEST_DPH = 3650 - YEAR_DAYS  # the tutor's own age is an age of the project, too
 
 
@@ -122,7 +123,8 @@ class AviaryParams:
                 "give at least one age, and none twice"
             )
         _require_range("recording_s", self.recording_s, 1.0, 600.0, "a bout needs a second")
-        if not 3 * self.recording_s[1] <= self.minutes * 60.0 < math.inf:
+        _require("minutes", self.minutes, 0.0, _LIGHT_MINUTES, "a day has 12 hours of light")
+        if 3 * self.recording_s[1] > self.minutes * 60.0:
             raise ValueError(
                 f"minutes is {self.minutes}: training, selection and report need a recording "
                 f"each, and one may be {self.recording_s[1]:g} s long; give at least "

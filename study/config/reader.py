@@ -178,7 +178,7 @@ def _build(cls: Any, tree: Any, path: str) -> Any:
 
 
 def _with_defaults(default: Any, value: Any) -> Any:
-    """A dictionary with what it leaves out, where another object than the class's is the default."""
+    """A dictionary with what it leaves out, where the field's default is an object of its own."""
     if dataclasses.is_dataclass(default) and isinstance(value, dict):
         return {**dataclasses.asdict(default), **value}  # type: ignore[arg-type]
     return value

@@ -230,12 +230,6 @@ class StudyConfig:
                 f"songs.seconds is {self.songs.seconds}: it is shorter than one snippet "
                 f"({snippet_s:g} s). Raise it."
             )
-        shortest = self.data.simulation.recording_s[0]
-        if self.data.dir is None and shortest < snippet_s:
-            raise ValueError(
-                f"data.simulation.recording_s begins at {shortest:g}: some recordings would be "
-                f"shorter than one snippet ({snippet_s:g} s). Make it {snippet_s:g} or more."
-            )
 
     def max_frames(self, side: str) -> int:
         """Most frames to load from one side of the split."""

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 # One bird and age; small trials, whose many reports take longer than their training.
 TINY = [
     "data.simulation.n_birds=1", "data.simulation.ages_dph=[60]",
-    "data.simulation.n_recordings=5", "data.simulation.seconds=2.0",
+    "data.simulation.minutes=0.17", "data.simulation.recording_s=[1.8,2.2]",
     "mdgan.n_snippets=2560", "mdgan.n_reports=10", "mdgan.dense_width=8",
     "search.n_eval_snippets=200", "search.grace_reports=10", "search.max_retries=5",
     "search.selection={rule: lowest, n_seeds: 1}",

@@ -25,7 +25,7 @@ from tests.helpers.report_figures import figures_with
 N_TRIALS, N_STATES, N_RESTARTS = 3, (1, 2, 4), 2
 TINY = [
     "data.simulation.n_birds=2", "data.simulation.ages_dph=[45,90]",
-    "data.simulation.n_recordings=5", "data.simulation.seconds=2.0",
+    "data.simulation.minutes=0.17", "data.simulation.recording_s=[1.8,2.2]",
     "mdgan.n_snippets=640", "mdgan.n_reports=2", f"search.n_trials={N_TRIALS}",
     "mdgan.dense_width=8", "search.n_eval_snippets=200", "search.grace_reports=1",
     "hmm.search=grid", f"hmm.n_states={list(N_STATES)}", f"hmm.max_n_states={max(N_STATES)}",

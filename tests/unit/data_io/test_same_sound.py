@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from data_io.simulate import SimulationParams, bird_names, simulate_bird_age
+from data_io.aviary.params import AviaryParams
+from data_io.aviary.write import simulate_bird_age
 from data_io.sound.same_sound import Anchors, SoundAnchors, contained
 from tests.helpers.faulty_files import FAULTY, RATE, song
 
@@ -96,18 +97,18 @@ def test_recordings_that_overlap_and_do_not_contain_each_other_are_both_kept():
 
 
 def test_different_songs_of_one_bird_are_kept_and_their_copies_found(tmp_path):
-    params = SimulationParams(n_birds=1, ages_dph=(90,))
-    simulate_bird_age(tmp_path, params, 0, bird_names(1)[0], 90)
+    params = AviaryParams(n_birds=1, ages_dph=(90,), recording_s=(3.0, 6.0))
+    n = len(simulate_bird_age(tmp_path, params, 0, "sim1", 90).recordings)
     sounds = [sf.read(path) for path in sorted(tmp_path.rglob("*.wav"))]
     songs = [anchors(f"song {i}", sound, rate) for i, (sound, rate) in enumerate(sounds)]
-    assert len(songs) == params.n_recordings
+    assert len(songs) == n > 9
     assert contained(songs) == {}
     copies = [
         anchors(f"copy {i}", in_16_bits(0.3 * s[5_000:]), rate)
         for i, (s, rate) in enumerate(sounds)
     ]
     found = contained([*copies, *songs])
-    assert found == {f"copy {i}": (f"song {i}", 5_000 / params.sample_rate_hz) for i in range(12)}
+    assert found == {f"copy {i}": (f"song {i}", 5_000 / rate) for i, (_, rate) in enumerate(sounds)}
 
 
 def _noise(seed):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_io.simulate import SimulationParams, simulate_birds
+from data_io.aviary.params import AviaryParams
+from data_io.aviary.write import simulate_aviary
 from models import decoder as library
 from models.decoder import Decoder, MdganParams
 from models.mdgan.model import Mdgan
@@ -66,7 +67,7 @@ def test_the_documented_lines_run(tmp_path, monkeypatch, capsys):
     lines = documented_lines(library.__doc__)
     params = "MdganParams(latent_dim=16)"
     assert params in lines
-    simulate_birds(tmp_path / "recordings", SimulationParams(1, (90,), 3, 1.0), seed=0)
+    simulate_aviary(tmp_path / "recordings", AviaryParams(1, (90,), 0.05, (1.0, 1.0)), seed=0)
     monkeypatch.chdir(tmp_path)
     found = {"TINY": dataclasses.replace(TINY, latent_dim=8)}
     exec(lines.replace(params, "TINY"), found)

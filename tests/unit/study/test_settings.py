@@ -26,13 +26,48 @@ NUMBERS = {key: kind_of(hint) for key, hint in settings().items() if kind_of(hin
 # Values that are of use at the ends, and known to work: 0 to leave something out, or the smallest
 # that there is. All others of -1, 0 and a huge number are refused.
 ZERO_WORKS = {
-    "seed", "mdgan.width", "mdgan.pool_weight", "mdgan.mse_weight", "mdgan.lambda_recon",
-    "mdgan.lambda_latent", "mdgan.lambda_prior", "mdgan.adversarial_from", "mdgan.label_noise",
-    "mdgan.lr_warmup", "mdgan.beta1", "mdgan.max_grad_norm", "mdgan.ema_decay",
-    "mdgan.collapse_after", "search.max_retries", "hmm.max_repairs", "hmm.held_out_fraction",
-    "resources.gpus_per_trial", "resources.gpus_per_encode", "songs.n_in_report",
+    "seed",
+    "mdgan.width",
+    "mdgan.pool_weight",
+    "mdgan.mse_weight",
+    "mdgan.lambda_recon",
+    "mdgan.lambda_latent",
+    "mdgan.lambda_prior",
+    "mdgan.adversarial_from",
+    "mdgan.label_noise",
+    "mdgan.lr_warmup",
+    "mdgan.beta1",
+    "mdgan.max_grad_norm",
+    "mdgan.ema_decay",
+    "mdgan.collapse_after",
+    "search.max_retries",
+    "hmm.max_repairs",
+    "hmm.held_out_fraction",
+    "resources.gpus_per_trial",
+    "resources.gpus_per_encode",
+    "songs.n_in_report",
     "spectrogram.highpass_hz",
-}  # fmt: skip
+    *(
+        f"data.simulation.{name}"
+        for name in (
+            "noise_db",
+            "hum_db",
+            "cage_noises_per_minute",
+            "calls_share",
+            "gain_day_sd_db",
+            "gain_step_db",
+            "noise_step_db",
+            "copied_share",
+            "branching",
+            "morning_lag_days",
+            "untutored_adult",
+            "sound.adult",
+            "timing.adult",
+            "order.adult",
+        )
+    ),
+}
+DECIBELS = {"noise_db", "hum_db", "gain_db", "gain_step_db", "noise_step_db"}  # of either sign  # fmt: skip
 
 
 def refused(*overrides, preset="smoke"):
@@ -66,7 +101,8 @@ def test_what_is_no_number_of_its_kind_is_refused_by_name(key):
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_numbers_below_zero_and_beyond_all_sense_are_refused_by_name(key):
-    for value in (-1, -0.5, HUGE, 1e30):
+    below = (-1e30,) if key.rpartition(".")[2] in DECIBELS else (-1, -0.5)
+    for value in (*below, HUGE, 1e30):
         message = refused(f"{key}={value}")
         assert named(message, key), f"{key}={value}: {message!r}"
 
@@ -106,9 +142,8 @@ def test_the_last_seed_has_seeds_after_it():
         (["songs.griffin_lim_iterations=0"], "griffin_lim_iterations is 0: it must be 1 or more"),
         (["spectrogram.hop_length=129"], "hop_length is 129: windows of 256 samples must overlap"),
         (["spectrogram.sample_rate_hz=3999"], "Choose a rate from 4000 to 192000"),
-        (["spectrogram.sample_rate_hz=4000", "spectrogram.hop_length=128",
-          "data.simulation.seconds=1"], "some recordings would be shorter than one snippet"),
-        (["data.simulation.n_recordings=1"], "data.simulation.n_recordings is 1"),
+        (["data.simulation.minutes=0.1"], "give at least 0.25 minutes or shorter recording_s"),
+        (["data.simulation.sound={adult: 2}"], "data.simulation.sound.adult is 2.0: variability"),
         (["mdgan.n_snippets=100", "mdgan.n_reports=4"], "too few for 4 reports"),
         (["decoders.n_snippets=10"], "decoders.n_snippets is 10"),
         (["mdgan.n_components=2065"], "has 2064 numbers and no more components"),
