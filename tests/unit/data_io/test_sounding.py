@@ -212,10 +212,24 @@ def test_a_gate_that_leaves_no_noise_leaves_the_floor_below_the_sounds(birds) ->
             sounds.append(np.where(is_open(times, places), sound, 0).astype(np.float32))
         _, answers, _ = found_sound(sounds)
         found = np.concatenate(answers)
-        truth = [is_within(len(a), p) for a, (_, p) in zip(answers, recordings, strict=True)]
+        truth = [
+            is_within(len(a), without_short_gaps(p))
+            for a, (_, p) in zip(answers, recordings, strict=True)
+        ]
         inside, clear = np.concatenate(truth, axis=1)
         assert (found & inside & clear).sum() > 0.95 * (inside & clear).sum()
         assert not (found & ~inside & clear).any()
+
+
+def without_short_gaps(places: Syllables) -> Syllables:
+    """Places, one for two with a gap that windows of 16 ms on both sides all but fill."""
+    joined = [places[0]]
+    for onset_s, offset_s in places[1:]:
+        if onset_s - joined[-1][1] < 0.025:
+            joined[-1] = (joined[-1][0], offset_s)
+        else:
+            joined.append((onset_s, offset_s))
+    return joined
 
 
 def is_open(times: NDArray[np.float64], places: Syllables) -> NDArray[np.bool_]:

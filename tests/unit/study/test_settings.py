@@ -66,8 +66,9 @@ ZERO_WORKS = {
             "order.adult",
         )
     ),
-}
-DECIBELS = {"noise_db", "hum_db", "gain_db", "gain_step_db", "noise_step_db"}  # of either sign  # fmt: skip
+}  # fmt: skip
+# Of either sign.
+DECIBELS = {"noise_db", "hum_db", "gain_db", "gain_step_db", "noise_step_db"}
 
 
 def refused(*overrides, preset="smoke"):
