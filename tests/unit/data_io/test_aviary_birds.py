@@ -169,10 +169,11 @@ def test_a_pupils_divergence_to_its_tutor_falls_with_age():
             tutor = tutor_of(PARAMS, seed, pupil).chain(400)
             steady = [pair_divergence(constant(pupil).chain(dph), tutor) for dph in AGES]
             # A repeated syllable, or one sung in two places, keeps other pupils from coming nearer.
+            sung = [pair_divergence(pupil.chain(dph), tutor) for dph in AGES]
+            assert sung[-1] < sung[0]
             if pupil.syntax == "first_order":
                 assert (np.diff(steady) < 0.0).all()
-            sung = [pair_divergence(pupil.chain(dph), tutor) for dph in AGES]
-            assert sung[-1] < sung[0] - 0.05
+                assert sung[-1] < sung[0] - 0.1
 
 
 def test_more_copying_brings_a_pupil_nearer_to_its_tutor():
