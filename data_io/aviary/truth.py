@@ -76,7 +76,9 @@ AGES_SCHEMA = pa.schema(
         ("order_variability", pa.float64()),
         ("maturity", pa.float64()),  # 1 - mean of the three
         ("divergence_to_tutor_bits", pa.float64()),  # null without tutor
-        ("divergence_rate_to_tutor_bits", pa.float64()),  # null without tutor, or if infinite
+        # Of the tutor's song from the pupil's chain; null without tutor, and where infinite: where
+        # the pupil does not sing all that the tutor sings.
+        ("divergence_rate_of_tutor_bits", pa.float64()),
         ("gain_db", pa.float64()),  # means over the recordings
         ("noise_db", pa.float64()),
         ("silence_share", pa.float64()),  # of all samples
@@ -184,12 +186,12 @@ def _age_row(bird: Bird, tutor: Bird | None, recordings: pa.Table) -> dict[str, 
     """
     dph = recordings["dph"][0].as_py()
     chain, variability = bird.chain(dph), bird.variability(dph)
-    to_tutor = rate_to_tutor = None
+    to_tutor = rate_of_tutor = None
     if tutor:
         tutors_chain = tutor.chain(dph)
         to_tutor = pair_divergence(chain, tutors_chain)
-        rate = divergence_rate(chain, tutors_chain)
-        rate_to_tutor = rate if math.isfinite(rate) else None
+        rate = divergence_rate(tutors_chain, chain)
+        rate_of_tutor = rate if math.isfinite(rate) else None
     seconds = recordings["seconds"]
     silent = pc.sum(pc.multiply(recordings["silence_share"], seconds)).as_py()
     return {
@@ -213,7 +215,7 @@ def _age_row(bird: Bird, tutor: Bird | None, recordings: pa.Table) -> dict[str, 
         "order_variability": variability.order,
         "maturity": variability.maturity,
         "divergence_to_tutor_bits": to_tutor,
-        "divergence_rate_to_tutor_bits": rate_to_tutor,
+        "divergence_rate_of_tutor_bits": rate_of_tutor,
         "gain_db": pc.mean(recordings["gain_db"]).as_py(),
         "noise_db": pc.mean(recordings["noise_db"]).as_py(),
         "silence_share": silent / pc.sum(seconds).as_py(),
