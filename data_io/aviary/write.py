@@ -15,7 +15,7 @@ from data_io.aviary.birds import bird_names, birds_and_ages, hatch
 from data_io.aviary.days import timetable
 from data_io.aviary.params import AviaryParams
 from data_io.aviary.room import record, room_on
-from data_io.aviary.singing import sing
+from data_io.aviary.singing import Sound, sing
 from data_io.aviary.truth import RECORDINGS_SCHEMA, SOUNDS_SCHEMA, DayTruth, write_truth
 from data_io.files import atomic_dir, atomic_file
 
@@ -112,16 +112,7 @@ def simulate_bird_age(root: Path, params: AviaryParams, seed: int, bird: str, dp
         sf.write(path, record(rng, room, sounds, slot.n_samples, rate), rate, subtype="PCM_16")
         own = common | {"recording": slot.path}
         sound_rows += [
-            own
-            | {
-                "index": index,
-                "kind": sound.kind,
-                "label": sound.label,
-                "onset_s": sound.onset / rate,
-                "offset_s": (sound.onset + len(sound.samples)) / rate,
-                "bout": sound.bout,
-            }
-            for index, sound in enumerate(sounds)
+            own | {"index": index} | _sound_row(sound, rate) for index, sound in enumerate(sounds)
         ]
         n_sounding = sum(len(sound.samples) for sound in sounds)
         recording_rows.append(
@@ -144,6 +135,16 @@ def simulate_bird_age(root: Path, params: AviaryParams, seed: int, bird: str, dp
         pa.Table.from_pylist(sound_rows, SOUNDS_SCHEMA),
         pa.Table.from_pylist(recording_rows, RECORDINGS_SCHEMA),
     )
+
+
+def _sound_row(sound: Sound, rate: int) -> dict[str, Any]:
+    return {
+        "kind": sound.kind,
+        "label": sound.label,
+        "onset_s": sound.onset / rate,
+        "offset_s": (sound.onset + len(sound.samples)) / rate,
+        "bout": sound.bout,
+    }
 
 
 def _days(
