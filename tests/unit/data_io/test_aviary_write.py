@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
+from scipy.signal import butter, sosfiltfilt
 
 from data_io.aviary.__main__ import main
 from data_io.aviary.birds import birds_and_ages, hatch
@@ -117,15 +118,14 @@ def test_sound_is_where_the_truth_says(root: Path) -> None:
     above_db = []
     for name, rows in sounds_of(root).items():
         samples, rate = sf.read(root / name)
-        spectrum = np.fft.rfft(samples)
-        spectrum[np.fft.rfftfreq(len(samples), 1.0 / rate) < 500.0] = 0.0
-        samples = np.fft.irfft(spectrum, len(samples))
+        samples = sosfiltfilt(butter(6, 500.0, "high", fs=rate, output="sos"), samples)
         edges = [round(time * rate) for row in rows for time in (row["onset_s"], row["offset_s"])]
         parts = np.split(samples, edges)
-        is_silent = np.concatenate([np.full(len(part), i % 2 == 0) for i, part in enumerate(parts)])
-        noise_db = 20.0 * np.log10(samples[is_silent].std())
-        assert noise_db == pytest.approx(facts[name]["noise_db"], abs=0.8), name
-        assert is_silent.mean() == pytest.approx(facts[name]["silence_share"], abs=1e-4)
+        # The filter rings beside a few loud sounds; the median does not mind.
+        noise_db = 20.0 * np.log10(np.median([part.std() for part in parts[0::2]]))
+        assert noise_db == pytest.approx(facts[name]["noise_db"], abs=0.3), name
+        silent = sum(len(part) for part in parts[0::2]) / len(samples)
+        assert silent == pytest.approx(facts[name]["silence_share"], abs=1e-4)
         above_db += [20.0 * np.log10(part.std()) - noise_db for part in parts[1::2]]
     # Young birds sing softly at times; but what the truth calls a sound stands out of the noise.
     assert np.percentile(above_db, 1) > 5.0
