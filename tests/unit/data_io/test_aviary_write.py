@@ -123,7 +123,7 @@ def test_sound_is_where_the_truth_says(root: Path) -> None:
         parts = np.split(samples, edges)
         # The filter rings beside a few loud sounds; the median does not mind.
         noise_db = 20.0 * np.log10(np.median([part.std() for part in parts[0::2]]))
-        assert noise_db == pytest.approx(facts[name]["noise_db"], abs=0.3), name
+        assert noise_db == pytest.approx(facts[name]["noise_db"], abs=0.6), name
         silent = sum(len(part) for part in parts[0::2]) / len(samples)
         assert silent == pytest.approx(facts[name]["silence_share"], abs=1e-4)
         above_db += [20.0 * np.log10(part.std()) - noise_db for part in parts[1::2]]
