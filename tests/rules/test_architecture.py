@@ -138,7 +138,7 @@ def test_no_module_of_ours_is_called_utils():
                 if "util" in p.stem]  # fmt: skip
 
 
-def test_only_the_console_and_the_command_print():
+def test_only_the_console_and_the_commands_print():
     for path in modules("models") + modules("data_io") + modules("study"):
         calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8")))
                  if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]  # fmt: skip
