@@ -59,7 +59,7 @@ class AviaryParams:
         n_syllables: Fewest and most syllable types of a bird, 4 to 7; a pupil has as many as
             its tutor, and one more between the age that adds one and the age that drops one.
         silence_share: Of a bird's recordings; each bird's own is drawn from this range.
-        noise_db: Noise of the room above 500 Hz (RMS) against the bird's sounds (RMS).
+        noise_db: Noise of the room above 500 Hz (RMS) against a loud syllable (RMS).
         hum_hz: Frequency of the mains, 10 to 200 Hz.
         hum_db: Hum and its harmonics below 400 Hz (RMS) against the noise of the room.
         cage_noises_per_minute: Mean number of wing flaps, clicks and thumps.
@@ -87,7 +87,7 @@ class AviaryParams:
     sample_rates_hz: tuple[int, ...] = (44_100, 32_000, 22_050, 48_000)
     n_syllables: tuple[int, int] = (4, 7)
     silence_share: tuple[float, float] = (0.4, 0.6)
-    noise_db: float = -38.0
+    noise_db: float = -34.0
     hum_hz: float = 50.0
     hum_db: float = 6.0
     cage_noises_per_minute: float = 3.0

@@ -25,6 +25,7 @@ DISTANCE_CALL, TET = "distance", "tet"  # labels of calls
 LOUDEST = 6.0  # the most that a sample of `synthesise` reaches, on either side of 0
 
 _LOWEST_HZ, _HIGHEST_HZ = 250.0, 12_000.0  # above 8 kHz the analysis has to filter it away
+_RADIATED_HZ = 1_500.0
 _SHORTEST_S, _LONGEST_S = 0.02, 0.5
 _TABLE_SIZE = 4096  # samples of a period; with straight lines between them, exact to -90 dB
 
@@ -40,7 +41,8 @@ class SyllableType:
         bend: log frequency at the ends minus log frequency in the middle.
         formant_hz: where the vocal tract lets most through.
         formant_width_hz: standard deviation of that passage.
-        noisiness: share of noise in the sound, 0 to 1.
+        noisiness: share of noise in the sound, 0 to 1, where it begins.
+        noisiness_end: where it ends; a syllable may turn from stack to noise, or back.
         level: RMS of the plateau; about 1 for loud syllables.
         ramp_s: length of the attack, and of the decay.
     """
@@ -52,6 +54,7 @@ class SyllableType:
     formant_hz: float
     formant_width_hz: float
     noisiness: float
+    noisiness_end: float
     level: float
     ramp_s: float
 
@@ -85,7 +88,8 @@ def draw_calls(rng: Generator) -> dict[str, SyllableType]:
         bend=rng.uniform(-0.2, 0.0),
         formant_hz=rng.uniform(3000.0, 4500.0),
         formant_width_hz=rng.uniform(1000.0, 1600.0),
-        noisiness=rng.uniform(0.0, 0.08),
+        noisiness=rng.uniform(0.0, 0.1),
+        noisiness_end=rng.uniform(0.0, 0.1),
         level=rng.uniform(0.8, 1.1),
         ramp_s=rng.uniform(0.008, 0.015),
     )
@@ -139,6 +143,7 @@ def vary(rng: Generator, of: SyllableType, sound: float, timing: float) -> Sylla
         formant_hz=log_between(of.formant_hz, babble.formant_hz, sound, 0.02, formant),
         formant_width_hz=between(of.formant_width_hz, babble.formant_width_hz),
         noisiness=between(of.noisiness, babble.noisiness),
+        noisiness_end=between(of.noisiness_end, babble.noisiness_end),
         level=log_between(of.level, babble.level, sound, 0.05, level),
         ramp_s=between(of.ramp_s, babble.ramp_s),
     )
@@ -157,15 +162,16 @@ def synthesise(rng: Generator, rendition: SyllableType, sound: float, rate: int)
         ``(n_samples,)``, RMS of about ``rendition.level``, at most `LOUDEST` on either side.
     """
     n_samples = round(rendition.duration_s * rate)
-    tone = _harmonics(rendition, _wobble(rng, n_samples, rate, 0.005 + 0.1 * sound), rate)
-    share = rendition.noisiness
+    tone = _harmonics(rendition, _wobble(rng, n_samples, rate, 0.015, 0.005 + 0.1 * sound), rate)
+    share = np.linspace(rendition.noisiness, rendition.noisiness_end, n_samples)
     source = (1.0 - share) * tone / tone.std() + share * rng.standard_normal(n_samples)
     n_fft = fft.next_fast_len(n_samples, real=True)
-    distance_hz = np.fft.rfftfreq(n_fft, 1.0 / rate) - rendition.formant_hz
-    # The floor keeps low harmonics, which real song has too.
-    passed = 0.1 + np.exp(-0.5 * (distance_hz / rendition.formant_width_hz) ** 2)
+    hz = np.fft.rfftfreq(n_fft, 1.0 / rate)
+    formant = np.exp(-0.5 * ((hz - rendition.formant_hz) / rendition.formant_width_hz) ** 2)
+    # The floor keeps some of all harmonics, but a beak radiates little of the lowest.
+    passed = (0.06 + formant) * np.minimum(hz / _RADIATED_HZ, 1.0)
     filtered = fft.irfft(fft.rfft(source, n_fft) * passed, n_fft)[:n_samples]
-    loudness = np.exp(_wobble(rng, n_samples, rate, 0.05 + 0.4 * sound))
+    loudness = np.exp(_wobble(rng, n_samples, rate, 0.03, 0.05 + 0.4 * sound))
     shape = loudness * _envelope(n_samples, rendition.ramp_s, rate)
     samples = rendition.level / filtered.std() * filtered * shape
     return np.asarray(samples * min(1.0, LOUDEST / np.abs(samples).max()))
@@ -174,14 +180,18 @@ def synthesise(rng: Generator, rendition: SyllableType, sound: float, rate: int)
 def _draw_type(rng: Generator, kind: str, duration: float, pitch: float) -> SyllableType:
     """Draw a syllable type; ``duration`` and ``pitch`` in [0, 1] span their ranges."""
     lowest_hz, octaves = (2000.0, 1.0) if kind == "high" else (400.0, 1.58)
+    noisiness = rng.uniform(0.5, 0.9) if kind == "noisy" else rng.uniform(0.0, 0.2)
+    # One in three is made of two notes, of which one is noisier.
+    other = rng.uniform(0.0, 0.9) if rng.uniform() < 1.0 / 3.0 else noisiness
     return SyllableType(
         duration_s=0.04 * 5.0**duration,
         f0_hz=lowest_hz * 2.0 ** (octaves * pitch),
         slope=rng.uniform(-0.5, 0.3),
         bend=rng.uniform(-0.3, 0.1),
-        formant_hz=rng.uniform(2000.0, 5000.0),
+        formant_hz=rng.uniform(2500.0, 5500.0),
         formant_width_hz=rng.uniform(900.0, 1800.0),
-        noisiness=rng.uniform(0.75, 0.95) if kind == "noisy" else rng.uniform(0.0, 0.08),
+        noisiness=noisiness,
+        noisiness_end=other,
         level=rng.uniform(0.6, 1.0),
         ramp_s=rng.uniform(0.005, 0.015),
     )
@@ -194,9 +204,10 @@ def _draw_babble(rng: Generator) -> SyllableType:
         f0_hz=500.0 * math.exp(0.35 * rng.standard_normal()),
         slope=0.6 * rng.standard_normal(),
         bend=0.4 * rng.standard_normal(),
-        formant_hz=2800.0 * math.exp(0.35 * rng.standard_normal()),
-        formant_width_hz=rng.uniform(1500.0, 3000.0),
-        noisiness=rng.uniform(0.1, 0.9),
+        formant_hz=3500.0 * math.exp(0.35 * rng.standard_normal()),
+        formant_width_hz=rng.uniform(1000.0, 2500.0),
+        noisiness=rng.uniform(0.0, 0.6),
+        noisiness_end=rng.uniform(0.0, 0.6),
         level=0.5 * math.exp(0.5 * rng.standard_normal()),
         ramp_s=rng.uniform(0.01, 0.04),
     )
@@ -218,15 +229,15 @@ def _harmonics(rendition: SyllableType, wobble: FloatArray, rate: int) -> FloatA
 
 @lru_cache(maxsize=64)
 def _period(n_harmonics: int) -> FloatArray:
-    """Return one period of a stack of harmonics, ``(_TABLE_SIZE + 1,)``; amplitudes are 1 / k."""
+    """Return one period of a stack of harmonics, ``(_TABLE_SIZE + 1,)``; amplitudes k ** -0.5."""
     phase = 2.0 * np.pi * np.arange(_TABLE_SIZE + 1) / _TABLE_SIZE
     k = np.arange(1, n_harmonics + 1)[:, np.newaxis]
-    return np.asarray((np.sin(k * phase) / k).sum(axis=0))
+    return np.asarray((np.sin(k * phase) / np.sqrt(k)).sum(axis=0))
 
 
-def _wobble(rng: Generator, n_samples: int, rate: int, sd: float) -> FloatArray:
-    """Return slow random deviations ``(n_samples,)``: a new value each 15 ms, curves between."""
-    n_nodes = 2 + int(n_samples / rate / 0.015)
+def _wobble(rng: Generator, n_samples: int, rate: int, every_s: float, sd: float) -> FloatArray:
+    """Return slow random deviations ``(n_samples,)``: one each ``every_s``, curves between."""
+    n_nodes = 2 + int(n_samples / rate / every_s)
     whole, part = np.divmod(np.linspace(0.0, n_nodes - 1.0, n_samples), 1.0)
     eased = whole + part**2 * (3.0 - 2.0 * part)  # straight lines would give kinks
     return np.interp(eased, np.arange(n_nodes), rng.normal(0.0, sd, n_nodes))
