@@ -12,10 +12,10 @@ import soundfile as sf
 from numpy.random import default_rng
 
 from data_io.aviary.birds import bird_names, birds_and_ages, hatch
-from data_io.aviary.days import timetable
+from data_io.aviary.days import Slot, timetable
 from data_io.aviary.params import AviaryParams
-from data_io.aviary.room import record, room_on
-from data_io.aviary.singing import sing
+from data_io.aviary.room import Room, record, room_on
+from data_io.aviary.singing import Sound, sing
 from data_io.aviary.truth import RECORDINGS_SCHEMA, SOUNDS_SCHEMA, DayTruth, write_truth
 from data_io.files import atomic_dir, atomic_file
 
@@ -112,29 +112,12 @@ def simulate_bird_age(root: Path, params: AviaryParams, seed: int, bird: str, dp
         sf.write(path, record(rng, room, sounds, slot.n_samples, rate), rate, subtype="PCM_16")
         own = common | {"recording": slot.path}
         sound_rows += [
-            own
-            | {
-                "index": index,
-                "kind": sound.kind,
-                "label": sound.label,
-                "onset_s": sound.onset / rate,
-                "offset_s": (sound.onset + len(sound.samples)) / rate,
-                "bout": sound.bout,
-            }
-            for index, sound in enumerate(sounds)
+            own | {"index": index} | _sound_row(sound, rate) for index, sound in enumerate(sounds)
         ]
-        n_sounding = sum(len(sound.samples) for sound in sounds)
         recording_rows.append(
             own
+            | _recording_row(slot, sounds, room, rate)
             | {
-                "recorded_at": slot.recorded_at,
-                "seconds": slot.n_samples / rate,
-                "sample_rate_hz": rate,
-                "silence_share": 1.0 - n_sounding / slot.n_samples,
-                "gain_db": room.gain_db,
-                "noise_db": room.noise_db,
-                "hum_db": room.hum_db,
-                "part_of_day": slot.part_of_day,
                 "effective_dph": singer.development.effective_dph(dph, slot.part_of_day),
                 "sound_variability": variability.sound,
                 "timing_variability": variability.timing,
@@ -144,6 +127,30 @@ def simulate_bird_age(root: Path, params: AviaryParams, seed: int, bird: str, dp
         pa.Table.from_pylist(sound_rows, SOUNDS_SCHEMA),
         pa.Table.from_pylist(recording_rows, RECORDINGS_SCHEMA),
     )
+
+
+def _sound_row(sound: Sound, rate: int) -> dict[str, Any]:
+    return {
+        "kind": sound.kind,
+        "label": sound.label,
+        "onset_s": sound.onset / rate,
+        "offset_s": (sound.onset + len(sound.samples)) / rate,
+        "bout": sound.bout,
+    }
+
+
+def _recording_row(slot: Slot, sounds: list[Sound], room: Room, rate: int) -> dict[str, Any]:
+    n_sounding = sum(len(sound.samples) for sound in sounds)
+    return {
+        "recorded_at": slot.recorded_at,
+        "seconds": slot.n_samples / rate,
+        "sample_rate_hz": rate,
+        "silence_share": 1.0 - n_sounding / slot.n_samples,
+        "gain_db": room.gain_db,
+        "noise_db": room.noise_db,
+        "hum_db": room.hum_db,
+        "part_of_day": slot.part_of_day,
+    }
 
 
 def _days(
