@@ -263,4 +263,4 @@ def _split(values: NDArray[Any], lengths: IntArray) -> list[NDArray[Any]]:
 
 def _entropy(probs: Array) -> float:
     """Bits, of a table of probabilities that sums to 1 and has no zeros."""
-    return float(-(probs * np.log2(probs)).sum())
+    return float((probs * np.log2(1 / probs)).sum())
