@@ -49,11 +49,11 @@ class Row:
     fitted: CovarianceType = "spherical"
 
 
-def row(
+def data_row(
     name: str, n_states: int, n_snippets: int, accuracy: float,
     fitted: CovarianceType = "spherical", **others,
 ) -> Row:  # fmt: skip
-    """A row of the table; ``others`` are fields of LatentParams."""
+    """What a line of the table is about; ``others`` are fields of LatentParams."""
     data = LatentParams(
         n_states=n_states, n_snippets=n_snippets, n_songs=round(n_snippets / SONG_SNIPPETS),
         separation=accuracy, **others,
@@ -64,24 +64,24 @@ def row(
 FULL = {"covariance_type": "full", "n_states": 8, "n_snippets": 20_000, "accuracy": 0.99}
 SILENT = {"silence_share": 0.45, "n_silent": 2}
 ROWS = [
-    row("separated", 5, 5_000, 0.99),
-    row("separated", 10, 5_000, 0.99),
-    row("separated", 20, 20_000, 0.99),
-    row("overlap a little", 10, 20_000, 0.86),
-    row("overlap a little", 20, 20_000, 0.86),
-    row("separated, uneven", 10, 5_000, 0.99, rarest=1 / 30),
-    row("separated, uneven", 20, 20_000, 0.99, rarest=1 / 30),
-    row("overlap", 10, 5_000, 0.86),
-    row("overlap much", 10, 5_000, 0.75),
-    row("separated", 10, 1_000, 0.99),
-    row("t(4) noise", 10, 20_000, 0.99, t_df=4),
-    row("AR(0.8) noise", 10, 20_000, 0.99, ar=0.8),
-    row("full, fitted by full", fitted="full", **FULL),
-    row("full, fitted by diag", fitted="diag", **FULL),
-    row("silence 0.45", 10, 20_000, 0.99, **SILENT),
-    row("second order", 10, 20_000, 0.99, order=2),
-    row("silence 0.45, overlap a little", 10, 20_000, 0.86, **SILENT),
-    row("second order, overlap a little", 10, 20_000, 0.86, order=2),
+    data_row("separated", 5, 5_000, 0.99),
+    data_row("separated", 10, 5_000, 0.99),
+    data_row("separated", 20, 20_000, 0.99),
+    data_row("overlap a little", 10, 20_000, 0.86),
+    data_row("overlap a little", 20, 20_000, 0.86),
+    data_row("separated, uneven", 10, 5_000, 0.99, rarest=1 / 30),
+    data_row("separated, uneven", 20, 20_000, 0.99, rarest=1 / 30),
+    data_row("overlap", 10, 5_000, 0.86),
+    data_row("overlap much", 10, 5_000, 0.75),
+    data_row("separated", 10, 1_000, 0.99),
+    data_row("t(4) noise", 10, 20_000, 0.99, t_df=4),
+    data_row("AR(0.8) noise", 10, 20_000, 0.99, ar=0.8),
+    data_row("full, fitted by full", fitted="full", **FULL),
+    data_row("full, fitted by diag", fitted="diag", **FULL),
+    data_row("silence 0.45", 10, 20_000, 0.99, **SILENT),
+    data_row("second order", 10, 20_000, 0.99, order=2),
+    data_row("silence 0.45, overlap a little", 10, 20_000, 0.86, **SILENT),
+    data_row("second order, overlap a little", 10, 20_000, 0.86, order=2),
 ]
 
 
