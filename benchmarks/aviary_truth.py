@@ -43,7 +43,7 @@ from data_io.spectrogram import MagnitudeStream, SpectrogramParams
 AGES = (45, 60, 75, 90)
 FRAME_S = 0.005
 THRESHOLD_DB = 8.0  # above the noise: frames of noise alone keep below
-# Noise below 400 Hz against that from 410 to 490, where no hum lies, if it falls by 3 dB per octave.
+# Noise below 400 Hz against that from 410 to 490, where no hum lies, if it falls by 3 dB an octave.
 NOISE_BELOW = 8.3
 FAR_FRAMES = 21  # silence is measured 50 ms from any sound
 N_BOOTSTRAPS = 100

@@ -12,7 +12,6 @@ from data_io.aviary.params import AviaryParams
 
 LIGHTS_ON, LIGHTS_OFF = datetime.time(7), datetime.time(19)
 _LIGHT_S = 12 * 3600.0
-_LEAST_PAUSES_S = 3600.0  # of the hours of light, what recordings must leave free
 _SAP_DAY_0 = datetime.date(1899, 12, 30)  # from which Sound Analysis Pro counts days
 
 
@@ -34,19 +33,10 @@ class Slot:
 
 
 def timetable(rng: Generator, params: AviaryParams, bird: Bird, dph: int) -> list[Slot]:
-    """Draw the recordings of one day, in order of time; together they last ``params.minutes``.
-
-    Raises:
-        ValueError: the hours of light cannot hold so many minutes.
-    """
+    """Draw the recordings of one day, in order of time; together they last ``params.minutes``."""
     rate = bird.sample_rate_hz
     lengths = _lengths(rng, params, rate)
     free_s = _LIGHT_S - lengths.sum() / rate
-    if free_s < _LEAST_PAUSES_S:
-        raise ValueError(
-            f"minutes is {params.minutes:g}: a bird sings in the 12 hours of light, of which one "
-            f"is left free; choose at most {(_LIGHT_S - _LEAST_PAUSES_S) / 60.0:g} minutes"
-        )
     # Birds sing in clusters: short pauses within one, long pauses between.
     n = len(lengths)
     pauses = np.where(rng.uniform(size=n + 1) < 0.3, 50.0, 1.0) * rng.gamma(2.0, size=n + 1)

@@ -46,7 +46,7 @@ def simulate_aviary(
 
     Raises:
         FileExistsError: ``root`` is there and not an empty folder.
-        ValueError: the seed is negative, ``jobs`` is below 1, or the minutes do not fit in a day.
+        ValueError: the seed is negative, or ``jobs`` is below 1.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: somebody must do the work; choose 1 or more")
@@ -87,8 +87,8 @@ def simulate_bird_age(root: Path, params: AviaryParams, seed: int, bird: str, dp
         The truth about the day.
 
     Raises:
-        ValueError: there is no such bird, it is not recorded at this age, the seed is negative, or
-            the minutes do not fit in a day.
+        ValueError: there is no such bird, it is not recorded at this age, or the seed is
+            negative.
     """
     singer = hatch(params, seed, bird)
     ages = [age for name, age in birds_and_ages(params) if name == bird]

@@ -95,5 +95,5 @@ def test_a_known_name_comes_out() -> None:
 
 
 def test_more_minutes_than_light_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^minutes is 661: .*choose at most 660 minutes"):
+    with pytest.raises(ValueError, match=r"^minutes is 661.*12 hours of light; .* to 660"):
         slots(replace(PARAMS, minutes=661.0))
