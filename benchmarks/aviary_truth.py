@@ -41,7 +41,6 @@ from data_io.sounding import frame_energy_db, has_sound, noise_floor_db
 from data_io.spectrogram import MagnitudeStream, SpectrogramParams
 
 AGES = (45, 60, 75, 90)
-FRAME_S = 0.005
 THRESHOLD_DB = 5.0  # above the noise, of which three frames in a row never rise so far
 # Noise below 400 Hz against that from 410 to 490, where no hum lies, if it falls by 3 dB an octave.
 NOISE_BELOW = 8.3
@@ -133,7 +132,7 @@ class Heard:
         # Noise and hum are measured where the table says that nothing sounds: a thump of the cage
         # may lie below 500 Hz.
         silent = [
-            far_from(sounds_of[recording["recording"]], len(part))
+            far_from(sounds_of[recording["recording"]], len(part), frame_samples(rate) / rate)
             for recording, part in zip(recordings, frames, strict=True)
         ]
         power, is_sound, is_silent = (np.concatenate(x) for x in (frames, sounding, silent))
@@ -157,9 +156,14 @@ def split(samples: Floats, rate: int) -> list[Floats]:
     return [fft.irfft(spectrum * band, n_fft)[: len(samples)] for band in bands]
 
 
-def far_from(sounds: list[Row], n_frames: int) -> NDArray[np.bool_]:
+def frame_samples(rate: int) -> int:
+    """Samples of a frame of about 5 ms."""
+    return round(0.005 * rate)
+
+
+def far_from(sounds: list[Row], n_frames: int, frame_s: float) -> NDArray[np.bool_]:
     """Frames that lie 20 ms or more from every sound."""
-    at = (np.arange(n_frames) + 0.5) * FRAME_S
+    at = (np.arange(n_frames) + 0.5) * frame_s
     far = np.ones(n_frames, bool)
     for sound in sounds:
         far &= (at < sound["onset_s"] - 0.02) | (at > sound["offset_s"] + 0.02)
@@ -167,8 +171,8 @@ def far_from(sounds: list[Row], n_frames: int) -> NDArray[np.bool_]:
 
 
 def powers(samples: Floats, rate: int) -> Floats:
-    """Power of every frame of 5 ms."""
-    step = round(FRAME_S * rate)
+    """Power of every frame."""
+    step = frame_samples(rate)
     whole = samples[: len(samples) // step * step].reshape(-1, step)
     return np.square(whole, dtype=np.float64).mean(axis=1) + 1e-20
 
