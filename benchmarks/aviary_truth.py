@@ -307,16 +307,18 @@ def order_findings(age: Row, bird: Row, sung: list[list[str]]) -> Iterator[Findi
         found, se = bootstrapped(mean_run, np.array([runs(bout, repeated) for bout in coded]))
         yield Finding("mean run of the repeated", planted, found, se)
         return
-    found, se = bootstrapped(beyond_first_order, triples)
-    # Counts seem to hold some dependence where there is none. Song of the same transitions, drawn
-    # without it, tells how much.
-    first_order = triples.sum(axis=(0, 1)) + 1e-9
-    drawn = [redrawn(coded, first_order, seed) for seed in range(10)]
-    chance = np.mean(
-        [beyond_first_order(count_triples(again, len(number)).sum(axis=0)) for again in drawn]
-    )
+    # Counts of little song seem to hold some dependence where there is none, and bouts begin in one
+    # context. Song that is drawn from the table, in bouts of the same lengths, tells how much that
+    # moves the value, and how far it spreads.
+    rng = default_rng(0)
+    drawn = [
+        beyond_first_order(count_triples(redrawn(rng, age, coded), len(number)).sum(axis=0))
+        for _ in range(30)
+    ]
+    planted = age["beyond_first_order_bits"]
+    found = beyond_first_order(triples.sum(axis=0)) - (np.mean(drawn) - planted)
     name = f"beyond first order, {age['syntax'].replace('_', ' ')}"
-    yield Finding(name, age["beyond_first_order_bits"], found - chance, se)
+    yield Finding(name, planted, found, np.std(drawn, ddof=1))
 
 
 def runs(bout: list[int], repeated: int) -> Floats:
@@ -356,15 +358,16 @@ def beyond_first_order(triples: Floats) -> float:
     return bits(p.sum(axis=0)) - bits(p.sum(axis=(0, 2))) - bits(p) + bits(p.sum(axis=2))
 
 
-def redrawn(coded: list[list[int]], transitions: Floats, seed: int) -> list[list[int]]:
-    """Bouts of the same lengths and beginnings, of a first-order chain."""
-    rng = default_rng(seed)
-    cumulative = np.cumsum(transitions / transitions.sum(axis=1, keepdims=True), axis=1)
+def redrawn(rng: np.random.Generator, age: Row, bouts: list[list[int]]) -> list[list[int]]:
+    """Bouts of the same lengths, drawn from the probabilities in the table."""
+    cumulative = np.cumsum(age["context_probs"], axis=1)
     again = []
-    for bout in coded:
-        song = bout[:1]
-        for draw in rng.uniform(size=max(len(bout) - 1, 0)):
-            song.append(min(int(np.searchsorted(cumulative[song[-1]], draw)), len(cumulative) - 1))
+    for bout in bouts:
+        context, song = age["context_start"], []
+        for draw in rng.uniform(size=len(bout)):
+            label = min(int(np.searchsorted(cumulative[context], draw)), len(age["labels"]) - 1)
+            song.append(label)
+            context = age["context_onward"][context][label]
         again.append(song)
     return again
 
