@@ -110,7 +110,8 @@ def _background(rng: Generator, room: Room, n_samples: int, rate: int) -> npt.ND
     noise = rng.standard_normal(2 * len(hz), dtype=np.float32).view(np.complex64)
     noise[0] = noise[-1] = 0.0
     low = int(np.searchsorted(hz, HUM_TO_HZ))
-    rumble = noise[:low] / (1.0 + (hz[:low] / _RUMBLE_HZ) ** 8)
+    # A quarter turn off the noise that it is made of, so that their powers add, and nothing else.
+    rumble = 1j * noise[:low] / (1.0 + (hz[:low] / _RUMBLE_HZ) ** 8)
     # Below 250 Hz a power of frequency would outgrow all else.
     noise *= np.maximum(hz, np.float32(250.0)) ** np.float32(room.slope_db / 6.02)
     _scale(noise, noise[np.searchsorted(hz, NOISE_FROM_HZ) :], room.noise_db, n_fft)

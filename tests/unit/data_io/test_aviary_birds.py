@@ -168,11 +168,13 @@ def test_a_pupils_divergence_to_its_tutor_falls_with_age():
         for pupil in (bird for bird in birds(seed) if bird.role == "pupil"):
             tutor = tutor_of(PARAMS, seed, pupil).chain(400)
             steady = [pair_divergence(constant(pupil).chain(dph), tutor) for dph in AGES]
-            # A repeated syllable, or one sung in two places, keeps other pupils from coming nearer.
-            if pupil.syntax == "first_order":
-                assert (np.diff(steady) < 0.0).all()
             sung = [pair_divergence(pupil.chain(dph), tutor) for dph in AGES]
-            assert sung[-1] < sung[0] - 0.05
+            # Syllables and an order that the tutor has not keep pupils apart from it for ever; one
+            # that repeats a syllable comes hardly nearer.
+            assert (np.diff(steady[:4]) < 0.0).all()
+            assert sung[-1] < sung[0]
+            if pupil.syntax == "first_order":
+                assert sung[-1] < sung[0] - 0.1
 
 
 def test_more_copying_brings_a_pupil_nearer_to_its_tutor():
