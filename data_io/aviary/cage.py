@@ -37,7 +37,7 @@ def _wing_flaps(rng: Generator, rate: int) -> FloatArray:
     stroke_s = 1.0 / rng.uniform(20.0, 30.0)
     strokes = [
         rng.uniform(0.5, 1.0) * _burst(rng, rate, stroke_s, 2500.0, -3.0)
-        for _ in range(rng.integers(4, 16))
+        for _ in range(rng.integers(3, 11))
     ]
     return np.concatenate(strokes)
 

@@ -31,7 +31,7 @@ _SHORTEST_SYLLABLE_S = 0.02
 _BEYOND_S = 0.06  # of the last sound lies beyond what was wanted, on average
 _LEFT_S = 0.6  # of a short recording: the longest sound, and some silence
 _PAUSES_SHARE = 0.3  # of all silence, that lies at least between bouts and around them
-_CAGE_SHARE = 0.3  # of all sound, that noises of the cage may take up at most
+_CAGE_SHARE = 0.5  # of all sound, that noises of the cage may take up at most
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _sung(rng: Generator, of: SyllableType, sound: float, timing: float, rate: i
 def _cage_noises(
     rng: Generator, params: AviaryParams, n_samples: int, rate: int, at_most: int
 ) -> list[_Unplaced]:
-    """Draw noises of the cage, together at most ``at_most`` samples."""
+    """Draw noises of the cage; those that would pass ``at_most`` samples together are left out."""
     found: list[_Unplaced] = []
     for _ in range(int(rng.poisson(params.cage_noises_per_minute * n_samples / rate / 60.0))):
         label, samples = cage_noise(rng, rate)

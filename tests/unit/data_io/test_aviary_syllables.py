@@ -138,6 +138,13 @@ def test_pitch_of_the_samples_is_that_of_the_rendition() -> None:
         assert power[near].max() > 100.0 * between, "harmonics do not stand apart"
 
 
+def test_the_loudest_harmonic_lies_near_the_formant() -> None:
+    for formant_hz in (2500.0, 4000.0):
+        of = replace(STACK, formant_hz=formant_hz, formant_width_hz=1000.0)
+        hz, power = spectrum(synthesise(default_rng(0), of, 0.0, RATE))
+        assert hz[power.argmax()] == pytest.approx(formant_hz, abs=800.0)
+
+
 def test_a_slope_is_the_change_of_log_pitch() -> None:
     falling = replace(STACK, slope=-0.5, f0_hz=700.0)
     samples = synthesise(default_rng(0), falling, 0.0, RATE)
