@@ -417,7 +417,7 @@ def variability_findings(age: Row, heard: Heard) -> Iterator[Finding]:
             fact = facts[sound["recording"]]
             late = int(fact["part_of_day"] >= 0.5)
             # A wrong octave must not outweigh all other syllables.
-            size = min(abs(deviation), 0.3) if what == "pitch" else deviation**2
+            size = min(abs(deviation), 0.5) if what == "pitch" else deviation**2
             sums[sound["recording"]][late] += (size, 1.0, fact[column] ** power)
         parts = np.array(list(sums.values()))
         if what == "durations" and not grown:
@@ -426,7 +426,7 @@ def variability_findings(age: Row, heard: Heard) -> Iterator[Finding]:
             yield Finding("timing variability", planted, found, se)
         if parts.sum(axis=0)[:, 1].min() < 50:
             continue
-        if grown or (age["role"] == "pupil" and 0.1 < age[column] < 0.9):
+        if grown or (age["role"] == "pupil" and 0.1 < age[column] < 0.7):
             found, se = bootstrapped(partial(log_ratio, power=power), parts[..., :2])
             planted = log_ratio(parts.sum(axis=0)[:, [2, 1]], power)
             yield Finding(f"morning, {what}, {'grown' if grown else 'pupils'}", planted, found, se)
