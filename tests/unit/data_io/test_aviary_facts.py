@@ -9,7 +9,7 @@ from study.base.paths import ROOT
 
 # Those that two seeds tell for certain.
 STURDY = {
-    "entropy rate, bits", "surprise by the chain, bits", "beyond first order, first order",
+    "surprise by the chain, bits", "beyond first order, first order",
     "repertoire", "timing variability", "silence share", "silence share, detector",
     "gain of a day, dB", "noise step, dB", "noise, dB", "hum, dB", "calls share",
     "introductory notes",
