@@ -53,8 +53,7 @@ class Room:
 def room_on(rng: Generator, params: AviaryParams, seed: int, bird: Bird, dph: int) -> Room:
     """Return the room of a bird on one day.
 
-    The spectrum of its noise and hum is the same on all days. Where the loudest day could not be
-    recorded without clipping, the gain of all days is lower by as much as that takes.
+    The spectrum of its noise and hum is the same on all days.
 
     Args:
         rng: of the day: the gain moves a little from day to day.
@@ -70,12 +69,7 @@ def room_on(rng: Generator, params: AviaryParams, seed: int, bird: Bird, dph: in
     amplitudes /= np.sqrt((amplitudes**2).sum())
 
     off_db = params.gain_day_sd_db * float(np.clip(rng.standard_normal(), -_MOST_SD, _MOST_SD))
-    has_gain_step = bird.gain_step_dph is not None
-    has_noise_step = bird.noise_step_dph is not None
-    loudest_db = bird.gain_db + _MOST_SD * params.gain_day_sd_db
-    loudest_db += max(params.gain_step_db, 0.0) * has_gain_step
-    noise_db = params.noise_db + max(params.noise_step_db, 0.0) * has_noise_step
-    gain_db = bird.gain_db + off_db - max(loudest_db - _highest_gain_db(params, noise_db), 0.0)
+    gain_db = own_gain_db(params, bird) + off_db
     if bird.gain_step_dph is not None and dph >= bird.gain_step_dph:
         gain_db += params.gain_step_db
     noise_db = _LEVEL_DB + gain_db + params.noise_db
@@ -83,6 +77,21 @@ def room_on(rng: Generator, params: AviaryParams, seed: int, bird: Bird, dph: in
     if bird.noise_step_dph is not None and dph >= bird.noise_step_dph:
         noise_db += params.noise_step_db
     return Room(gain_db, noise_db, hum_db, slope_db, params.hum_hz, tuple(amplitudes.tolist()))
+
+
+def own_gain_db(params: AviaryParams, bird: Bird) -> float:
+    """Return the gain about which that of the days lies, before the step.
+
+    It is the bird's ``gain_db``, or as much lower as it takes to record the loudest day without
+    clipping.
+    """
+    loudest_db = bird.gain_db + _MOST_SD * params.gain_day_sd_db
+    if bird.gain_step_dph is not None:
+        loudest_db += max(params.gain_step_db, 0.0)
+    noise_db = params.noise_db
+    if bird.noise_step_dph is not None:
+        noise_db += max(params.noise_step_db, 0.0)
+    return bird.gain_db - max(loudest_db - _highest_gain_db(params, noise_db), 0.0)
 
 
 def record(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from data_io.aviary.birds import Bird, bird_names, hatch, tutor_of
 from data_io.aviary.params import AviaryParams
+from data_io.aviary.room import own_gain_db
 from data_io.aviary.syntax import REPEATED, divergence_rate, pair_divergence
 from data_io.files import atomic_file
 
@@ -108,7 +109,7 @@ BIRDS_SCHEMA = pa.schema(
         ("mean_repeats", pa.float64()),
         ("silence_share", pa.float64()),
         ("sample_rate_hz", pa.int32()),
-        ("gain_db", pa.float64()),
+        ("gain_db", pa.float64()),  # its own: days lie about it, the step comes on top
         *(
             (f"{part}_{value}", pa.float64())
             for part in ("sound", "timing", "order")
@@ -248,13 +249,14 @@ def _bird_row(bird: Bird, params: AviaryParams, seed: int) -> dict[str, Any]:
             name: getattr(bird, name)
             for name in (
                 *("role", "tutor", "syntax", "hatched", "motif", "copied", "own"),
-                *("gain_step_dph", "noise_step_dph", "silence_share", "sample_rate_hz", "gain_db"),
+                *("gain_step_dph", "noise_step_dph", "silence_share", "sample_rate_hz"),
             )
         }
         | curves
         | repeats
         | {
             "bird": bird.name,
+            "gain_db": own_gain_db(params, bird),
             "added_label": bird.added and bird.added[0],
             "added_dph": bird.added and bird.added[1],
             "dropped_label": bird.dropped and bird.dropped[0],

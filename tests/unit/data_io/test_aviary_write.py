@@ -162,6 +162,24 @@ def test_a_tutor_that_is_not_recorded_is_not_named_in_birds_csv(tmp_path: Path) 
     assert read_birds(tmp_path / "one")[0]["sim1"].tutor == ""
 
 
+def test_the_gain_of_a_bird_in_the_truth_is_the_one_that_it_was_recorded_with(
+    tmp_path: Path,
+) -> None:
+    # So loud that it must be lowered for the step.
+    params = dataclasses.replace(
+        PARAMS, n_birds=4, gain_db=(0.0, 0.0), gain_day_sd_db=0.0, minutes=0.1, recording_s=(2, 2)
+    )
+    simulate_aviary(tmp_path / "loud", params, seed=1)
+    of_bird = {row["bird"]: row for row in table(tmp_path / "loud", "birds")}
+    assert of_bird["sim1"]["gain_db"] == 0.0
+    assert of_bird["sim4"]["gain_db"] < 0.0
+    for row in table(tmp_path / "loud", "ages"):
+        bird = of_bird[row["bird"]]
+        step_dph = bird["gain_step_dph"]
+        step_db = 12.0 if step_dph is not None and row["dph"] >= step_dph else 0.0
+        assert row["gain_db"] == pytest.approx(bird["gain_db"] + step_db)
+
+
 def test_song_of_the_morning_is_less_mature(tmp_path: Path) -> None:
     params = dataclasses.replace(PARAMS, n_birds=1, ages_dph=(60,), minutes=1.0)
     rows = simulate_bird_age(tmp_path, params, 1, "sim1", 60).recordings.to_pylist()
