@@ -8,10 +8,12 @@ autocorrelation, entropies by counts of labels. The project's models play no par
 sound has a row of its own.
 
 One row for each fact: planted and found (means), the spread of found - planted, how often it was
-measured, and the share of these within two standard errors (from a bootstrap over recordings), or
-within the tolerance that is stated. A fact is found where that share is 85 % (of 95 % that two
-standard errors promise) or more, and the mean is not off by more than the tolerance beside. Exit 1
-where a fact is not found.
+measured, and the share of these within two standard errors. Those of entropies, order and runs come
+from song that is drawn from the tables, in bouts of the same lengths, which also takes the bias of
+counts away; those of variability from a bootstrap over recordings. Where no standard error is known
+a tolerance stands in the row. A fact is found where that share is 85 % (of 95 % that two standard
+errors promise) or more, and the mean is off by ``most_off`` at most; an effect must also lie five
+standard errors of its mean from 0. Few seeds do not tell effects. Exit 1 where a fact is not found.
 """
 
 import argparse
@@ -50,11 +52,16 @@ LEAST_SHARE = 0.85
 class Fact:
     """A row of the table.
 
-    ``most_off``: of the mean. ``is_effect``: the mean lies five standard errors from 0.
+    Attributes:
+        name: Of its findings.
+        most_off: How far the mean of all may be off.
+        tolerance: Of one finding, where no standard error is known.
+        is_effect: The mean must lie five standard errors from 0.
     """
 
     name: str
     most_off: float
+    tolerance: float = 0.0
     is_effect: bool = False
 
 
@@ -63,24 +70,24 @@ FACTS = [
     Fact("surprise by the chain, bits", 0.03),
     Fact("beyond first order, second order", 0.03, is_effect=True),
     Fact("beyond first order, first order", 0.03),
-    Fact("mean run of the repeated", 0.1),
+    Fact("mean run of the repeated", 0.2),
     Fact("repertoire", 0.0),
-    Fact("copied share, by sound", 0.1),
+    Fact("copied share, by sound", 0.1, tolerance=0.25),
     Fact("timing variability", 0.03),
-    Fact("morning, durations, pupils", 0.03, is_effect=True),
-    Fact("morning, durations, grown", 0.03),
-    Fact("morning, pitch, pupils", 0.1, is_effect=True),
+    Fact("morning, durations, pupils", 0.05, is_effect=True),
+    Fact("morning, durations, grown", 0.05),
+    Fact("morning, pitch, pupils", 0.05, is_effect=True),
     Fact("morning, pitch, grown", 0.05),
-    Fact("silence share", 0.02),
-    Fact("silence share, detector", 0.03),
+    Fact("silence share", 0.02, tolerance=0.04),
+    Fact("silence share, detector", 0.04, tolerance=0.05),
     Fact("gain step, dB", 0.6, is_effect=True),
-    Fact("gain of a day, dB", 0.3),
-    Fact("noise step, dB", 0.5, is_effect=True),
-    Fact("noise, dB", 0.5),
-    Fact("hum, dB", 1.0),
+    Fact("gain of a day, dB", 0.2, tolerance=0.5),
+    Fact("noise step, dB", 0.3, tolerance=0.5, is_effect=True),
+    Fact("noise, dB", 0.1, tolerance=0.3),
+    Fact("hum, dB", 0.3, tolerance=1.0),
     Fact("calls share", 0.01),
     Fact("introductory notes", 0.1),
-    Fact("cage noises per minute", 0.5),
+    Fact("cage noises per minute", 0.3),
 ]
 
 
@@ -158,14 +165,14 @@ def level_findings(
     for age, heard in days:
         first_age, first = days[0]
         fact = heard.recordings[0]
-        yield Finding("silence share", age["silence_share"], heard.silence_share, tolerance=0.04)
-        yield Finding("silence share, detector", age["silence_share"], heard.silence_by_detector,
-                      tolerance=0.05)  # fmt: skip
-        yield Finding("noise, dB", fact["noise_db"], heard.noise_db, tolerance=1.0)
-        yield Finding("hum, dB", fact["hum_db"], heard.hum_db, tolerance=1.5)
+        silence = age["silence_share"]
+        yield Finding("silence share", silence, heard.silence_share)
+        yield Finding("silence share, detector", silence, heard.silence_by_detector)
+        yield Finding("noise, dB", fact["noise_db"], heard.noise_db)
+        yield Finding("hum, dB", fact["hum_db"], heard.hum_db)
         if bird["role"] in ("tutor", "unchanging") and age is not first_age:
             yield Finding("gain of a day, dB", fact["gain_db"] - first.recordings[0]["gain_db"],
-                          heard.level_db - first.level_db, tolerance=1.0)  # fmt: skip
+                          heard.level_db - first.level_db)  # fmt: skip
 
     def step(dph: int, value: Callable[[Heard], float]) -> tuple[float, float]:
         sides = [
@@ -178,7 +185,7 @@ def level_findings(
         yield Finding("gain step, dB", params.gain_step_db, found, params.gain_day_sd_db * days_se)
     if bird["noise_step_dph"]:
         found, _ = step(bird["noise_step_dph"], lambda heard: heard.noise_db - heard.level_db)
-        yield Finding("noise step, dB", params.noise_step_db, found, tolerance=1.0)
+        yield Finding("noise step, dB", params.noise_step_db, found)
 
 
 def count_findings(
@@ -211,7 +218,7 @@ def copied_finding(pupil: Heard, tutor: Heard, planted: float) -> Finding:
         for label, voice in tutors.items()
         if min(np.nanmax(np.abs(voice - other)) for other in mine.values()) < 0.12
     }
-    return Finding("copied share, by sound", planted, len(heard) / len(tutors), tolerance=0.21)
+    return Finding("copied share, by sound", planted, len(heard) / len(tutors))
 
 
 def findings(seed: int, params: AviaryParams) -> list[Finding]:
@@ -257,22 +264,24 @@ def findings(seed: int, params: AviaryParams) -> list[Finding]:
 
 def show(found: list[Finding]) -> list[str]:
     """Print a row for each fact; return the names of those that are not found."""
-    print(f"{'fact':34} {'planted':>8} {'found':>8} {'spread':>7} {'n':>5} {'within':>7}  verdict")
+    print(f"{'fact':34} {'planted':>8} {'found':>8} {'spread':>7} {'n':>5} {'near':>6}  near is")
     missed = []
     for fact in FACTS:
-        mine = [finding for finding in found if finding.fact == fact.name]
-        planted, values = (
-            np.array([getattr(f, key) for f in mine]) for key in ("planted", "found")
-        )
-        within = np.mean([finding.is_near for finding in mine])
-        off, spread = (values - planted).mean(), (values - planted).std()
-        good = within >= LEAST_SHARE and abs(off) <= fact.most_off
+        planted, values, se = np.array(
+            [(one.planted, one.found, one.se) for one in found if one.fact == fact.name]
+        ).T
+        off = values - planted
+        near = np.mean(np.abs(off) <= 2.0 * se + fact.tolerance)
+        good = near >= LEAST_SHARE and abs(off.mean()) <= fact.most_off
         if fact.is_effect:
             good &= abs(values.mean()) > 5.0 * values.std() / np.sqrt(len(values))
         if not good:
             missed.append(fact.name)
-        print(f"{fact.name:34} {planted.mean():8.3f} {values.mean():8.3f} {spread:7.3f} "
-              f"{len(mine):5} {within:7.1%}  {'found' if good else 'NOT FOUND'}")  # fmt: skip
+        is_near = f"within {fact.tolerance:g}" if fact.tolerance else "within 2 se"
+        if not se.any() and not fact.tolerance:
+            is_near = "the same"
+        print(f"{fact.name:34} {planted.mean():8.3f} {values.mean():8.3f} {off.std():7.3f} "
+              f"{len(off):5} {near:6.1%}  {is_near:12} {'' if good else 'NOT '}found")  # fmt: skip
     return missed
 
 

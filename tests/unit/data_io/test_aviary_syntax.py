@@ -215,6 +215,18 @@ def test_a_chain_that_never_returns_has_the_shares_of_where_it_ends():
     np.testing.assert_allclose(chain.transition_matrix(), [[0, 1], [1, 0]], atol=1e-12)
 
 
+def test_a_chain_that_can_end_in_two_ways_has_the_shares_of_its_start():
+    # From context 0 to endless a (1 in 4) or to endless b; context 3 is never reached.
+    chain = Chain(
+        ("a", "b"),
+        np.array([[0.25, 0.75], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+        np.array([[1, 2], [1, 1], [2, 2], [1, 1]]),
+        start=0,
+    )
+    np.testing.assert_allclose(chain.context_probs(), [0.0, 0.25, 0.75, 0.0], atol=1e-12)
+    np.testing.assert_allclose(chain.label_probs(), [0.25, 0.75], atol=1e-12)
+
+
 def test_the_row_of_a_syllable_that_is_never_sung_is_nan():
     chain = chain_of("first_order", 0.0, branching=1.0)
     assert np.isnan(chain.transition_matrix()[1]).all()
