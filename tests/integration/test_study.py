@@ -95,7 +95,7 @@ def test_the_terminal_shows_plan_progress_and_tables_of_100_columns(study):
     for words in ("[1/8] simulated birds", "[8/8] report", "3 numbers of states x 2 restarts",
                   "trial-002", "20 recordings found: 20 used"):  # fmt: skip
         assert words in text
-    assert "sim2  90" in tables
+    assert "sim2  455" in tables  # the tutor, a year older
 
 
 def test_every_artefact_is_there_and_the_counts_agree(study):
@@ -103,7 +103,7 @@ def test_every_artefact_is_there_and_the_counts_agree(study):
     wavs = list((out / "simulated_birds").rglob("*.wav"))
     recordings = rows(out / "recordings.parquet")
     assert len(wavs) == len(recordings) == 20
-    assert {r["age"] for r in recordings} == {"45", "90"}
+    assert {r["age"] for r in recordings} == {"45", "90", "410", "455"}
     assert {r["split"] for r in recordings} == {"training", "selection", "report"}
     assert all(0 < r["sound_s"] <= r["seconds"] for r in recordings)
     expected = {r["path"]: -(-r["n_frames"] // 16) for r in recordings}
