@@ -94,15 +94,15 @@ def test_a_pupil_copies_the_stated_share_in_the_tutors_order():
 
 
 def test_a_copied_syllable_sounds_nearly_as_the_tutors():
-    for pupil in pupils():
-        of_seed = next(s for s in SEEDS if hatch(PARAMS, s, pupil.name) == pupil)
-        tutor = tutor_of(PARAMS, of_seed, pupil)
-        for label in pupil.copied:
-            ratio = pupil.types[label].f0_hz / tutor.types[label].f0_hz
-            assert 0.0 < abs(ratio - 1.0) < 0.06
-            assert pupil.gaps_s[label] == pytest.approx(tutor.gaps_s[label], rel=0.051)
-        assert set(pupil.types) == {*CALLS_AND_NOTES, *pupil.motif}
-        assert set(pupil.gaps_s) == {"i", *pupil.motif}
+    for seed in SEEDS:
+        for pupil in (bird for bird in birds(seed) if bird.role == "pupil"):
+            tutor = tutor_of(PARAMS, seed, pupil)
+            for label in pupil.copied:
+                ratio = pupil.types[label].f0_hz / tutor.types[label].f0_hz
+                assert 0.0 < abs(ratio - 1.0) < 0.06
+                assert pupil.gaps_s[label] == pytest.approx(tutor.gaps_s[label], rel=0.051)
+            assert set(pupil.types) == {*CALLS_AND_NOTES, *pupil.motif}
+            assert set(pupil.gaps_s) == {"i", *pupil.motif}
 
 
 def test_a_pupil_adds_a_syllable_on_one_age_and_drops_another_on_a_later_one():
