@@ -1,6 +1,6 @@
 """Simulated and real birds side by side: spectrograms in one picture, and a table of both.
 
-    python -m benchmarks.aviary_looks --data DIR [--out DIR]
+    python -m benchmarks.aviary_looks [--data DIR] [--out DIR]
 
 DIR holds real recordings, `<bird>/<age>/songs/*.wav`; birds that it lacks are left out. Sound is
 told from silence by the reader (`data_io.sounding`), for real and simulated birds alike.
@@ -180,13 +180,13 @@ def simulated_birds(seed: int) -> dict[str, list[Heard]]:
 def main() -> None:
     """Print the table and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="real recordings")
+    parser.add_argument("--data", type=Path, help="real recordings; without: simulated alone")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for aviary_looks.png")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated birds")
     options = parser.parse_args()
-    birds = real_birds(options.data)
+    birds = real_birds(options.data) if options.data else {}
     missing = [f"{bird} {age}" for bird, age in REAL if f"{bird} {age}" not in birds]
-    if missing:
+    if options.data and missing:
         print(f"{options.data} holds no {', no '.join(missing)}.")
     birds |= simulated_birds(options.seed)
     rows = {name: measure(heard) for name, heard in birds.items()}
