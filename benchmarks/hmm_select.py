@@ -21,12 +21,13 @@ import time
 import numpy as np
 from hmmlearn import hmm
 
-from benchmarks.hmm_recovery import Row, simulate
+from benchmarks.hmm_recovery import data_row
 from models.hmm import select_n_states
 from models.hmm.em import Songs, run_em
 from models.hmm.fit import Origin
 from models.hmm.fitting import fit_from
 from models.hmm.params import HmmParams
+from models.hmm.simulate import simulate_latents
 from models.hmm.starts import kmeans_start
 
 GRID = (5, 10, 15, 20, 30, 40, 60, 80, 100)
@@ -56,9 +57,10 @@ def main() -> None:
     parser.add_argument("--accuracy", type=float, default=0.95)
     args = parser.parse_args()
     np.seterr(under="ignore")
-    row = Row("", args.states, 20_000, args.accuracy)
-    sequences, _, accuracy, rarest = simulate(row, seed=0)
-    print(f"{args.states} true states, Bayes accuracy {accuracy:.2f}, rarest {rarest} snippets")
+    made = simulate_latents(data_row("", args.states, 20_000, args.accuracy).data, seed=0)
+    sequences = made.songs
+    rarest = np.bincount(np.concatenate(made.states), minlength=args.states).min()
+    print(f"{args.states} true states, Bayes accuracy {made.accuracy:.2f}, rarest {rarest}")
     songs = Songs(sequences, "diag")
     run_em(songs, kmeans_start(songs, 5, 0, PARAMS), PARAMS, 2)  # compiles
 
