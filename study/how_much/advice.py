@@ -159,26 +159,24 @@ def enough_at(log_minutes: Array, gains: Array) -> float:
 def sentence(advice: Advice) -> str:
     """The advice for one bird and age in words."""
     bird, age = advice.bird_age
-    last = f"{advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f} nats per snippet"
     if advice.minutes is None:
-        least = f" (at least {_minutes(advice.low)})" if math.isfinite(advice.low) else ""
         found = (
-            f"more than {_minutes(advice.largest)} of sound are needed{least}: the last doubling "
-            f"still gained {last}"
+            f"more than {_minutes(advice.largest)} of sound are needed: the last doubling "
+            f"still gained {advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f} nats per snippet"
         )
     else:
-        recorded = f", {_minutes(advice.minutes * advice.recorded_share)} recorded"
         if advice.minutes <= advice.smallest:
-            found = f"{_minutes(advice.smallest)} of sound or fewer are enough"
+            amount = f"{_minutes(advice.smallest)} of sound or fewer"
         else:
-            high = _minutes(advice.high) if math.isfinite(advice.high) else "more than there are"
-            found = (
-                f"{_minutes(advice.minutes)} of sound are enough, within one standard error "
-                f"{_minutes(advice.low)} to {high}"
+            high = f"{advice.high:.2g}" if math.isfinite(advice.high) else "more than there are"
+            amount = (
+                f"{_minutes(advice.minutes)} of sound (one standard error: {advice.low:.2g} to "
+                f"{high})"
             )
-        found += (
-            f"{recorded}: from there a doubling gains less than {LEAST_GAIN:g} nats per snippet "
-            f"(the last one {last})"
+        found = (
+            f"{amount}, {_minutes(advice.minutes * advice.recorded_share)} recorded, are enough: "
+            f"from there a doubling gains less than {LEAST_GAIN:g} nats per snippet (the last one "
+            f"{advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f})"
         )
     before, after = advice.n_states
     states = (
