@@ -84,55 +84,73 @@ def simulate_latents(params: LatentParams, seed: int) -> LatentSongs:
     if seed < 0:
         raise ValueError(f"seed is {seed}: it must be 0 or more.")
     chain_rng, emission_rng, accuracy_rng, song_rng = np.random.default_rng(seed).spawn(4)
-    pairs, sequences = _chain(params, chain_rng)
-    shares = pairs.sum(1)
-    first_order = pairs / shares[:, None]
-    transitions = sequences / sequences.sum(-1, keepdims=True)
-    starts = sequences.sum(-1).ravel()
-
-    directions, covariances, factors = _emissions(params, emission_rng)
-
-    def model_at(distance: float) -> GaussianHMM:
-        return restored(
-            shares, first_order, distance * directions, covariances, params.covariance_type
-        )
-
-    def draw(lengths: IntArray, rng: np.random.Generator) -> tuple[IntArray, Array]:
-        states = _paths(transitions, starts, lengths, rng)
-        noise = _noise(params, lengths, rng)
-        for state, factor in enumerate(factors):
-            rows = states == state
-            noise[rows] = noise[rows] @ factor.T
-        return states, noise
-
-    some_lengths = np.full(ACCURACY_SONGS, ACCURACY_SNIPPETS)
-    some_states, some_noise = draw(some_lengths, accuracy_rng)
-
-    def accuracy_at(distance: float) -> float:
-        latents = distance * directions[some_states] + some_noise
-        songs = Songs(_split(latents, some_lengths), params.covariance_type)
-        named = songs.posteriors(songs.centred(model_at(distance))).argmax(1)
-        return float((named == some_states).mean())
-
+    source = _Source(params, chain_rng, emission_rng)
+    accuracy_at = source.accuracy(accuracy_rng)
     distance = params.separation
     if params.separated_by == "accuracy":
         distance = _distance_for(params.separation, accuracy_at)
     lengths = _lengths(params, song_rng)
-    states, noise = draw(lengths, song_rng)
-    entropy_rate = _entropy(sequences) - _entropy(starts)
+    states, noise = source.draw(lengths, song_rng)
+    entropy_rate = _entropy(source.sequences) - _entropy(source.starts)
+    state_entropy = _entropy(source.shares)
     return LatentSongs(
-        songs=_split(distance * directions[states] + noise, lengths),
+        songs=_split(distance * source.directions[states] + noise, lengths),
         states=_split(states, lengths),
-        model=model_at(distance),
-        transitions=transitions,
-        shares=shares,
+        model=source.model_at(distance),
+        transitions=source.transitions,
+        shares=source.shares,
         n_silent=params.n_silent,
         accuracy=accuracy_at(distance),
         distance=distance,
         entropy_rate_bits=entropy_rate,
-        predictive_information_bits=_entropy(shares) - entropy_rate,
-        beyond_first_order_bits=_entropy(pairs) - _entropy(shares) - entropy_rate,
+        predictive_information_bits=state_entropy - entropy_rate,
+        beyond_first_order_bits=_entropy(source.pairs) - state_entropy - entropy_rate,
     )
+
+
+class _Source:
+    """The hidden Markov model, but for how far its means lie from one another."""
+
+    def __init__(
+        self,
+        params: LatentParams,
+        chain_rng: np.random.Generator,
+        emission_rng: np.random.Generator,
+    ):
+        self.params = params
+        self.pairs, self.sequences = _chain(params, chain_rng)
+        self.shares: Array = self.pairs.sum(1)
+        self.transitions: Array = self.sequences / self.sequences.sum(-1, keepdims=True)
+        self.starts: Array = self.sequences.sum(-1).ravel()  # of contexts
+        self.directions, self.covariances, self.roots = _emissions(params, emission_rng)
+
+    def model_at(self, distance: float) -> GaussianHMM:
+        return restored(
+            self.shares, self.pairs / self.shares[:, None], distance * self.directions,
+            self.covariances, self.params.covariance_type,
+        )  # fmt: skip
+
+    def draw(self, lengths: IntArray, rng: np.random.Generator) -> tuple[IntArray, Array]:
+        """States of songs end to end, and the noise about their means."""
+        states = _paths(self.transitions, self.starts, lengths, rng)
+        noise = _noise(self.params, lengths, rng)
+        for state, root in enumerate(self.roots):
+            rows = states == state
+            noise[rows] = noise[rows] @ root.T
+        return states, noise
+
+    def accuracy(self, rng: np.random.Generator) -> Callable[[float], float]:
+        """Bayes accuracy by distance, all on the same states and noise."""
+        lengths = np.full(ACCURACY_SONGS, ACCURACY_SNIPPETS)
+        states, noise = self.draw(lengths, rng)
+
+        def accuracy_at(distance: float) -> float:
+            latents = distance * self.directions[states] + noise
+            songs = Songs(_split(latents, lengths), self.params.covariance_type)
+            named = songs.posteriors(songs.centred(self.model_at(distance))).argmax(1)
+            return float((named == states).mean())
+
+        return accuracy_at
 
 
 def _chain(params: LatentParams, rng: np.random.Generator) -> tuple[Array, Array]:
