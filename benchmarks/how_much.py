@@ -175,7 +175,7 @@ def in_words(advice: Advice) -> str:
     """The numbers of an advice."""
     last = f"last doubling {advice.gains[-1]:.3f} +- {advice.gain_errors[-1]:.3f}"
     if advice.minutes is None:
-        return f"more than {advice.largest:.2f}, {last}"
+        return f"more than {advice.from_minutes[-1]:.2f}, {last}"
     return f"{advice.minutes:.2f} ({advice.low:.2f} to {advice.high:.2f}), {last}"
 
 

@@ -18,8 +18,8 @@ from data_io.recordings.table import BirdAge
 Array = NDArray[np.float64]
 
 # Nats per snippet that a doubling must gain to be worth its recordings: held-out song then becomes
-# likelier by a tenth in every snippet. If gains go on halving, as those of a model that needs no
-# more states do, all further song together gains twice that.
+# likelier by a tenth in every snippet. What a model of the right number of states lacks falls as 1
+# by the amount of song, so that its gains halve, and all further song together gains twice this.
 LEAST_GAIN = 0.1
 N_RESAMPLES = 2000
 
@@ -51,7 +51,8 @@ class Advice:
 
     Attributes:
         bird_age: bird and age.
-        minutes: of sound that are enough; None where more are needed than there are.
+        minutes: of sound that are enough; None where the last doubling, to all the song there is,
+            still gains too much: then more is needed than it began with.
         low, high: one standard error to either side; ``high`` is infinite where so many
             resamples do not reach the end of the gains.
         smallest: the smallest amount in minutes: as ``minutes`` it means so many or fewer.
@@ -160,9 +161,12 @@ def sentence(advice: Advice) -> str:
     """The advice for one bird and age in words."""
     bird, age = advice.bird_age
     if advice.minutes is None:
+        # All there is may be enough: nobody knows what its doubling would gain.
         found = (
-            f"more than {_minutes(advice.largest)} of sound are needed: the last doubling "
-            f"still gained {advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f} nats per snippet"
+            f"the {_minutes(advice.largest)} of sound that there are, "
+            f"{_minutes(advice.largest * advice.recorded_share)} recorded, may not be enough: the "
+            f"last doubling still gained {advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f} "
+            f"nats per snippet, so more than {_minutes(float(advice.from_minutes[-1]))} are needed"
         )
     else:
         if advice.minutes <= advice.smallest:

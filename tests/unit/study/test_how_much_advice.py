@@ -36,13 +36,16 @@ def test_a_gain_that_rises_again_counts_to_the_last_time():
     assert enough_at(np.arange(4.0), np.array([0.5, 0.0, 0.2, 0.0])) == pytest.approx(2.5)
 
 
-def test_without_an_end_of_the_gains_more_than_all_song_is_needed():
+def test_without_an_end_of_the_gains_it_is_not_known_what_is_enough():
     advice = advise(curve([0.8, 0.6, 0.5, 0.45]))
     assert advice.minutes is None
     assert math.isinf(advice.high)
     text = sentence(advice)
-    assert "b1 at 60: more than 8 minutes of sound are needed" in text
-    assert "the last doubling still gained 0.45 +- 0.00 nats per snippet" in text
+    assert text.startswith(
+        "b1 at 60: the 8 minutes of sound that there are, 16 minutes recorded, may not be enough: "
+        "the last doubling still gained 0.45 +- 0.00 nats per snippet, so more than 4 minutes are "
+        "needed; "
+    )
 
 
 def test_where_no_doubling_gains_anything_the_smallest_amount_is_enough():

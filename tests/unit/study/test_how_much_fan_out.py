@@ -12,31 +12,11 @@ from data_io.latents import read_latents
 from data_io.store import write_recordings
 from study.base.console import Console
 from study.base.paths import RunPaths
-from study.config.reader import ConfigError, load_config
+from study.config.reader import ConfigError
 from study.how_much import fan_out, fit
 from study.how_much.fan_out import FanOut, songs_of
 from study.how_much.finished import NotFinishedError, open_study
-from tests.helpers.hmm_study import write_study
-
-B1, B2 = ("b1", "45"), ("b2", "60")
-SIDES = ["training"] * 5 + ["selection", "report", "report"]
-
-
-def finished(root, bird_ages=(B1, B2), **hmm):
-    """The run folder of a study that has as much as `open_study` looks at."""
-    paths, recordings = write_study(root, bird_ages, n_recordings=len(SIDES), n_snippets=60)
-    recordings = recordings.with_column("split", SIDES * len(bird_ages))
-    n = len(recordings)
-    recordings = recordings.with_column("sound_s", np.full(n, 3.0, np.float32))
-    recordings = recordings.with_column("seconds", np.full(n, 4.0))
-    write_recordings(paths.recordings, recordings)
-    settings = {"n_states": "[1,4]", "min_snippets": 100, "n_restarts": 1} | hmm
-    config = load_config("smoke", None, [f"hmm.{name}={value}" for name, value in settings.items()])
-    facts = {"config": config.to_dict(), "data_dir": str(root / "data")}
-    write_json(paths.study, facts)
-    for stage in ("latents", "report"):
-        write_json(paths.stages / f"{stage}.json", {"digest": stage})
-    return paths
+from tests.helpers.finished_study import B1, B2, finished
 
 
 class Here:
