@@ -183,15 +183,15 @@ def sentence(advice: Advice) -> str:
             f"{advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f})"
         )
     before, after = advice.n_states
-    states = (
-        f"the number of states still grows, from {before:.3g} to {after:.3g} in the last "
-        "doubling: compare it"
-        if advice.states_grow
-        else f"the number of states no longer grows beyond {after:.3g}: still, compare it"
-    )
+    states = f"the number of states, {after:.3g}, no longer grows"
+    if advice.states_grow:
+        states = (
+            f"the number of states still grows, from {before:.3g} to {after:.3g} in the last "
+            "doubling"
+        )
     return (
-        f"{bird} at {age}: {found}; {states}, and entropy or information per snippet, only at "
-        "matched minutes."
+        f"{bird} at {age}: {found}; {states}: compare it, and entropy or information per snippet, "
+        "only at matched minutes."
     )
 
 

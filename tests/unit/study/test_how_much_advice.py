@@ -103,7 +103,7 @@ def test_the_sentence_says_whether_the_states_still_grow():
     grows = sentence(advise(curve([0.8, 0.4, 0.05, 0.0], n_states=[5, 8, 11, 14, 20])))
     assert "the number of states still grows, from 14 to 20 in the last doubling" in grows
     rests = sentence(advise(curve([0.8, 0.4, 0.05, 0.0])))
-    assert "the number of states no longer grows beyond 7" in rests
+    assert "the number of states, 7, no longer grows: compare it" in rests
     for text in (grows, rests):
         assert text.endswith("only at matched minutes.")
 
