@@ -182,7 +182,7 @@ def in_words(advice: Advice) -> str:
 def distance(advice: Advice, true: float) -> str:
     """How far an advice is from ``true`` minutes, in standard errors of its logarithm."""
     if math.isinf(true):
-        return "right" if advice.minutes is None else "wrong: it is never enough"
+        return "right" if math.isinf(advice.high) else "wrong: it is never enough"
     if advice.minutes is None:
         return "wrong: it is enough before" if true < advice.low else "within its range"
     if advice.low <= true <= advice.high:

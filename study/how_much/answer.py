@@ -47,22 +47,23 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
     out.mkdir(exist_ok=True)
     remove_leftovers(out)
     write_table(out / "curves.parquet", pa.Table.from_pylist(rows, schema=CURVES))
-    advices: dict[BirdAge, Advice | None] = {}
-    tables: dict[BirdAge, list[Row]] = {}
-    for bird_age, amounts in by_amount(rows).items():
-        advices[bird_age] = advise(curve_of(bird_age, amounts)) if len(amounts) > 1 else None
-        if amounts:
-            tables[bird_age] = mean_rows(amounts, advices[bird_age])
-    table = [row for of_bird_age in tables.values() for row in of_bird_age]
-    if table:
-        write_csv(out / "how_much_song.csv", table)
-        show_table(table, console)
-        _draw(out / "how_much_song.png", tables, advices)
-    sentences = [too_little(bird_age, [reason]) for bird_age, reason in left_out.items()]
-    for bird_age, advice in advices.items():
-        of_bird_age = [row for row in rows if (row["bird"], row["age"]) == bird_age]
-        reasons = [row["reason"] for row in of_bird_age if row["n_states"] is None]
-        sentences.append(sentence(advice) if advice else too_little(bird_age, reasons))
+    curves = by_amount(rows)
+    advices = {
+        bird_age: advise(curve_of(bird_age, amounts)) if len(amounts) > 1 else None
+        for bird_age, amounts in curves.items()
+    }
+    tables = {
+        bird_age: mean_rows(amounts, advices[bird_age])
+        for bird_age, amounts in curves.items() if amounts
+    }  # fmt: skip
+    _write_tables(out, tables, advices, console)
+    sentences = []
+    for bird_age in study.recordings.birds_and_ages():
+        advice = advices.get(bird_age)
+        without_model = [row["reason"] for row in rows if row["n_states"] is None
+                         and (row["bird"], row["age"]) == bird_age]  # fmt: skip
+        reasons = [left_out[bird_age]] if bird_age in left_out else without_model
+        sentences.append(too_little(bird_age, reasons) if advice is None else sentence(advice))
     with atomic_file(out / "advice.txt") as temporary:
         temporary.write_text("\n".join(sentences) + "\n", "utf-8")
     console.line()
@@ -72,10 +73,20 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
     console.line(f"Files     {out}")
 
 
-def _draw(
-    path: Path, tables: dict[BirdAge, list[Row]], advices: dict[BirdAge, Advice | None]
-) -> None:
+def _write_tables(
+    out: Path, tables: dict[BirdAge, list[Row]], advices: dict[BirdAge, Advice | None],
+    console: Console,
+) -> None:  # fmt: skip
+    """Write and show the table and the figure; those of an earlier answer do not stay."""
+    table_file, figure_file = out / "how_much_song.csv", out / "how_much_song.png"
+    if not tables:
+        table_file.unlink(missing_ok=True)
+        figure_file.unlink(missing_ok=True)
+        return
+    table = [row for of_bird_age in tables.values() for row in of_bird_age]
+    write_csv(table_file, table)
+    show_table(table, console)
     figure = curves_figure(list(tables.values()), [advices[bird_age] for bird_age in tables])
-    with atomic_file(path) as temporary:
+    with atomic_file(figure_file) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
     plt.close(figure)

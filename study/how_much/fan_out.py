@@ -110,7 +110,10 @@ class FanOut:
         self._truth = lru_cache(maxsize=1)(self._read_truth)
 
     def run(self, songs: list[Song], subsamples: list[int]) -> list[Row]:
-        """Fit whatever is not kept; give a row of `CURVES` for every amount and subsample."""
+        """Fit whatever is not kept; give a row of `CURVES` for every amount and subsample.
+
+        They are in the order of ``songs``, each from the smallest amount to all.
+        """
         self._kept.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self._kept)
         work = [
@@ -129,6 +132,8 @@ class FanOut:
             progress.advance(1, _weight(item) / total)
 
         self._tasks.run(self._submit, left, keep, _describe)
+        place = {song.bird_age: i for i, song in enumerate(songs)}
+        work.sort(key=lambda item: (place[item[0].bird_age], -item[1].halvings, item[1].subsample))
         return [self._row(item) for item in work]
 
     def _amounts(self, song: Song, subsamples: list[int]) -> list[Amount]:

@@ -55,6 +55,18 @@ def run(paths, here, subsamples=(0, 1)):
     return rows, list(here.calls), text.getvalue()
 
 
+def as_fitted(rows):
+    """The rows in the order in which their tasks ran: the largest amounts first."""
+    return sorted(rows, key=lambda row: (row["bird"], row["halvings"]))
+
+
+def test_rows_go_from_the_smallest_amount_to_all(tmp_path, here):
+    rows, _, _ = run(finished(tmp_path), here)
+    told = [(row["bird"], row["halvings"], row["subsample"]) for row in rows]
+    of_bird = [(1, 0), (1, 1), (0, 0), (0, 1)]
+    assert told == [(bird, *one) for bird in ("b1", "b2") for one in of_bird]
+
+
 def test_held_out_recordings_are_never_fitted(tmp_path, here):
     paths = finished(tmp_path)
     rows, calls, _ = run(paths, here)
@@ -66,7 +78,7 @@ def test_held_out_recordings_are_never_fitted(tmp_path, here):
     def told(arrays):
         return [names[z.astype(np.float32).tobytes()] for z in arrays]
 
-    for row, (fitted, held_out, _, _, truth) in zip(rows, calls, strict=True):
+    for row, (fitted, held_out, _, _, truth) in zip(as_fitted(rows), calls, strict=True):
         bird_age = row["bird"], row["age"]
         assert told(held_out) == [(bird_age, 6), (bird_age, 7)]
         assert set(told(fitted)) <= {(bird_age, i) for i in range(5)}
@@ -82,7 +94,7 @@ def test_held_out_recordings_are_never_fitted(tmp_path, here):
 def test_the_amounts_of_a_subsample_share_their_seed_and_others_have_their_own(tmp_path, here):
     rows, calls, _ = run(finished(tmp_path), here)
     seeds = {}
-    for row, call in zip(rows, calls, strict=True):
+    for row, call in zip(as_fitted(rows), calls, strict=True):
         seeds.setdefault((row["bird"], row["subsample"]), set()).add(call[3])
     assert all(len(of_subsample) == 1 for of_subsample in seeds.values())
     assert len(set.union(*seeds.values())) == 4
