@@ -42,8 +42,7 @@ from study.how_much.tables import by_amount, curve_of
 
 SNIPPET_MINUTES = 0.064 / 60
 N_SETS, N_SUBSAMPLES = 5, 5
-N_FITTED, N_HELD_OUT, N_FRESH = 60, 15, 920  # songs of each set; fresh ones are shared
-N_SONGS = N_SETS * (N_FITTED + N_HELD_OUT) + N_FRESH
+N_HELD_OUT, N_FRESH = 15, 920  # songs; each set has held-out ones of its own
 MEAN_LENGTH = 110
 SEED = 0
 
@@ -55,23 +54,27 @@ class Row:
     name: str
     latents: LatentParams
     params: HmmParams
+    n_fitted: int  # songs of each set
 
 
-def _row(name: str, covariance_type: str = "diag", **latents) -> Row:
+def _row(name: str, n_fitted: int, covariance_type: str = "diag", **latents) -> Row:
     params = HmmParams(n_states=(3, 60), covariance_type=covariance_type, n_restarts=2)
-    n_snippets = N_SONGS * MEAN_LENGTH
+    n_songs = N_SETS * (n_fitted + N_HELD_OUT) + N_FRESH
     known = LatentParams(
-        n_songs=N_SONGS, n_snippets=n_snippets, covariance_type=covariance_type, **latents
+        n_songs=n_songs,
+        n_snippets=n_songs * MEAN_LENGTH,
+        covariance_type=covariance_type,
+        **latents,
     )
-    return Row(name, known, params)
+    return Row(name, known, params, n_fitted)
 
 
 ROWS = [
-    _row("K 8, separated", n_states=8, separation=0.99),
-    _row("K 20, overlap a little", n_states=20, separation=0.9),
-    _row("K 20, silence 44 %", n_states=20, silence_share=0.44, n_silent=3),
-    _row("K 10, full covariances", "full", n_states=10),
-    _row("K 10, t(4) noise", n_states=10, t_df=4.0),
+    _row("K 8, separated", 60, n_states=8, separation=0.99),
+    _row("K 20, overlap a little", 120, n_states=20, separation=0.9),
+    _row("K 20, silence 44 %", 120, n_states=20, silence_share=0.44, n_silent=3),
+    _row("K 10, full covariances", 120, "full", n_states=10),
+    _row("K 10, t(4) noise", 60, n_states=10, t_df=4.0),
 ]
 
 
@@ -84,8 +87,8 @@ def simulated(row: Row):
 def set_of(row: Row, number: int) -> tuple[list, list, list]:
     """Songs to fit, songs to hold out, and fresh ones."""
     songs = simulated(row).songs
-    first = number * (N_FITTED + N_HELD_OUT)
-    held_out = first + N_FITTED
+    first = number * (row.n_fitted + N_HELD_OUT)
+    held_out = first + row.n_fitted
     return songs[first:held_out], songs[held_out : held_out + N_HELD_OUT], songs[-N_FRESH:]
 
 
