@@ -4,6 +4,10 @@ A doubling of song makes held-out song likelier, by less each time. Song is enou
 begins to gain less than `LEAST_GAIN`. The rule looks at the gain and not at the level, because the
 level depends on the decoder. It does not look at the number of states, because that grows as long
 as there is more song: a larger model is always a little nearer to real song.
+
+The rule sees only amounts that there are. With so little song that BIC pays for few states, gains
+can be small for a while before they are large: then a short curve ends too early, and the answer is
+too low. benchmarks/how_much.py has birds for which that happens below some 1,000 snippets.
 """
 
 import math
