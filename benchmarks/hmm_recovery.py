@@ -151,7 +151,7 @@ def show(row: Row, sets: list[dict]) -> None:
     )
     lower = np.mean([s["merge_bic"] <= s.get("judge_bic", np.inf) + 1 for s in sets])
     print(
-        f"{row.name:40} {len(sets):4} {np.mean([s['accuracy'] for s in sets]):5.2f} "
+        f"{row.name:44} {len(sets):4} {np.mean([s['accuracy'] for s in sets]):5.2f} "
         f"{int(np.median([s['rarest'] for s in sets])):6} | {side('merge')} | {side('judge')} | "
         f"{lower:5.2f} | {others}",
         flush=True,
@@ -171,7 +171,7 @@ def main() -> None:
         "exact: share with the true K; +-1: within one of it; K: mean; lower: share of sets where"
     )
     print("the merge search's BIC is at least as low as the judge's; then mean K by other criteria")
-    print(f"{'data':40} sets   acc rarest | {'merge: exact +-1 K CPU':27} | "
+    print(f"{'data':44} sets   acc rarest | {'merge: exact +-1 K CPU':27} | "
           f"{'judge: exact +-1 K CPU':27} | lower |   AIC    ICL  BICeff held-out")  # fmt: skip
     everything = []
     with ProcessPoolExecutor(args.jobs) as pool:
