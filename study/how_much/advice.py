@@ -94,8 +94,8 @@ def advise(curve: Curve) -> Advice:
 
     The gain of a doubling is a difference within a subsample, in nats per snippet, divided by the
     doublings that its whole recordings really make. Standard errors are of a bootstrap over
-    subsamples and over held-out recordings, both at once: other song to learn from, and other song
-    to be measured on.
+    subsamples and over held-out recordings, both at once. They say how far the answer could be off
+    for this song; another day of the bird may differ by more.
 
     Args:
         curve: two amounts or more, two subsamples or more.
@@ -136,9 +136,14 @@ def advise(curve: Curve) -> Advice:
 
 
 def _weights(rng: np.random.Generator, n: int) -> Array:
-    """How often each of ``n`` is taken [1 + N_RESAMPLES, n]; in the first row once."""
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
-    return np.vstack([np.ones(n), drawn]).astype(np.float64)
+    """How much each of ``n`` counts [1 + N_RESAMPLES, n], n together; in the first row 1.
+
+    One fewer is drawn than there are: with few, standard errors would be too small (Rao and Wu
+    1988).
+    """
+    n_drawn = max(n - 1, 1)
+    drawn = rng.multinomial(n_drawn, np.full(n, 1 / n), size=N_RESAMPLES) * (n / n_drawn)
+    return np.asarray(np.vstack([np.ones(n), drawn]), dtype=np.float64)
 
 
 def enough_at(log_minutes: Array, gains: Array) -> float:
