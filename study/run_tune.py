@@ -17,12 +17,10 @@ from study.base.private import keep_compiled_code
 
 keep_compiled_code()
 
-from data_io.files import STORAGE_FULL
-from data_io.names.birds_table import BirdsTableError
-from data_io.names.listing import NoRecordingsError, Survey, survey
-from data_io.store import BrokenFileError
+from data_io.names.listing import Survey, survey
+from study.base.command import run_command
 from study.base.console import Console
-from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
+from study.base.errors import REFUSED
 from study.base.paths import Where, absolute_uri, default_folder, default_tracking_uri
 from study.config.options import Options, parse
 from study.config.reader import ConfigError, load_config
@@ -36,27 +34,9 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    console = Console()
-    try:
-        return _main(parse(sys.argv[1:] if words is None else words), console)
-    except (StudyError, NoRecordingsError, BirdsTableError, BrokenFileError) as error:
-        console.end_progress()
-        code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)
-        return _end(str(error) if code == INTERRUPTED else f"error: {error}", code)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except OSError as error:
-        if error.errno not in STORAGE_FULL:
-            raise
-        return _end(
-            f"error: {error}. Make room on the disk of the run folder: what was done before is "
-            "kept, and the same command goes on from there.",
-            FAILED,
-        )
-    except KeyboardInterrupt:
-        console.end_progress()
-        return _end("Interrupted. The same command goes on from here.", INTERRUPTED)
+    return run_command(
+        lambda console: _main(parse(sys.argv[1:] if words is None else words), console)
+    )
 
 
 def _main(options: Options, console: Console) -> int:
@@ -114,11 +94,6 @@ def _check(
     if is_default:
         where = dataclasses.replace(where, out=where.out.parent / f"check-{found.root.name}")
     return 0 if check_recordings(config, where, found, console) else REFUSED
-
-
-def _end(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The installed commands: the same as the scripts of a checkout.
 
 birdsong --preset demo          is  python study/run_tune.py --preset demo
+birdsong how-much runs/demo     is  python study/how_much_song.py runs/demo
 birdsong-fetch NAME --out DIR   is  python study/fetch_model.py NAME --out DIR
 """
 
@@ -8,7 +9,11 @@ import sys
 
 
 def study() -> int:
-    """Run a study; give the exit code."""
+    """Run a study, or tell how much song one needs; give the exit code."""
+    if sys.argv[1:2] == ["how-much"]:
+        from study.how_much_song import main as how_much
+
+        return how_much(sys.argv[2:])
     from study.run_tune import main
 
     return main(sys.argv[1:])

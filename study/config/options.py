@@ -211,6 +211,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.epilog = (
         "Settings are words key=value anywhere among the options, for instance mdgan.latent_dim=16 "
-        "search.n_trials=8 'hmm.n_states=[5,10,20]'; --dry-run prints them all."
+        "search.n_trials=8 'hmm.n_states=[5,10,20]'; --dry-run prints them all. After a "
+        "study, study/how_much_song.py RUN (installed: birdsong how-much RUN) tells how much song "
+        "it needs."
     )
     return parser

@@ -60,6 +60,16 @@ def load_config(
     return config
 
 
+def config_of(tree: dict[str, Any]) -> StudyConfig:
+    """The configuration that `StudyConfig.to_dict` made plain, as study.json holds it.
+
+    Raises:
+        ConfigError: another version wrote it, with other keys or ranges.
+    """
+    config: StudyConfig = _build(StudyConfig, tree, "")
+    return config
+
+
 def settings() -> dict[str, Any]:
     """The type of every setting, by its key with dots; groups of settings are among them."""
     return dict(_settings(StudyConfig, ""))

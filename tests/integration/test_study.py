@@ -346,6 +346,23 @@ def test_every_trial_gives_the_same_numbers_outside_of_ray(study, tmp_path):
     assert compared >= 4
 
 
+def test_how_much_song_opens_a_finished_study_and_leaves_it_as_it_is(study):
+    cwd, out, _ = study
+    before = tree(out)
+    command = [sys.executable, str(ROOT / "study" / "how_much_song.py"), "run"]
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = (out / "how_much_song" / "advice.txt").read_text().splitlines()
+    assert [one.split(": ")[0] for one in answers] == [
+        f"{bird} at {age}" for bird in ("sim1", "sim2") for age in (45, 90)
+    ]
+    assert all("cannot be halved" in one for one in answers)  # they are that small
+    shutil.rmtree(out / "how_much_song")
+    assert tree(out) == before
+
+
 def test_a_folder_of_recordings_with_bad_files_and_another_seed(study, tmp_path):
     _, out, _ = study
     data = tmp_path / "data"

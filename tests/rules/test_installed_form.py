@@ -127,6 +127,15 @@ def test_the_installed_code_has_the_hash_of_the_checkout_and_no_commit_of_others
     assert found == [code_hash(), "unknown"]
 
 
+def test_the_command_how_much_is_there_and_takes_a_run_folder(packages, tmp_path):
+    done = run(
+        packages, tmp_path, "from birdsong.command import study",
+        "sys.argv = ['birdsong', 'how-much', 'runs/none']", "raise SystemExit(study())",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"{tmp_path / 'runs' / 'none'} is not the run folder of a study" in done.stderr
+
+
 def test_the_command_writes_into_the_current_folder(packages, tmp_path):
     done = run(
         packages, tmp_path, "from birdsong.command import study",

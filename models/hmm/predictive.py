@@ -1,0 +1,81 @@
+"""What the order of snippets tells of the next one: predictive information of songs, in bits.
+
+log2 p(song) less log2 p(the same emissions, order ignored), per snippet: 0 where snippets follow
+each other at random, at most the entropy of the states. A bird that sings in a fixed order has a
+high one. It can be compared between models of other numbers of states, of latents of one space.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.hmm.arrays import covariances, restored
+from models.hmm.em import Songs
+from models.hmm.gaussian import GaussianHMM
+
+Array = NDArray[np.float64]
+
+
+class SongLikelihoods(NamedTuple):
+    """Log-likelihoods of songs under a model, song by song.
+
+    Attributes:
+        in_order: [n_songs] nats of each song.
+        order_ignored: [n_songs] nats of its snippets with the stationary state probabilities at
+            each of them, whatever comes before.
+        lengths: [n_songs] snippets of each.
+    """
+
+    in_order: Array
+    order_ignored: Array
+    lengths: NDArray[np.int64]
+
+    @property
+    def per_snippet(self) -> float:
+        """Log-likelihood of all songs, in nats per snippet."""
+        return float(self.in_order.sum() / self.lengths.sum())
+
+    @property
+    def predictive_information(self) -> float:
+        """Of all songs, in bits per snippet; below 0 where the model expects another order."""
+        gained = self.in_order.sum() - self.order_ignored.sum()
+        return float(gained / self.lengths.sum() / math.log(2))
+
+
+def song_likelihoods(songs: Songs, model: GaussianHMM) -> SongLikelihoods:
+    """Log-likelihoods of songs with their order and without it.
+
+    Args:
+        songs: of any birds; where they are those that were fitted, the information is too high.
+        model: for latents as they were given.
+
+    Returns:
+        NaN for a song that is impossible under the model.
+    """
+    stationary = stationary_probs(model.transmat_)
+    k = len(stationary)
+    ignoring = restored(
+        stationary, np.tile(stationary, (k, 1)), model.means_, covariances(model),
+        model.covariance_type,
+    )  # fmt: skip
+    starts = np.cumsum([0, *songs.lengths[:-1]])
+    in_order, order_ignored = (
+        np.add.reduceat(songs.snippet_log_likelihoods(songs.centred(one)), starts)
+        for one in (model, ignoring)
+    )
+    return SongLikelihoods(in_order, order_ignored, np.array(songs.lengths))
+
+
+def stationary_probs(transition_matrix: Array) -> Array:
+    """State probabilities [n_states] that a transition leaves as they are.
+
+    Where states form several groups that never meet, each solution is one; this is the one nearest
+    to equal probabilities.
+    """
+    k = len(transition_matrix)
+    equations = np.vstack([transition_matrix.T - np.eye(k), np.ones(k)])
+    found = np.linalg.lstsq(equations, np.append(np.zeros(k), 1.0), rcond=None)[0]
+    found = np.maximum(found, 0)  # of rounding
+    return np.asarray(found / found.sum(), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""How much song a bird and age needs: curves over minutes of sound, and the advice from them."""

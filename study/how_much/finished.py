@@ -1,0 +1,71 @@
+"""A finished study, as its run folder tells it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_io.files import read_json
+from data_io.recordings.table import Recordings
+from data_io.store import read_recordings
+from study.base.errors import REFUSED, StudyError
+from study.base.paths import RunPaths
+from study.config.reader import config_of
+from study.config.tree import StudyConfig
+from study.how_much.truth import AGES, SOUNDS, TruthFiles
+
+LATENTS, LAST = "latents", "report"  # stages
+
+
+class NotFinishedError(StudyError):
+    """There is no finished study with latents in the folder."""
+
+    exit_code = REFUSED
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study.
+
+    Attributes:
+        paths: of its run folder.
+        config: that made it.
+        recordings: that it used.
+        depends_on: hashes of the latents, and of the truth where somebody knows it.
+        truth: of its simulated birds; None where nobody knows it.
+    """
+
+    paths: RunPaths
+    config: StudyConfig
+    recordings: Recordings
+    depends_on: list[str]
+    truth: TruthFiles | None
+
+
+def open_study(folder: Path) -> Finished:
+    """Read a run folder.
+
+    Raises:
+        NotFinishedError: it is none, or its study is not finished or has no latents.
+        ConfigError: another version of this program wrote it.
+    """
+    paths = RunPaths(folder)
+    facts = read_json(paths.study)
+    if facts is None:
+        raise NotFinishedError(
+            f"{folder} is not the run folder of a study: it holds no study.json. Give a folder "
+            "that a study wrote to, for instance runs/demo."
+        )
+    again = "Give its own command again: it goes on from there."
+    latents = read_json(paths.stages / f"{LATENTS}.json")
+    if latents is None or not paths.latents.is_dir():
+        raise NotFinishedError(f"The study in {folder} has no latents. {again}")
+    if read_json(paths.stages / f"{LAST}.json") is None:
+        raise NotFinishedError(f"The study in {folder} is not finished. {again}")
+    config = config_of(facts["config"])
+    data = Path(facts["data_dir"])
+    depends_on, truth = [latents["digest"]], None
+    tables = [data / SOUNDS, data / AGES]
+    if all(path.is_file() for path in tables):
+        truth = TruthFiles(data, config.snippets.n_frames * config.spectrogram.frame_s)
+        depends_on += [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]
+    return Finished(paths, config, read_recordings(paths.recordings).used, depends_on, truth)
