@@ -76,7 +76,7 @@ FACTS = [
     Fact("timing variability", 0.03),
     Fact("morning, durations, pupils", 0.05, is_effect=True),
     Fact("morning, durations, grown", 0.05),
-    Fact("morning, pitch, pupils", 0.1, is_effect=True),
+    Fact("morning, pitch, pupils", 0.05, is_effect=True),
     Fact("morning, pitch, grown", 0.05),
     Fact("silence share", 0.02, tolerance=0.04),
     Fact("silence share, detector", 0.04, tolerance=0.05),
