@@ -109,8 +109,8 @@ def fit(row: Row, number: int, amount: Amount) -> tuple[np.ndarray, int, float, 
     found = song_likelihoods(Songs(held_out, kind), model)
     truth = simulated(row).model
     fresh_songs = Songs(fresh, kind)
-    lacks = [fresh_songs.log_likelihood(fresh_songs.centred(one)) for one in (truth, model)]
-    lacking = (lacks[0] - lacks[1]) / fresh_songs.n_snippets
+    of_truth, of_model = (song_likelihoods(fresh_songs, one).per_snippet for one in (truth, model))
+    lacking = of_truth - of_model
     return found.in_order, model.n_components, found.predictive_information, lacking
 
 

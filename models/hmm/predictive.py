@@ -47,6 +47,9 @@ class SongLikelihoods(NamedTuple):
 def song_likelihoods(songs: Songs, model: GaussianHMM) -> SongLikelihoods:
     """Log-likelihoods of songs with their order and without it.
 
+    Songs begin in the steady state. The start probabilities of a model are 0 for every state that
+    none of its few songs began in, and one song that begins there would outweigh all others.
+
     Args:
         songs: of any birds; where they are those that were fitted, the information is too high.
         model: for latents as they were given.
@@ -55,15 +58,16 @@ def song_likelihoods(songs: Songs, model: GaussianHMM) -> SongLikelihoods:
         NaN for a song that is impossible under the model.
     """
     stationary = stationary_probs(model.transmat_)
-    k = len(stationary)
-    ignoring = restored(
-        stationary, np.tile(stationary, (k, 1)), model.means_, covariances(model),
-        model.covariance_type,
-    )  # fmt: skip
+    emissions = model.means_, covariances(model), model.covariance_type
     starts = np.cumsum([0, *songs.lengths[:-1]])
     in_order, order_ignored = (
-        np.add.reduceat(songs.snippet_log_likelihoods(songs.centred(one)), starts)
-        for one in (model, ignoring)
+        np.add.reduceat(
+            songs.snippet_log_likelihoods(
+                songs.centred(restored(stationary, transitions, *emissions))
+            ),
+            starts,
+        )
+        for transitions in (model.transmat_, np.tile(stationary, (len(stationary), 1)))
     )
     return SongLikelihoods(in_order, order_ignored, np.array(songs.lengths))
 

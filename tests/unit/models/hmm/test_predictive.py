@@ -28,7 +28,7 @@ def enumerated(model, song):
     )  # fmt: skip
     total = 0.0
     for path in itertools.product(range(3), repeat=len(song)):
-        p = model.startprob_[path[0]] * density[0, path[0]]
+        p = stationary(model.transmat_)[path[0]] * density[0, path[0]]
         for t in range(1, len(song)):
             p *= model.transmat_[path[t - 1], path[t]] * density[t, path[t]]
         total += p
@@ -48,6 +48,13 @@ def test_both_likelihoods_are_those_of_all_paths_of_states(kind):
     assert found.per_snippet == pytest.approx(expected[:, 0].sum() / 10)
     bits = (expected[:, 0] - expected[:, 1]).sum() / 10 / math.log(2)
     assert found.predictive_information == pytest.approx(bits)
+
+
+def test_a_song_that_begins_where_no_fitted_one_did_is_not_impossible():
+    transitions = np.array([[0.5, 0.5], [0.5, 0.5]])
+    model = restored(np.array([1.0, 0.0]), transitions, 50 * np.eye(2), np.ones((2, 2)), "diag")
+    found = song_likelihoods(songs_of([50 * np.eye(2)[[1, 0, 1]]]), model)
+    assert found.per_snippet == pytest.approx(-math.log(2 * math.pi) - math.log(2))
 
 
 def test_where_states_are_plain_to_see_it_is_entropy_less_entropy_rate():
