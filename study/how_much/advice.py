@@ -7,7 +7,7 @@ as there is more song: a larger model is always a little nearer to real song.
 
 The rule sees only amounts that there are. With so little song that BIC pays for few states, gains
 can be small for a while before they are large: then a short curve ends too early, and the answer is
-too low. benchmarks/how_much.py has birds for which that happens below some 1,000 snippets.
+too low. benchmarks/how_much.py has birds for which that happens below some 2,000 snippets.
 """
 
 import math

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_io.aviary.truth import AGES_FILE, SOUNDS_FILE
 from data_io.files import read_json
 from data_io.recordings.table import Recordings
 from data_io.store import read_recordings
@@ -11,7 +12,7 @@ from study.base.errors import REFUSED, StudyError
 from study.base.paths import RunPaths
 from study.config.reader import config_of
 from study.config.tree import StudyConfig
-from study.how_much.truth import AGES, SOUNDS, TruthFiles
+from study.how_much.truth import TruthFiles
 
 LATENTS, LAST = "latents", "report"  # stages
 
@@ -64,7 +65,7 @@ def open_study(folder: Path) -> Finished:
     config = config_of(facts["config"])
     data = Path(facts["data_dir"])
     depends_on, truth = [latents["digest"]], None
-    tables = [data / SOUNDS, data / AGES]
+    tables = [data / SOUNDS_FILE, data / AGES_FILE]
     if all(path.is_file() for path in tables):
         truth = TruthFiles(data, config.snippets.n_frames * config.spectrogram.frame_s)
         depends_on += [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_io.aviary.truth import AGES_FILE, SOUNDS_FILE
 from data_io.recordings.table import BirdAge
 from models.hmm.predictive import stationary_probs
 from study.base.errors import StudyError
@@ -28,7 +29,6 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]  # places in Truth.labels, or one of the next two
 SILENCE, OTHER = -1, -2  # OTHER: introductory notes, calls, cage noises
 
-SOUNDS, AGES = "truth_sounds.parquet", "truth_ages.parquet"
 PATH_LENGTH = 200_000  # states that are sampled: pairs are then known to about a thousandth
 LONGEST_GAP_S = 0.3  # a longer silence parts bouts, and its two sides are no pair
 
@@ -65,15 +65,15 @@ class TruthFiles:
     """The truth of all birds and ages of a folder of simulated recordings.
 
     Args:
-        folder: that holds `SOUNDS` and `AGES`.
+        folder: that holds `SOUNDS_FILE` and `AGES_FILE`.
         snippet_s: seconds of a snippet.
     """
 
     def __init__(self, folder: Path, snippet_s: float):
         self._sounds = _read(
-            folder / SOUNDS, ["bird", "age", "recording", "label", "onset_s", "offset_s"]
+            folder / SOUNDS_FILE, ["bird", "age", "recording", "label", "onset_s", "offset_s"]
         )
-        rows = _read(folder / AGES, ["bird", "age", "labels", "transition_matrix"])
+        rows = _read(folder / AGES_FILE, ["bird", "age", "labels", "transition_matrix"])
         self._ages = {(row["bird"], row["age"]): row for row in rows.to_pylist()}
         self._snippet_s = snippet_s
 
