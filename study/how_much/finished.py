@@ -10,7 +10,7 @@ from data_io.recordings.table import Recordings
 from data_io.store import read_recordings
 from study.base.errors import REFUSED, StudyError
 from study.base.paths import RunPaths
-from study.config.reader import config_of
+from study.config.reader import ConfigError, config_of
 from study.config.tree import StudyConfig
 from study.how_much.truth import TruthFiles
 
@@ -46,8 +46,8 @@ def open_study(folder: Path) -> Finished:
     """Read a run folder.
 
     Raises:
-        NotFinishedError: it is none, or its study is not finished or has no latents.
-        ConfigError: another version of this program wrote it.
+        NotFinishedError: it is none, its study is not finished or has no latents, or another
+            version wrote it.
     """
     paths = RunPaths(folder)
     facts = read_json(paths.study)
@@ -62,7 +62,13 @@ def open_study(folder: Path) -> Finished:
         raise NotFinishedError(f"The study in {folder} has no latents. {again}")
     if read_json(paths.stages / f"{LAST}.json") is None:
         raise NotFinishedError(f"The study in {folder} is not finished. {again}")
-    config = config_of(facts["config"])
+    try:
+        config = config_of(facts["config"])
+    except ConfigError as error:
+        raise NotFinishedError(
+            f"Another version made the study in {folder} ({error}) Give its own command again: "
+            "this version then does what it does otherwise."
+        ) from error
     data = Path(facts["data_dir"])
     depends_on, truth = [latents["digest"]], None
     tables = [data / SOUNDS_FILE, data / AGES_FILE]
