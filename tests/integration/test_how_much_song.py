@@ -84,7 +84,8 @@ def test_ctrl_c_ends_it_with_a_sentence_and_the_same_command_goes_on(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all processes
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert error == "Interrupted. The same command goes on from here.\n"
+    assert error.endswith("Interrupted. The same command goes on from here.\n"), error
+    assert "Traceback" not in error  # lines of Ray's own may come before
     n_done = len(list(fits.glob("*.json")))
     assert 0 < n_done < 160
     code, text, _ = done(tmp_path, "--seeds", "40")
