@@ -48,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a finished study")
     parser.add_argument(
-        "--seeds", metavar="N", type=_at_least(2), default=5,
+        "--seeds", metavar="N", type=_between(2, 1000), default=5,
         help="random subsamples of each amount (default 5)",
     )  # fmt: skip
     parser.add_argument(
-        "--first-seed", metavar="N", type=_at_least(0), default=0,
+        "--first-seed", metavar="N", type=_between(0, 10**6), default=0,
         help="number of the first subsample (default 0): other numbers are other subsamples",
     )  # fmt: skip
     parser.add_argument(
@@ -62,10 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _between(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least} to {most:,}"
+            )
         return int(text)
 
     return number

@@ -19,16 +19,26 @@ from data_io.aviary.write import BIRDS_CSV, simulate_aviary
 
 
 def _ages(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split(","))
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of ages: give whole days and commas, as in 45,60,90"
+        ) from None
 
 
 def _range(text: str) -> tuple[float, float]:
-    low, high = (float(word) for word in text.split(","))
+    try:
+        low, high = (float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range: give the shortest and the longest, as in 2,20"
+        ) from None
     return low, high
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Simulate what the command line asks for; return 0, or 2 where it cannot be done."""
+    """Simulate what the command line asks for; return 0, 2 where it cannot be done, or 130."""
     default = AviaryParams()
     parser = argparse.ArgumentParser(
         prog="python -m data_io.aviary",
@@ -66,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted. Nothing was kept.", file=sys.stderr)
+        return 130
     took_s = time.monotonic() - start
     print(
         f"{options.out}: {n_recordings} recordings, {seconds / 60:.1f} minutes of sound, "

@@ -116,7 +116,13 @@ class AviaryParams:
         """Refuse what cannot be simulated (ValueError: value, cause, remedy)."""
         _require("n_birds", self.n_birds, 1, 1000, "there is no song without a bird")
         for dph in self.ages_dph:
-            _require("ages_dph", dph, 1, _OLDEST_DPH, "a tutor is a year older, and 3650 at most")
+            _require(
+                "ages_dph",
+                dph,
+                1,
+                _OLDEST_DPH,
+                "hatching is day 0, a tutor a year older",
+            )
         if not self.ages_dph or len(set(self.ages_dph)) < len(self.ages_dph):
             raise ValueError(
                 f"ages_dph is {self.ages_dph}: each age has a folder of its own; "

@@ -26,6 +26,11 @@ Array = NDArray[np.float64]
 # by the amount of song, so that its gains halve, and all further song together gains twice this.
 LEAST_GAIN = 0.1
 N_RESAMPLES = 2000
+MIN_HELD_OUT = 3  # recordings: with fewer, nobody can tell how much of a gain is their accident
+NOTE = (
+    "Fitted is the training side, about 70 % of what was recorded. Compare numbers of states, "
+    "entropies and information per snippet only at matched minutes."
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Advice:
         from_minutes: [n_doublings] minutes that each doubling begins with.
         n_states: means before and after the last doubling.
         n_states_error: standard error of their difference.
+        n_held_out: recordings that the gains were measured on.
         recorded_share: recorded minutes per minute of sound.
     """
 
@@ -80,6 +86,7 @@ class Advice:
     from_minutes: Array
     n_states: tuple[float, float]
     n_states_error: float
+    n_held_out: int
     recorded_share: float
 
     @property
@@ -130,6 +137,7 @@ def advise(curve: Curve) -> Advice:
         gain_errors=gains[1:].std(0),
         from_minutes=2 ** begins[0],
         n_states=(float(before), float(after)),
+        n_held_out=n_held_out,
         n_states_error=float(added.std(ddof=1) / math.sqrt(n_subsamples)),
         recorded_share=curve.recorded_share,
     )
@@ -169,13 +177,17 @@ def enough_at(log_minutes: Array, gains: Array) -> float:
 def sentence(advice: Advice) -> str:
     """The advice for one bird and age in words."""
     bird, age = advice.bird_age
+    if advice.n_held_out < MIN_HELD_OUT:
+        few = "1 recording is" if advice.n_held_out == 1 else f"{advice.n_held_out} recordings are"
+        reason = f"only {few} held out, {MIN_HELD_OUT} are needed to tell a gain from chance"
+        return too_little(advice.bird_age, [reason])
     if advice.minutes is None:
         # All there is may be enough: nobody knows what its doubling would gain.
         found = (
-            f"the {_minutes(advice.largest)} of sound that there are, "
+            f"the {_minutes(advice.largest)} of sound that were fitted, "
             f"{_minutes(advice.largest * advice.recorded_share)} recorded, may not be enough: the "
-            f"last doubling still gained {advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f} "
-            f"nats per snippet, so more than {_minutes(float(advice.from_minutes[-1]))} are needed"
+            f"last doubling, from {_minutes(float(advice.from_minutes[-1]))}, still gained "
+            f"{advice.gains[-1]:.2f} +- {advice.gain_errors[-1]:.2f} nats per snippet"
         )
     else:
         if advice.minutes <= advice.smallest:
@@ -198,10 +210,7 @@ def sentence(advice: Advice) -> str:
             f"the number of states still grows, from {before:.3g} to {after:.3g} in the last "
             "doubling"
         )
-    return (
-        f"{bird} at {age}: {found}; {states}: compare it, and entropy or information per snippet, "
-        "only at matched minutes."
-    )
+    return f"{bird} at {age}: {found}; {states}."
 
 
 def _minutes(minutes: float) -> str:

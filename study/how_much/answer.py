@@ -14,7 +14,7 @@ from study.base.console import WIDTH, Console
 from study.cluster.connection import connected
 from study.cluster.tasks import TaskRunner
 from study.hmms.rows import Row
-from study.how_much.advice import Advice, advise, sentence, too_little
+from study.how_much.advice import NOTE, Advice, advise, sentence, too_little
 from study.how_much.fan_out import CURVES, FanOut, songs_of
 from study.how_much.figure import curves_figure
 from study.how_much.finished import open_study
@@ -37,6 +37,8 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
         StudyError: the study is not finished, or a fit failed.
     """
     study = open_study(run)
+    if study.truth is None:
+        console.line("Truth     none lies beside the recordings (simulated birds have it)")
     songs, left_out = songs_of(study)
     out = run / FOLDER
     rows: list[Row] = []
@@ -65,9 +67,9 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
         reasons = [left_out[bird_age]] if bird_age in left_out else without_model
         sentences.append(too_little(bird_age, reasons) if advice is None else sentence(advice))
     with atomic_file(out / "advice.txt") as temporary:
-        temporary.write_text("\n".join(sentences) + "\n", "utf-8")
+        temporary.write_text("\n".join([*sentences, NOTE]) + "\n", "utf-8")
     console.line()
-    for one in sentences:
+    for one in [*sentences, NOTE]:
         console.line(textwrap.fill(one, WIDTH, subsequent_indent="  "))
     console.line()
     console.line(f"Files     {out}")

@@ -44,7 +44,7 @@ def curves_figure(tables: Sequence[Sequence[Row]], advices: Sequence[Advice | No
             _line(ax, table, name, colour)
         ax.set_title(title, fontsize=9)
         ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_locator(LogLocator(base=2))
+        ax.xaxis.set_major_locator(LogLocator(base=2, subs=(1.0, 1.5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}"))
         if "states" in name:
             ax.set_ylim(0, None)

@@ -50,7 +50,7 @@ def open_study(folder: Path) -> Finished:
             version wrote it.
     """
     paths = RunPaths(folder)
-    facts = read_json(paths.study)
+    facts = read_json(paths.study) if folder.is_dir() else None
     if facts is None:
         raise NotFinishedError(
             f"{folder} is not the run folder of a study: it holds no study.json. Give a folder "

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from data_io.files import atomic_file
 from data_io.recordings.table import BirdAge
-from study.base.console import Console
+from study.base.console import WIDTH, Console
 from study.hmms.rows import Row
 from study.hmms.tables import CRITERIA
 from study.how_much.advice import Advice, Curve
@@ -83,6 +84,7 @@ def mean_rows(amounts: Sequence[Sequence[Row]], advice: Advice | None) -> list[R
     for i, rows in enumerate(amounts):
         row: Row = {name: rows[0][name] for name in ("bird", "age", "dph")}
         row |= {"share": 2.0 ** -rows[0]["halvings"], "n_subsamples": len(rows)}
+        row["n_held_out"] = len(rows[0]["held_out_snippets"])
         for name in AVERAGED:
             row[name], row[f"{name}_se"] = mean_and_error(rows, name)
         row["gain"] = row["gain_se"] = None
@@ -116,10 +118,16 @@ def show_table(table: Sequence[Row], console: Console) -> None:
     console.table(header, lines)
     if len(table) > MAX_ROWS:
         console.line(f"... and {len(table) - MAX_ROWS} more lines in the table")
-    console.line("sound, rec.: minutes of sound, and recorded; BIC, eff.: states by BIC and by")
-    console.line("effective BIC; nats: held-out log-likelihood per snippet; gain: of the next")
-    console.line("doubling; bits: predictive information per snippet, held out; +-: one standard")
-    console.line("error. All other columns are in the .csv file.")
+    words = (
+        "sound, rec.: minutes of sound, and recorded. BIC, eff.: states by BIC and by effective "
+        "BIC. nats: held-out log-likelihood per snippet; gain: of the next doubling. bits: "
+        "predictive information per snippet on held-out song, below 0 where the order that was "
+        "learned does not hold there. +-: one standard error over subsamples; of the gain, over "
+        "held-out recordings too. "
+    )
+    if has_truth:
+        words += "to truth: divergence to the order of the simulated syllables, in bits, 0 to 1. "
+    console.line(textwrap.fill(f"{words}All other columns are in the .csv file.", WIDTH))
 
 
 def _short(value: float | None) -> float | None:

@@ -60,7 +60,8 @@ def test_curves_figure_table_and_advice_are_written_beside_a_study_that_stays_as
         assert len(own) == 3
         mean = sum(row["predictive_information"] for row in own) / 3
         assert float(line["predictive_information"]) == pytest.approx(mean)
-    sentences = (out / "advice.txt").read_text().splitlines()
+    *sentences, note = (out / "advice.txt").read_text().splitlines()
+    assert "only at matched minutes" in note
     assert [one.split(": ")[0] for one in sentences] == ["b1 at 45", "b2 at 60"]
     assert " ".join(sentences) in " ".join(text.split())
 
@@ -69,7 +70,7 @@ def test_curves_figure_table_and_advice_are_written_beside_a_study_that_stays_as
     assert code == 0
     assert "12 of 12 fits were done before" in text
     assert {path: path.stat().st_mtime_ns for path in (out / ".fits").iterdir()} == files
-    assert (out / "advice.txt").read_text().splitlines() == sentences
+    assert (out / "advice.txt").read_text().splitlines() == [*sentences, note]
 
 
 def test_ctrl_c_ends_it_with_a_sentence_and_the_same_command_goes_on(tmp_path):
@@ -101,4 +102,4 @@ def test_what_cannot_be_answered_is_refused_in_one_sentence(tmp_path):
     assert not list(tmp_path.iterdir())
     code, _, error = done(tmp_path, "--seeds", "1")
     assert code == 2
-    assert "'1' is not a whole number from 2 on" in error
+    assert "'1' is not a whole number from 2 to 1,000" in error

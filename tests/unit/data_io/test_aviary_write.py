@@ -238,3 +238,30 @@ def test_the_command_refuses_in_one_sentence(
     assert main(["--out", str(tmp_path / "new"), "--minutes", "0.1"]) == 2
     assert capsys.readouterr().err.startswith("error: minutes is 0.1: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--ages", "45,adult", "'45,adult' is no list of ages: give whole days and commas"),
+        ("--recording-s", "2", "'2' is no range: give the shortest and the longest"),
+    ],
+)
+def test_words_that_are_no_numbers_are_refused_with_an_example(
+    option: str, value: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", "nowhere", option, value])
+    assert words in capsys.readouterr().err
+
+
+def test_an_interrupted_aviary_leaves_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_io.aviary.write.simulate_bird_age", interrupted)
+    assert main(["--out", str(tmp_path / "new")]) == 130
+    assert capsys.readouterr().err == "Interrupted. Nothing was kept.\n"
+    assert list(tmp_path.iterdir()) == []
