@@ -39,12 +39,15 @@ def curves_figure(tables: Sequence[Sequence[Row]], advices: Sequence[Advice | No
     fig, axes = plt.subplots(3, 3, figsize=(11, 8.5), sharex=True)
     cycle = plt.get_cmap("tab10" if len(tables) <= 10 else "viridis")
     colours = [cycle(i if len(tables) <= 10 else i / (len(tables) - 1)) for i in range(len(tables))]
+    minutes = [row["sound_minutes"] for table in tables for row in table]
+    # Of few doublings, powers of 2 alone would be one tick or two.
+    ticks = (1.0, 1.5) if max(minutes) < 8 * min(minutes) else (1.0,)
     for ax, (name, title) in zip(axes.flat, PANELS, strict=True):
         for table, colour in zip(tables, colours, strict=True):
             _line(ax, table, name, colour)
         ax.set_title(title, fontsize=9)
         ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_locator(LogLocator(base=2, subs=(1.0, 1.5)))
+        ax.xaxis.set_major_locator(LogLocator(base=2, subs=ticks))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}"))
         if "states" in name:
             ax.set_ylim(0, None)
