@@ -215,7 +215,7 @@ def sentence(advice: Advice) -> str:
 
 def _minutes(minutes: float) -> str:
     text = f"{minutes:.2g}" if minutes < 10 else f"{minutes:,.0f}"
-    return f"{text} minutes"
+    return f"{text} minute{'' if text == '1' else 's'}"
 
 
 def too_little(bird_age: BirdAge, reasons: Sequence[str]) -> str:
