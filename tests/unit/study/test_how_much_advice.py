@@ -50,7 +50,7 @@ def test_without_an_end_of_the_gains_it_is_not_known_what_is_enough():
 def test_where_no_doubling_gains_anything_the_smallest_amount_is_enough():
     advice = advise(curve([0.05, 0.02, 0.01, 0.0]))
     assert advice.minutes == 0.5
-    assert "0.5 minutes of sound or fewer, 1 minutes recorded, are enough:" in sentence(advice)
+    assert "0.5 minutes of sound or fewer, 1 minute recorded, are enough:" in sentence(advice)
 
 
 def test_amounts_of_whole_recordings_that_are_not_quite_doublings_give_the_same_gain():
