@@ -156,7 +156,7 @@ def write_spectrograms(
     with (
         atomic_file(partition(folder, bird, age)) as temporary,
         pq.ParquetWriter(
-            temporary, _SPECTROGRAMS, compression="lz4",
+            temporary, _SPECTROGRAMS, compression="zstd", compression_level=-3,
             write_page_checksum=True, use_dictionary=["recording"],
             use_byte_stream_split=["magnitude.list.element"],
         ) as writer,
