@@ -78,7 +78,7 @@ def test_ctrl_c_ends_it_with_a_sentence_and_the_same_command_goes_on(tmp_path):
     process = started(tmp_path, "--seeds", "40")
     fits = tmp_path / "how_much_song" / ".fits"
     until = time.monotonic() + 120
-    while not list(fits.glob("*.json")):
+    while not list(fits.glob("[!.]*.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -87,7 +87,7 @@ def test_ctrl_c_ends_it_with_a_sentence_and_the_same_command_goes_on(tmp_path):
     assert process.returncode == 130, error
     assert error.endswith("Interrupted. The same command goes on from here.\n"), error
     assert "Traceback" not in error  # lines of Ray's own may come before
-    n_done = len(list(fits.glob("*.json")))
+    n_done = len(list(fits.glob("[!.]*.json")))
     assert 0 < n_done < 160
     code, text, _ = done(tmp_path, "--seeds", "40")
     assert code == 0
