@@ -34,6 +34,7 @@ from data_io.aviary.params import AviaryParams
 from data_io.aviary.write import simulate_aviary
 from data_io.spectrogram import SpectrogramParams
 from models.hmm.params import CovarianceType
+from models.hmm.predictive import stationary_probs
 from models.hmm.search import StatesFound, select_n_states
 from models.mdgan.encoding import cut_snippets, decode_latents, encode_spectrogram
 from models.mdgan.model import Mdgan
@@ -170,9 +171,7 @@ def fitted(sequences: list[Array], n: int, kind: CovarianceType, seed: int) -> S
 def transition_entropy(found: StatesFound) -> float:
     """Entropy of the next state given the state, in bits, in the steady state."""
     matrix = found.model.transmat_
-    values, vectors = np.linalg.eig(matrix.T)
-    steady = np.abs(np.real(vectors[:, np.argmax(np.real(values))]))
-    steady /= steady.sum()
+    steady = stationary_probs(matrix)
     logs = np.log2(np.where(matrix > 0, matrix, 1.0))
     return float(-(steady[:, None] * matrix * logs).sum())
 

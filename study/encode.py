@@ -165,9 +165,16 @@ def read_whitening(
 
 def whitened(paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all") -> list[Array]:
     """Sequences of whitened latents, one [n_snippets, latent_dim] per recording, float64."""
+    return list(whitened_by_recording(paths, bird_age, scope).values())
+
+
+def whitened_by_recording(
+    paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all"
+) -> dict[str, Array]:
+    """The same sequences by the path of their recording."""
     mean, std = read_whitening(paths, bird_age, scope)
     latents = read_latents(paths.latents, *bird_age)
-    return [(z.astype(np.float64) - mean) / std for z in latents.values()]
+    return {path: (z.astype(np.float64) - mean) / std for path, z in latents.items()}
 
 
 def recording_lengths(paths: RunPaths, bird_age: BirdAge) -> dict[str, int]:

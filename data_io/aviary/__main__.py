@@ -15,7 +15,8 @@ from data_io.aviary.truth import (
     SOUNDS_FILE,
     DayTruth,
 )
-from data_io.aviary.write import BIRDS_CSV, simulate_aviary
+from data_io.aviary.write import simulate_aviary
+from data_io.names.birds_table import BIRDS_CSV
 
 
 def _ages(text: str) -> tuple[int, ...]:

@@ -126,9 +126,14 @@ def pair_divergence(a: Chain, b: Chain) -> float:
     """
     labels = sorted({*a.labels, *b.labels})
     p, q = (_spread(chain, labels) for chain in (a, b))
-    apart = (_entropies(p) + _entropies(q)) / 2
+    return jensen_shannon(p, q)
+
+
+def jensen_shannon(p: FloatArray, q: FloatArray) -> float:
+    """Jensen-Shannon divergence of two tables of probabilities, in bits, 0 to 1."""
+    apart = (_entropies(p.ravel()) + _entropies(q.ravel())) / 2
     # Rounding may leave a little less than nothing.
-    return max(float(_entropies((p + q) / 2) - apart), 0.0)
+    return max(float(_entropies((p + q).ravel() / 2) - apart), 0.0)
 
 
 def divergence_rate(a: Chain, b: Chain) -> float:

@@ -18,8 +18,7 @@ from data_io.aviary.room import Room, record, room_on
 from data_io.aviary.singing import Sound, sing
 from data_io.aviary.truth import RECORDINGS_SCHEMA, SOUNDS_SCHEMA, DayTruth, write_truth
 from data_io.files import atomic_dir, atomic_file
-
-BIRDS_CSV = "birds.csv"
+from data_io.names.birds_table import BIRDS_CSV
 
 Progress = Callable[[str, int, DayTruth], None]
 

@@ -132,7 +132,7 @@ class _Source:
 
     def draw(self, lengths: IntArray, rng: np.random.Generator) -> tuple[IntArray, Array]:
         """States of songs end to end, and the noise about their means."""
-        states = _paths(self.transitions, self.starts, lengths, rng)
+        states = state_paths(self.transitions, self.starts, lengths, rng)
         noise = _noise(self.params, lengths, rng)
         for state, root in enumerate(self.roots):
             rows = states == state
@@ -221,10 +221,18 @@ def _lengths(params: LatentParams, rng: np.random.Generator) -> IntArray:
     return np.asarray(np.diff(ends, prepend=0.0).astype(np.int64) + 1)
 
 
-def _paths(
+def state_paths(
     transitions: Array, starts: Array, lengths: IntArray, rng: np.random.Generator
 ) -> IntArray:
-    """States of all songs, end to end. A context is the last state, or the last two."""
+    """States of all songs, end to end, of chains of any order.
+
+    Args:
+        transitions: P(next state | context) [..., n_states]; a context is the last state, or the
+            last two.
+        starts: probability of each context at the beginning of a song [n_contexts].
+        lengths: snippets of each song.
+        rng: draws them.
+    """
     k, n_contexts = transitions.shape[-1], len(starts)
     cumulative = transitions.reshape(n_contexts, k).cumsum(1)
     cumulative[:, -1] = 1.0  # rounding must leave no gap

@@ -10,7 +10,6 @@ import ray
 from numpy.typing import NDArray
 
 from data_io.files import digest, read_json, remove_leftovers, write_json
-from data_io.latents import read_latents
 from data_io.names.ages import parse_age
 from data_io.recordings.table import BirdAge
 from study import __version__
@@ -18,7 +17,7 @@ from study.base.console import Console, Progress
 from study.base.seeds import bird_age_seed
 from study.cluster.tasks import TaskRunner
 from study.decoders.scope import without_decoder
-from study.encode import read_whitening, recording_lengths
+from study.encode import recording_lengths, whitened_by_recording
 from study.hmms.rows import Row, schema_of
 from study.how_much.amounts import Amount, Song, amounts, song_of
 from study.how_much.finished import Finished
@@ -164,9 +163,8 @@ class FanOut:
         return int(np.random.SeedSequence([of_bird, amount.subsample]).generate_state(1)[0])
 
     def _read_latents(self, bird_age: BirdAge) -> dict[str, Array]:
-        mean, std = read_whitening(self._study.paths, bird_age, self._study.config.decoders.scope)
-        latents = read_latents(self._study.paths.latents, *bird_age)
-        return {path: (z.astype(np.float64) - mean) / std for path, z in latents.items()}
+        scope = self._study.config.decoders.scope
+        return whitened_by_recording(self._study.paths, bird_age, scope)
 
     def _read_truth(self, bird_age: BirdAge) -> tuple[Truth, dict[str, Named]] | None:
         files = self._study.truth

@@ -20,9 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_io.aviary.syntax import jensen_shannon
 from data_io.aviary.truth import AGES_FILE, SOUNDS_FILE
 from data_io.recordings.table import BirdAge
 from models.hmm.predictive import stationary_probs
+from models.hmm.simulate import state_paths
 from study.base.errors import StudyError
 
 Array = NDArray[np.float64]
@@ -165,23 +167,12 @@ def divergences(
     n_sounds = np.sum([song.n_sounds for song in songs], axis=0)
     n_snippets = np.bincount(labels[labels >= 0], minlength=n_labels)
     each = np.maximum(n_snippets / np.maximum(n_sounds, 1), 1.0)  # snippets of a sound
-    sung = name_of_state[_path(transition_matrix, seed)]
+    rng, starts = np.random.default_rng(seed), stationary_probs(transition_matrix)
+    sung = name_of_state[state_paths(transition_matrix, starts, np.array([PATH_LENGTH]), rng)]
     longest_gap = round(LONGEST_GAP_S / truth.snippet_s)
     of_model = _pairs([sung], each, longest_gap)
     of_labels = _pairs([song.of_snippet for song in songs], each, longest_gap)
-    return jensen_shannon(of_model, truth.pairs), jensen_shannon(of_labels, truth.pairs)
-
-
-def _path(transition_matrix: Array, seed: int) -> Labels:
-    """States [PATH_LENGTH] of a song in the steady state."""
-    rng = np.random.default_rng(seed)
-    onward = transition_matrix.cumsum(1)
-    state = int(rng.choice(len(onward), p=stationary_probs(transition_matrix)))
-    path = np.empty(PATH_LENGTH, dtype=np.int64)
-    for i, uniform in enumerate(rng.random(PATH_LENGTH)):
-        path[i] = state
-        state = min(int(np.searchsorted(onward[state], uniform, side="right")), len(onward) - 1)
-    return path
+    return divergence_of_counts(of_model, truth.pairs), divergence_of_counts(of_labels, truth.pairs)
 
 
 def _pairs(songs: list[Labels], each: Array, longest_gap: int) -> Array:
@@ -206,15 +197,11 @@ def _as_sounds(snippets: Labels, each: Array, longest_gap: int) -> Iterator[int]
             yield OTHER
 
 
-def jensen_shannon(counts: Array, other: Array) -> float:
+def divergence_of_counts(counts: Array, other: Array) -> float:
     """Jensen-Shannon divergence in bits, 0 to 1, of two tables of counts or probabilities.
 
     NaN where a table is empty.
     """
     if not counts.sum() or not other.sum():
         return math.nan
-    p, q = counts / counts.sum(), other / other.sum()
-    middle = (p + q) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = [np.where(one > 0, one * np.log2(one / middle), 0.0) for one in (p, q)]
-    return float(np.sum(parts) / 2)
+    return jensen_shannon(counts / counts.sum(), other / other.sum())
