@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import librosa
 import numpy as np
 import scipy.fft
 import soxr
 from numpy.typing import NDArray
 
-Waveform = NDArray[np.float32]
-Magnitude = NDArray[np.float32]
+from data_io.phases import Magnitude, Waveform, griffin_lim
+
 Spectrogram = NDArray[np.float32]
 
 # The reference level, RMS of full scale, that the sound of every bird and age is brought to. Frames
@@ -251,16 +250,11 @@ def invert_spectrogram(
 ) -> Waveform:
     """Waveform [n_samples] at params.sample_rate_hz whose spectrogram comes near the given one.
 
-    Griffin and Lim 1984 with momentum (Perraudin et al. 2013), librosa's implementation; the
-    phases start at random numbers from ``seed``. ``gain`` is that of the spectrogram and is undone:
-    the sound is as loud as the recordings. What the high-pass damped is not brought back.
+    Phases as `data_io.phases.griffin_lim` finds them. ``gain`` is that of the spectrogram and is
+    undone: the sound is as loud as the recordings. What the high-pass damped is not brought back.
+
+    Raises:
+        ValueError: the spectrogram has no frame, or numbers that are below 0 or not finite.
     """
-    waveform: Waveform = librosa.griffinlim(
-        np.expm1(spectrogram) / np.float32(gain),
-        n_iter=n_iter,
-        hop_length=params.hop_length,
-        n_fft=params.n_fft,
-        window="hann",
-        random_state=seed,
-    )
-    return np.asarray(waveform, dtype=np.float32)
+    magnitude = np.divide(np.expm1(spectrogram), gain, dtype=np.float32)
+    return griffin_lim(magnitude, params.hop_length, n_iter, seed)
