@@ -3,21 +3,22 @@
 Phases begin where the magnitudes' own slopes put them, by phase-gradient heap integration (Prusa,
 Balazs and Sondergaard 2017, "A noniterative method for reconstruction of phase from STFT
 magnitude"), and are improved by Griffin and Lim 1984 with momentum (Perraudin, Balazs and
-Sondergaard 2013). Everywhere: Hann window of n_fft samples, frames centred, zeros before and after
-the sound, the convention of librosa.
+Sondergaard 2013). The loop is ours, since librosa's own begins at random phases alone; STFT and its
+inverse are librosa's: Hann window of n_fft samples, frames centred, zeros before and after.
 """
 
 import heapq
+import warnings
 
+import librosa
 import numba
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 Waveform = NDArray[np.float32]
 Magnitude = NDArray[np.float32]
 Floats = NDArray[np.float64]
-Spectrum = NDArray[np.complex64]  # [n_frames, n_freq]: a frame lies in one piece, for the FFT
+Spectrum = NDArray[np.complex64]
 
 # A Hann window of M samples is nearest to the Gaussian exp(-pi t^2 / (0.25645 M^2)); Prusa et al.
 _GAMMA = 0.25645
@@ -43,16 +44,19 @@ def griffin_lim(magnitude: Magnitude, hop_length: int, n_iter: int, seed: int) -
         ValueError: the magnitude has no frame, or numbers that are below 0 or not finite.
     """
     _check(magnitude)
-    stft = _Stft(magnitude, hop_length)
-    wanted = np.ascontiguousarray(magnitude.T, np.float32)
-    phases = heap_integrated_phases(magnitude, hop_length, seed).T
-    spectrum = (wanted * np.exp(1j * phases)).astype(np.complex64)
+    n_fft = 2 * (magnitude.shape[0] - 1)
+    if magnitude.shape[1] == 1:
+        return np.zeros(0, np.float32)
+    # librosa's arrays hold one frame in one piece.
+    wanted = np.asfortranarray(magnitude, np.float32)
+    phases = heap_integrated_phases(magnitude, hop_length, seed)
+    spectrum = np.asfortranarray(wanted * np.exp(1j * phases), np.complex64)
     before = np.zeros_like(spectrum)
     for _ in range(n_iter):
-        found = stft.spectrum(stft.sound(spectrum))
-        _improve(found, before, wanted, np.float32(_MOMENTUM / (1 + _MOMENTUM)), spectrum)
+        found = _spectrum(_sound(spectrum, hop_length), n_fft, hop_length)
+        _improve(found.T, before.T, wanted.T, np.float32(_MOMENTUM / (1 + _MOMENTUM)), spectrum.T)
         before = found
-    return stft.sound(spectrum)
+    return _sound(spectrum, hop_length)
 
 
 def spectral_convergence(waveform: Waveform, magnitude: Magnitude, hop_length: int) -> float:
@@ -66,7 +70,7 @@ def spectral_convergence(waveform: Waveform, magnitude: Magnitude, hop_length: i
     Returns:
         0 for a sound that has these very magnitudes; NaN if all magnitudes are 0.
     """
-    found = np.abs(_Stft(magnitude, hop_length).spectrum(waveform)).T
+    found = np.abs(_spectrum(waveform, 2 * (magnitude.shape[0] - 1), hop_length))
     size = np.linalg.norm(magnitude.astype(np.float64))
     return float(np.linalg.norm(found.astype(np.float64) - magnitude) / size) if size else np.nan
 
@@ -135,53 +139,19 @@ def _integrate(
                 heapq.heappush(heap, (-log_magnitude[u, g], u * n_freq + g))
 
 
-class _Stft:
-    """STFT of the shape of a magnitude [n_freq, n_frames], and its inverse, the nearest sound."""
-
-    def __init__(self, magnitude: Magnitude, hop_length: int) -> None:
-        n_freq, self._n_frames = magnitude.shape
-        self._n_fft, self._hop_length = 2 * (n_freq - 1), hop_length
-        at = np.arange(self._n_fft)
-        self._window = (0.5 - 0.5 * np.cos(2 * np.pi * at / self._n_fft)).astype(np.float32)
-        squares = np.zeros(self._n_fft + hop_length * (self._n_frames - 1), np.float32)
-        _overlap_add(np.tile(self._window, (self._n_frames, 1)), self._window, hop_length, squares)
-        # Where no window reaches, nothing is known of the sound.
-        self._weights = np.zeros_like(squares)
-        np.divide(1, squares, out=self._weights, where=squares > 1e-8)
-        self._inside = slice(self._n_fft // 2, len(squares) - self._n_fft // 2)
-
-    def sound(self, spectrum: Spectrum) -> Waveform:
-        """Sound [hop_length * (n_frames - 1)] of a spectrum [n_frames, n_freq]."""
-        frames = scipy.fft.irfft(spectrum, axis=1)
-        sound = np.zeros_like(self._weights)
-        _overlap_add(frames, self._window, self._hop_length, sound)
-        sound *= self._weights
-        return sound[self._inside]
-
-    def spectrum(self, sound: Waveform) -> Spectrum:
-        """Spectrum [n_frames, n_freq] of a sound [hop_length * (n_frames - 1)]."""
-        padded = np.zeros_like(self._weights)
-        padded[self._inside] = sound
-        frames = np.empty((self._n_frames, self._n_fft), np.float32)
-        _cut(padded, self._window, self._hop_length, frames)
-        spectrum: Spectrum = scipy.fft.rfft(frames, axis=1, overwrite_x=True)
-        return spectrum
+def _sound(spectrum: Spectrum, hop_length: int) -> Waveform:
+    """Sound [hop_length * (n_frames - 1)] of a spectrum: the nearest that there is."""
+    sound: Waveform = librosa.istft(spectrum, hop_length=hop_length, window="hann")
+    return sound
 
 
-@numba.njit(cache=True, fastmath={"contract", "nsz"})
-def _overlap_add(
-    frames: NDArray[np.float32], window: Waveform, hop_length: int, sound: Waveform
-) -> None:
-    for t in range(frames.shape[0]):
-        for i in range(frames.shape[1]):
-            sound[t * hop_length + i] += window[i] * frames[t, i]
-
-
-@numba.njit(cache=True)
-def _cut(sound: Waveform, window: Waveform, hop_length: int, frames: NDArray[np.float32]) -> None:
-    for t in range(frames.shape[0]):
-        for i in range(frames.shape[1]):
-            frames[t, i] = window[i] * sound[t * hop_length + i]
+def _spectrum(sound: Waveform, n_fft: int, hop_length: int) -> Spectrum:
+    """Spectrum [n_freq, n_frames] of a sound."""
+    with warnings.catch_warnings():
+        # A sound may be shorter than a window: zeros lie around it.
+        warnings.filterwarnings("ignore", message="n_fft=.* is too large")
+        spectrum: Spectrum = librosa.stft(sound, n_fft=n_fft, hop_length=hop_length, window="hann")
+    return spectrum
 
 
 @numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc", "arcp"})

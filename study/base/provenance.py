@@ -10,7 +10,7 @@ from study import __version__
 from study.base.paths import ROOT, is_checkout
 
 PACKAGES = (
-    "ray", "optuna", "torch", "mlflow", "hmmlearn", "soundfile", "soxr", "numba", "numpy",
+    "ray", "optuna", "torch", "mlflow", "hmmlearn", "librosa", "soundfile", "soxr", "numpy",
     "scipy", "scikit-learn", "pyarrow", "safetensors",
 )  # fmt: skip
 
