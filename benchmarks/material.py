@@ -16,7 +16,7 @@ from data_io.names.listing import survey
 from data_io.recordings.bird_age import read_bird_age
 from data_io.recordings.reading import ReadParams
 from data_io.recordings.split import assign_split
-from data_io.recordings.table import Recording, Recordings, skip_duplicates
+from data_io.recordings.table import BirdAge, Recording, Recordings, skip_duplicates
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import read_spectrograms
@@ -26,9 +26,10 @@ from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingFailedError, TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import Reference, fit_reference
+from models.metrics.songs import Songs, gather_songs
 
 N_FRAMES = 16
-N_HELD_OUT = 2000  # snippets behind every Frechet distance
+N_HELD_OUT = 2000  # snippets that metrics are computed on
 N_REFERENCE = 16_000
 SPECTROGRAM = SpectrogramParams()
 
@@ -55,14 +56,14 @@ class Material:
         loaded: all recordings.
         train_pool: frames for training.
         valid_pool: held-out frames.
-        valid: [N_HELD_OUT, 1, n_freq, n_frames] held-out snippets.
+        songs: held-out songs, N_HELD_OUT snippets where there are as many.
         reference: what all are measured by.
     """
 
     loaded: list[Loaded]
     train_pool: FramePool
     valid_pool: FramePool
-    valid: Tensor
+    songs: tuple[Songs, ...]
     reference: Reference
 
 
@@ -76,12 +77,14 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
 
 
 def material_of(loaded: list[Loaded], seed: int) -> Material:
-    """Pools of frames, held-out snippets and the reference."""
+    """Pools of frames, held-out songs and the reference."""
     train_pool, valid_pool = (pool(loaded, side) for side in ("training", "selection"))
     rng = torch.Generator().manual_seed(seed)
-    valid = crops(valid_pool, N_HELD_OUT, rng)
-    reference = fit_reference(crops(train_pool, N_REFERENCE, rng), valid, seed)
-    return Material(loaded, train_pool, valid_pool, valid, reference)
+    songs = gather_songs(
+        train_pool.by_recording(), valid_pool.by_recording(), N_FRAMES, N_HELD_OUT, seed
+    )
+    reference = fit_reference(crops(train_pool, N_REFERENCE, rng), songs, seed)
+    return Material(loaded, train_pool, valid_pool, songs, reference)
 
 
 def load(
@@ -109,11 +112,18 @@ def load(
 
 
 def pool(loaded: list[Loaded], side: str) -> FramePool:
-    """Frames of one side of the split, end to end, for random crops."""
-    spectrograms = [one.spectrogram for one in loaded if one.recording.split == side]
-    frames = np.ascontiguousarray(np.concatenate([s.T for s in spectrograms]))
-    starts = snippet_starts([s.shape[1] for s in spectrograms], N_FRAMES)
-    return FramePool(frames, starts, N_FRAMES)
+    """Frames of one side of the split, end to end, birds and ages in order."""
+    of_side = [one for one in loaded if one.recording.split == side]
+    of_side.sort(key=lambda one: (one.recording.bird, one.recording.age))
+    frames = np.ascontiguousarray(np.concatenate([one.spectrogram.T for one in of_side]))
+    lengths = tuple(one.spectrogram.shape[1] for one in of_side)
+    frames_of: dict[BirdAge, int] = {}
+    for one, length in zip(of_side, lengths, strict=True):
+        key = one.recording.bird, one.recording.age
+        frames_of[key] = frames_of.get(key, 0) + length
+    has_sound = np.concatenate([one.has_sound for one in of_side])
+    starts = snippet_starts(lengths, N_FRAMES)
+    return FramePool(frames, starts, N_FRAMES, frames_of, has_sound, lengths)
 
 
 def crops(of: FramePool, n: int, rng: torch.Generator) -> Tensor:
@@ -129,7 +139,7 @@ def trained(params: MdganParams, on: Material, seed: int) -> tuple[Mdgan, dict[s
         train(
             model,
             lambda n, rng: crops(on.train_pool, n, rng),
-            lambda trained: evaluate(trained, on.reference, on.valid, seed),
+            lambda trained: evaluate(trained, on.reference, on.songs, seed),
             reports.append,
         )
     except TrainingFailedError as error:

@@ -57,6 +57,8 @@ class FramePool:
         n_frames: frames in a snippet.
         frames_of: number of frames of each bird and age, in the order of ``frames``.
         has_sound: [n_total_frames] whether each frame holds sound; empty where nobody told.
+        lengths: frames of each recording, in the order of ``frames``; those of one bird and age
+            are neighbours.
     """
 
     frames: NDArray[np.float32]
@@ -64,25 +66,34 @@ class FramePool:
     n_frames: int
     frames_of: dict[BirdAge, int] = field(default_factory=dict)
     has_sound: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    lengths: tuple[int, ...] = ()
 
     def crops(self, choice: NDArray[np.int64]) -> NDArray[np.float32]:
         """Snippets [n, 1, n_freq, n_frames] that begin at ``starts[choice]``; always a copy."""
         rows = self.starts[choice][:, None] + np.arange(self.n_frames)
         return np.ascontiguousarray(self.frames[rows].swapaxes(1, 2))[:, None]
 
-    def birds_and_ages(self, choice: NDArray[np.int64]) -> list[BirdAge]:
-        """Bird and age of each snippet that begins at ``starts[choice]``.
+    def by_recording(self) -> dict[BirdAge, list[NDArray[np.float32]]]:
+        """Frames [n_recording_frames, n_freq] of every recording, by bird and age; no copies.
 
         Raises:
-            ValueError: ``frames_of`` does not count all frames of the pool.
+            ValueError: ``lengths`` or ``frames_of`` does not count all frames of the pool.
         """
-        bird_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
-        if sum(self.frames_of.values()) != len(self.frames):
+        counted = {sum(self.lengths), sum(self.frames_of.values())}
+        if counted != {len(self.frames)}:
             raise ValueError(
-                f"frames_of counts {sum(self.frames_of.values())} frames, the pool holds "
+                f"lengths and frames_of count {sorted(counted)} frames, the pool holds "
                 f"{len(self.frames)}: make the pool with load_pool."
             )
-        return [bird_ages[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
+        bird_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
+        found: dict[BirdAge, list[NDArray[np.float32]]] = {}
+        start = 0
+        for length in self.lengths:
+            if length:
+                of = bird_ages[int(np.searchsorted(ends, start, side="right"))]
+                found.setdefault(of, []).append(self.frames[start : start + length])
+            start += length
+        return found
 
 
 def load_pool(
@@ -123,7 +134,8 @@ def load_pool(
             frames_of[bird, age] = frames_of.get((bird, age), 0) + spectrogram.shape[1]
     frames = np.ascontiguousarray(np.concatenate(blocks, dtype=np.float32))
     starts = snippet_starts(lengths, n_frames)
-    return FramePool(frames, starts, n_frames, frames_of, np.concatenate(sounds))
+    has_sound = np.concatenate(sounds)
+    return FramePool(frames, starts, n_frames, frames_of, has_sound, tuple(lengths))
 
 
 def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:

@@ -44,11 +44,10 @@ def train_on(
     pool = data.pool
     where = model.device if frames_fit(pool.frames.nbytes, gpus) else torch.device("cpu")
     frames = Frames(pool.frames, pool.starts, pool.n_frames, where)
-    valid = torch.tensor(data.valid, device=model.device)
     train(
         model,
         frames.sample,
-        lambda trained: evaluate(trained, data.reference, valid, seed),
+        lambda trained: evaluate(trained, data.reference, data.songs, seed),
         on_progress,
     )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.mdgan.model import MdganParams
-from models.mdgan.training import TrainingFailedError, train
+from models.mdgan.training import Evaluation, TrainingFailedError, train
 from tests.helpers.tiny_mdgan import (
     DATA,
     KINDS,
@@ -54,7 +54,14 @@ def test_training_leaves_global_random_numbers_alone():
 def history_of(model):
     """Reports of a training to its end."""
     reports = []
-    train(model, sample_batch, lambda m: {"valid/x": float(m.snippets_seen)}, reports.append)
+    row = {"bird": "b1", "x": 1.0}
+    train(
+        model,
+        sample_batch,
+        lambda m: Evaluation({"valid/x": float(m.snippets_seen)}, [row]),
+        reports.append,
+    )
+    assert all(report.by_bird_age == [row] for report in reports)
     return reports
 
 
@@ -82,7 +89,7 @@ def test_a_training_gone_on_with_equals_one_never_stopped(kind, normalisation, s
     whole, stopped = build(kind, seed=3, **changes), build(kind, seed=3, **changes)
     reports = history_of(whole)
     with pytest.raises(Stop):
-        train(stopped, sample_batch, lambda m: {}, stop)
+        train(stopped, sample_batch, lambda m: Evaluation({}), stop)
     resumed = build(kind, seed=8, **changes)
     resumed.load_state_dict(states[0])
     assert resumed.snippets_seen == 8 * stop_at
@@ -120,7 +127,7 @@ class Counter:
 
 def run(model):
     reports = []
-    train(model, lambda n, rng: torch.zeros(n), lambda m: {}, reports.append)
+    train(model, lambda n, rng: torch.zeros(n), lambda m: Evaluation({}), reports.append)
     return reports
 
 
@@ -188,7 +195,7 @@ def test_no_report_holds_a_loss_that_is_no_number():
     reports = []
     model = Counter(losses=[1.0, math.nan], n_reports=1)
     with pytest.raises(TrainingFailedError, match="train/loss is nan"):
-        train(model, lambda n, rng: torch.zeros(n), lambda m: {}, reports.append)
+        train(model, lambda n, rng: torch.zeros(n), lambda m: Evaluation({}), reports.append)
     assert reports == []
 
 
@@ -198,6 +205,6 @@ def test_a_nan_in_the_data_ends_the_training(kind):
         train(
             build(kind),
             lambda n, rng: torch.full((n, 1, 129, 16), math.nan),
-            lambda m: {},
+            lambda m: Evaluation({}),
             lambda p: None,
         )
