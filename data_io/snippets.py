@@ -57,8 +57,8 @@ class FramePool:
         n_frames: frames in a snippet.
         frames_of: number of frames of each bird and age, in the order of ``frames``.
         has_sound: [n_total_frames] whether each frame holds sound; empty where nobody told.
-        lengths: frames of each recording, in the order of ``frames``; those of one bird and age
-            are neighbours.
+        lengths: number of frames of each recording, in the order of ``frames``; recordings of one
+            bird and age are adjacent.
     """
 
     frames: NDArray[np.float32]

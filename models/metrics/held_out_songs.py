@@ -34,7 +34,7 @@ class HeldOutSong:
     def __init__(self, reference: Reference, features: Array, lengths: Sequence[int]):
         self.reference = reference
         windows = reference.window_features(features, lengths)
-        self.n_windows = len(windows)
+        self.n_snippets, self.n_windows = len(features), len(windows)
         n = max(1, self.n_windows // WINDOWS_PER_FEATURE)
         self._columns = [range(*part.indices(windows.shape[1]))[:n] for part in WINDOW_PARTS]
         parts = [windows[:, columns] for columns in self._columns]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from models.mdgan.devices import full_precision
@@ -15,7 +14,6 @@ from models.mdgan.networks import Encoder, Generator
 from models.mdgan.training import Evaluation, TrainingFailedError
 from models.metrics.held_out_songs import HeldOutSong, HeldOutSongs
 from models.metrics.sequence_model import SequenceModel, fit_sequence_model
-from models.metrics.songs import Songs
 
 Array = NDArray[np.float64]
 Net = Callable[[Tensor], Tensor]
@@ -133,61 +131,52 @@ def _add_song_metrics(
 ) -> None:
     """Add the song metrics of each bird and age to its row."""
     with_song = [song is not None for song in held_out.of_song]
-    z = in_batches(encode, held_out.training).double().cpu().numpy() if any(with_song) else None
-    if z is not None and not np.isfinite(z).all():
-        raise TrainingFailedError("Latents of training snippets are not finite. Lower lr.")
+    if any(with_song):
+        z = in_batches(encode, held_out.training).double().cpu().numpy()
+        if not np.isfinite(z).all():
+            raise TrainingFailedError("Latents of training snippets are not finite. Lower lr.")
+        scale = whitening(z)
     end = 0
     for songs, song, real, row in zip(
         held_out.songs, held_out.of_song, held_out.frechet_real, rows, strict=True
     ):
         at = slice(end, end := end + len(songs.training))
         found: dict[str, Any] = dict.fromkeys(SONG_METRICS)
-        if song is not None and z is not None:
+        if song is not None:
             found["frechet_real"] = real
-            found |= _song_metrics(decode, held_out, songs, song, whitened(z, at), seed)
+            model = fit_sequence_model((z[at] - scale[0]) / scale[1], songs.training_lengths, seed)
+            found |= _song_metrics(decode, held_out, song, model, scale, seed)
         row.update(n_windows=song.n_windows if song else 0, **found)
 
 
-def whitened(z: Array, at: slice) -> tuple[Array, Array, Array]:
-    """Latents ``z[at]`` whitened per dimension over all of ``z``, with the mean and the spread."""
-    mean, variance = z.mean(0), z.var(0)
-    std = np.where(variance > DEAD_VARIANCE, np.sqrt(variance), 1.0)
-    return (z[at] - mean) / std, mean, std
+def whitening(z: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation [latent_dim] of latents [n, latent_dim]; 1 where they are equal.
+
+    They are those of a study: songs of both are sampled from the same latents.
+    """
+    variance = z.var(0)
+    return z.mean(0), np.where(variance > DEAD_VARIANCE, np.sqrt(variance), 1.0)
 
 
 def _song_metrics(
     decode: Net,
     held_out: HeldOutSongs,
-    songs: Songs,
     song: HeldOutSong,
-    latents: tuple[Array, Array, Array],
+    model: SequenceModel,
+    scale: tuple[Array, Array],
     seed: int,
 ) -> dict[str, float]:
-    z, mean, std = latents
-    with threadpool_limits(1):  # so that sums are the same ones on every machine
-        model = fit_sequence_model(z, songs.training_lengths, seed)
-    n = max(LEAST_SAMPLED, SAMPLED_PER_HELD_OUT * len(songs.held_out)) // SAMPLED_LENGTH
-    features, lengths = sampled_features(decode, held_out, model, (mean, std), n, seed)
+    """Of songs that are sampled from the model, several times as many as the held-out ones."""
+    n_songs = max(LEAST_SAMPLED, SAMPLED_PER_HELD_OUT * song.n_snippets) // SAMPLED_LENGTH
+    rng = np.random.default_rng(seed)
+    z = model.sample(n_songs, SAMPLED_LENGTH, rng) * scale[1] + scale[0]
+    snippets = in_batches(decode, torch.from_numpy(z).float().to(held_out.training.device))
+    check_finite(snippets)
+    features, lengths = held_out.snippets.reference.features(snippets), [SAMPLED_LENGTH] * n_songs
     return {
         "frechet_song": song.frechet(features, lengths),
         "coverage_song": song.coverage(features, lengths),
     }
-
-
-def sampled_features(
-    decode: Net,
-    held_out: HeldOutSongs,
-    model: SequenceModel,
-    scale: tuple[Array, Array],
-    n_songs: int,
-    seed: int,
-) -> tuple[Array, list[int]]:
-    """Features of decoded snippets of ``n_songs`` sampled songs, and their lengths."""
-    mean, std = scale
-    z = model.sample(n_songs, SAMPLED_LENGTH, np.random.default_rng(seed)) * std + mean
-    snippets = in_batches(decode, torch.from_numpy(z).float().to(held_out.training.device))
-    check_finite(snippets)
-    return held_out.snippets.reference.features(snippets), [SAMPLED_LENGTH] * n_songs
 
 
 def check_finite(decoded: Tensor) -> None:

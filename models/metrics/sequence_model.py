@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
 
@@ -65,7 +66,8 @@ def fit_sequence_model(z: Array, lengths: Sequence[int], seed: int) -> SequenceM
     """
     k = int(np.clip(len(z) // SNIPPETS_PER_COMPONENT, 1, MOST_COMPONENTS))
     mixture = GaussianMixture(k, reg_covar=FLOOR, max_iter=N_ITER, random_state=seed)
-    with warnings.catch_warnings():
+    # In one thread sums have one order, so the same latents give the same model.
+    with threadpool_limits(1), warnings.catch_warnings():
         # N_ITER is the recipe, converged or not; equal latents have fewer clusters than components.
         warnings.simplefilter("ignore", ConvergenceWarning)
         states = mixture.fit_predict(z)

@@ -11,11 +11,12 @@ from models.mdgan.training import Evaluation, TrainingFailedError, train
 from tests.helpers.tiny_mdgan import (
     DATA,
     KINDS,
+    MINIBATCHES,
+    Minibatches,
     assert_equal,
     build,
     moved,
     parameters,
-    sample_batch,
     steps,
     weights,
 )
@@ -57,7 +58,7 @@ def history_of(model):
     row = {"bird": "b1", "x": 1.0}
     train(
         model,
-        sample_batch,
+        MINIBATCHES,
         lambda m: Evaluation({"valid/x": float(m.snippets_seen)}, [row]),
         reports.append,
     )
@@ -89,7 +90,7 @@ def test_a_training_gone_on_with_equals_one_never_stopped(kind, normalisation, s
     whole, stopped = build(kind, seed=3, **changes), build(kind, seed=3, **changes)
     reports = history_of(whole)
     with pytest.raises(Stop):
-        train(stopped, sample_batch, lambda m: Evaluation({}), stop)
+        train(stopped, MINIBATCHES, lambda m: Evaluation({}), stop)
     resumed = build(kind, seed=8, **changes)
     resumed.load_state_dict(states[0])
     assert resumed.snippets_seen == 8 * stop_at
@@ -116,7 +117,7 @@ class Counter:
         self.losses = iter(losses)
         self.late = late
 
-    def train_step(self, x):
+    def train_step(self, x, n_sounding):
         self.snippets_seen += len(x)
         loss = next(self.losses, float(self.snippets_seen))
         out = {"train/fine": torch.tensor(1.0), "train/loss": torch.tensor(loss)}
@@ -127,7 +128,7 @@ class Counter:
 
 def run(model):
     reports = []
-    train(model, lambda n, rng: torch.zeros(n), lambda m: Evaluation({}), reports.append)
+    train(model, Minibatches(torch.zeros(1)), lambda m: Evaluation({}), reports.append)
     return reports
 
 
@@ -195,7 +196,7 @@ def test_no_report_holds_a_loss_that_is_no_number():
     reports = []
     model = Counter(losses=[1.0, math.nan], n_reports=1)
     with pytest.raises(TrainingFailedError, match="train/loss is nan"):
-        train(model, lambda n, rng: torch.zeros(n), lambda m: Evaluation({}), reports.append)
+        train(model, Minibatches(torch.zeros(1)), lambda m: Evaluation({}), reports.append)
     assert reports == []
 
 
@@ -204,7 +205,7 @@ def test_a_nan_in_the_data_ends_the_training(kind):
     with pytest.raises(TrainingFailedError, match=r"train/\w+ is nan after 20 snippets"):
         train(
             build(kind),
-            lambda n, rng: torch.full((n, 1, 129, 16), math.nan),
+            Minibatches(torch.full((1, 1, 129, 16), math.nan)),
             lambda m: Evaluation({}),
             lambda p: None,
         )

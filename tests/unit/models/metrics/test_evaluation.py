@@ -21,6 +21,7 @@ from models.metrics.evaluation import (
 from models.metrics.held_out import HeldOut
 from models.metrics.reference import fit_reference
 from tests.helpers.reference_snippets import SONGS, TRAIN, VALID, songs_of
+from tests.helpers.tiny_mdgan import Minibatches
 
 PARAMS = MdganParams(
     latent_dim=3, width=2, dense_width=0, disc_width=2, batch_size=8, n_snippets=16, n_reports=2
@@ -283,7 +284,7 @@ def test_training_goes_on_the_same_with_and_without_an_evaluation(reference):
         model = Mdgan(dataclasses.replace(PARAMS, normalisation="batch"), 16, seed=0)
         train(
             model,
-            lambda n, rng: TRAIN[torch.randint(len(TRAIN), (n,), generator=rng)],
+            Minibatches(TRAIN),
             metrics,
             lambda progress: None,
         )
