@@ -67,7 +67,7 @@ class RunPaths:
 
     @property
     def repeats_folder(self) -> Path:
-        """The same folders for trials that were trained again with other seeds."""
+        """The same folders for trials that were trained again with fresh seeds."""
         return self.search / "repeats"
 
     @property
