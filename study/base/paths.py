@@ -81,6 +81,11 @@ class RunPaths:
         return self.root / "trial_reports.parquet"
 
     @property
+    def trial_by_bird_age(self) -> Path:
+        """Table of held-out metrics by trial, bird and age, at the report of the kept decoder."""
+        return self.root / "trial_by_bird_age.parquet"
+
+    @property
     def repeats(self) -> Path:
         """Table of repeats, one row per seed of each candidate for the best trial."""
         return self.root / "repeats.parquet"
