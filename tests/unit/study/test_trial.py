@@ -11,7 +11,9 @@ from data_io.snippets import FramePool
 from models.mdgan import training
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.params import MdganParams
+from models.mdgan.training import Evaluation
 from models.metrics.reference import fit_reference
+from models.metrics.songs import gather_songs
 from study.config.space import NOT_SEARCHED
 from study.search import trial
 from study.search.trial import TrialJob, run_trial
@@ -32,10 +34,12 @@ CHANGED = {
     "order": "alternating", "label_noise": 0.4, "lr": 0.003, "disc_lr_ratio": 1.0,
     "lr_schedule": "linear", "lr_warmup": 0.5, "beta1": 0.9, "max_grad_norm": 1e-3,
     "ema_decay": 0.9, "batch_size": 8, "minibatch": "uniform", "silent_share": 0.1,
-    "lambda_silence": 3.0,
+    "lambda_silence": 3.0, "gan_loss": "relativistic", "r1_r2": 3.0,
+    "is_disc_lr_constant": True,
 }  # fmt: skip
 # These change nothing by themselves: they steer the convolutions.
 WITH_CONVOLUTIONS = ("normalisation", "is_residual", "has_head", "initialisation")
+WITH_RELATIVISTIC = ("r1_r2",)
 UNSTEADY = ("time/", "system/", "reported_at")
 
 
@@ -44,9 +48,10 @@ def data():
     rng = np.random.default_rng(0)
     has_sound = np.arange(200) >= 80
     pool = FramePool(rng.random((200, 129), "f4"), np.arange(180), 16, has_sound=has_sound)
-    valid = rng.random((40, 1, 129, 16), "f4")
-    reference = fit_reference(torch.from_numpy(pool.crops(np.arange(180))), torch.tensor(valid), 0)
-    return TrialData(pool, valid, reference, "hash")
+    held_out = {("b1", "45"): [rng.random((640, 129), "f4")]}
+    songs = gather_songs({("b1", "45"): [pool.frames]}, held_out, 16, 40, 0)
+    reference = fit_reference(torch.from_numpy(pool.crops(np.arange(180))), songs, 0)
+    return TrialData(pool, songs, reference, "hash")
 
 
 class Runner:
@@ -104,7 +109,9 @@ def test_every_value_sampled_reaches_the_training(runner, unchanged, name):
     base = dataclasses.replace(BASE, n_reports=1)
     if name in WITH_CONVOLUTIONS:
         base = dataclasses.replace(base, width=2)
-    key = base.width
+    if name in WITH_RELATIVISTIC:
+        base = dataclasses.replace(base, gan_loss="relativistic")
+    key = base.width, base.gan_loss
     if key not in unchanged:
         unchanged[key] = losses(runner.run("plain", base))
         assert unchanged[key] == losses(runner.run("plain-again", base))
@@ -179,7 +186,7 @@ def test_the_note_on_a_broken_first_checkpoint_comes_with_the_first_report(runne
 
 def test_a_collapsed_decoder_is_ranked_last_whatever_the_objective(runner, monkeypatch):
     metrics = {"valid/collapsed": 1.0, "valid/recon_l1": 0.1, "valid/objective": 1000.0}
-    monkeypatch.setattr(train, "evaluate", lambda *_: dict(metrics))
+    monkeypatch.setattr(train, "evaluate", lambda *_: Evaluation(dict(metrics)))
     reported = runner.run(objective="valid/recon_l1")
     assert reported[0]["objective"] == 1000.0
     assert reported[0]["valid/recon_l1"] == 0.1  # what was measured stays
