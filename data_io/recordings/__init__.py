@@ -7,7 +7,7 @@
 
 from typing import Any
 
-# `read` needs numba, which takes a third of a second to import: who wants names alone need not wait.
+# `read` needs numba, which takes long to import: who wants names alone need not wait.
 _DOOR = {
     "Recording": "data_io.recordings.table",
     "Recordings": "data_io.recordings.table",
