@@ -16,11 +16,11 @@ from data_io.names.listing import survey
 from data_io.recordings.bird_age import read_bird_age
 from data_io.recordings.reading import ReadParams
 from data_io.recordings.split import assign_split
-from data_io.recordings.table import Recording, Recordings, skip_duplicates
+from data_io.recordings.table import BirdAge, Recording, Recordings, skip_duplicates
 from data_io.snippets import FramePool, snippet_starts
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import read_spectrograms
-from models.mdgan.frames import Frames
+from models.mdgan.frames import Balance, Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingFailedError, TrainingReport, train
@@ -110,10 +110,19 @@ def load(
 
 def pool(loaded: list[Loaded], side: str) -> FramePool:
     """Frames of one side of the split, end to end, for random crops."""
-    spectrograms = [one.spectrogram for one in loaded if one.recording.split == side]
-    frames = np.ascontiguousarray(np.concatenate([s.T for s in spectrograms]))
-    starts = snippet_starts([s.shape[1] for s in spectrograms], N_FRAMES)
-    return FramePool(frames, starts, N_FRAMES)
+    chosen = sorted(
+        (one for one in loaded if one.recording.split == side),
+        key=lambda one: (one.recording.bird, one.recording.age),
+    )
+    frames = np.ascontiguousarray(np.concatenate([one.spectrogram.T for one in chosen]))
+    lengths = [len(one.has_sound) for one in chosen]
+    frames_of: dict[BirdAge, int] = {}
+    for one, length in zip(chosen, lengths, strict=True):
+        bird_age = one.recording.bird, one.recording.age
+        frames_of[bird_age] = frames_of.get(bird_age, 0) + length
+    has_sound = np.concatenate([one.has_sound for one in chosen])
+    starts = snippet_starts(lengths, N_FRAMES)
+    return FramePool(frames, starts, N_FRAMES, frames_of, has_sound, tuple(lengths))
 
 
 def crops(of: FramePool, n: int, rng: torch.Generator) -> Tensor:
@@ -125,10 +134,12 @@ def trained(params: MdganParams, on: Material, seed: int) -> tuple[Mdgan, dict[s
     """A model after its training, and its held-out metrics; without any where it failed."""
     model = Mdgan(params, N_FRAMES, seed, pca=on.reference.pca)
     reports: list[TrainingReport] = []
+    of = on.train_pool
+    balance = Balance.of(params, of.has_sound, of.frames_of.values())
     try:
         train(
             model,
-            lambda n, rng: crops(on.train_pool, n, rng),
+            Frames(of.frames, of.starts, of.n_frames, model.device, balance),
             lambda trained: evaluate(trained, on.reference, on.valid, seed),
             reports.append,
         )

@@ -57,6 +57,8 @@ class FramePool:
         n_frames: frames in a snippet.
         frames_of: number of frames of each bird and age, in the order of ``frames``.
         has_sound: [n_total_frames] whether each frame holds sound; empty where nobody told.
+        lengths: number of frames of each recording, in the order of ``frames``; recordings of one
+            bird and age are adjacent.
     """
 
     frames: NDArray[np.float32]
@@ -64,6 +66,7 @@ class FramePool:
     n_frames: int
     frames_of: dict[BirdAge, int] = field(default_factory=dict)
     has_sound: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    lengths: tuple[int, ...] = ()
 
     def crops(self, choice: NDArray[np.int64]) -> NDArray[np.float32]:
         """Snippets [n, 1, n_freq, n_frames] that begin at ``starts[choice]``; always a copy."""
@@ -123,7 +126,8 @@ def load_pool(
             frames_of[bird, age] = frames_of.get((bird, age), 0) + spectrogram.shape[1]
     frames = np.ascontiguousarray(np.concatenate(blocks, dtype=np.float32))
     starts = snippet_starts(lengths, n_frames)
-    return FramePool(frames, starts, n_frames, frames_of, np.concatenate(sounds))
+    has_sound = np.concatenate(sounds)
+    return FramePool(frames, starts, n_frames, frames_of, has_sound, tuple(lengths))
 
 
 def snippet_starts(lengths: Iterable[int], n_frames: int) -> NDArray[np.int64]:

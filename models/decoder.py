@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from models.mdgan.checkpoints import decoder_nets, load_decoder, save_decoder_nets
 from models.mdgan.encoding import BATCH, decode_latents, encode_spectrogram
-from models.mdgan.frames import Frames
+from models.mdgan.frames import Balance, Frames
 from models.mdgan.losses import sample_prior
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.networks import Encoder, Generator
@@ -75,6 +75,7 @@ class Decoder:
         held_out: Sequence[Array],
         seed: int,
         on_progress: Callable[[TrainingReport], None] | None = None,
+        has_sound: Sequence[NDArray[np.bool_]] | None = None,
     ) -> dict[str, float]:
         """Train from new weights, on random snippets of ``spectrograms``.
 
@@ -84,6 +85,9 @@ class Decoder:
             seed: of everything random, from 0 to 4294967295.
             on_progress: called at each of ``params.n_reports`` reports. It may raise an error to
                 give up; the decoder is then as it was before.
+            has_sound: for each of ``spectrograms`` [n_frames_total] whether a frame holds sound, as
+                `data_io.sounding.has_sound` tells it. Without it all snippets are taken for
+                sounding, and silence is learned as song is.
 
         Returns:
             The metrics of the last report, see `models.metrics.evaluation.evaluate`.
@@ -93,11 +97,14 @@ class Decoder:
             TrainingFailedError: the training diverged.
         """
         seed = _checked_seed(seed)
-        frames = _frames_of(spectrograms, self.n_frames, "spectrograms", self.device)
+        balance = Balance.of(self.params, _joined(has_sound, spectrograms), ())
+        frames = _frames_of(spectrograms, self.n_frames, "spectrograms", self.device, balance)
         held_out_frames = _frames_of(held_out, self.n_frames, "held_out", self.device)
         rng = torch.Generator().manual_seed(seed)
         valid = held_out_frames.sample(N_EVAL_SNIPPETS, rng)
-        for_reference = frames.sample(N_REFERENCE_SNIPPETS, rng).cpu()
+        everything = _frames_of(spectrograms, self.n_frames, "spectrograms", "cpu")
+        for_reference = everything.sample(N_REFERENCE_SNIPPETS, rng)
+        del everything
         n_components = max(MAX_PCA_DIM, self.params.n_components)
         reference = fit_reference(for_reference, valid.cpu(), seed, n_components)
         model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
@@ -108,7 +115,7 @@ class Decoder:
             if on_progress is not None:
                 on_progress(report)
 
-        train(model, frames.sample, lambda trained: evaluate(trained, reference, valid, seed), keep)
+        train(model, frames, lambda trained: evaluate(trained, reference, valid, seed), keep)
         nets = decoder_nets(model)
         for net in nets:
             net.eval().requires_grad_(False).zero_grad()
@@ -191,7 +198,34 @@ def _checked_seed(seed: int) -> int:
     return int(seed)
 
 
-def _frames_of(spectrograms: Sequence[Array], n_frames: int, name: str, device: str) -> Frames:
+def _joined(
+    has_sound: Sequence[NDArray[np.bool_]] | None, spectrograms: Sequence[Array]
+) -> NDArray[np.bool_]:
+    """The answers for all frames end to end; none where nobody told."""
+    if has_sound is None:
+        return np.zeros(0, np.bool_)
+    if len(has_sound) != len(spectrograms):
+        raise ValueError(
+            f"has_sound is of {len(has_sound)} recordings, and there are {len(spectrograms)} "
+            "spectrograms: give one array for each."
+        )
+    for i, (sound, spectrogram) in enumerate(zip(has_sound, spectrograms, strict=True)):
+        n = np.shape(spectrogram)[-1]
+        if np.shape(sound) != (n,):
+            raise ValueError(
+                f"has_sound[{i}] has the shape {list(np.shape(sound))}, and spectrograms[{i}] has "
+                f"{n} frames: give one answer for each frame."
+            )
+    return np.concatenate([np.asarray(sound, np.bool_) for sound in has_sound])
+
+
+def _frames_of(
+    spectrograms: Sequence[Array],
+    n_frames: int,
+    name: str,
+    device: str,
+    balance: Balance | None = None,
+) -> Frames:
     """All frames on ``device``; no snippet reaches over the end of its recording."""
     if len(spectrograms) == 0:
         raise ValueError(f"{name} is empty: give at least one spectrogram.")
@@ -210,7 +244,7 @@ def _frames_of(spectrograms: Sequence[Array], n_frames: int, name: str, device: 
         ]
     )
     frames = np.concatenate(checked, axis=1).T.copy()
-    return Frames(frames, starts, n_frames, torch.device(device))
+    return Frames(frames, starts, n_frames, torch.device(device), balance)
 
 
 def _checked(spectrogram: Array, least_frames: int, name: str) -> Array:

@@ -64,6 +64,11 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
     return functional.mse_loss(a_sorted, b_sorted)
 
 
+def spread(z: Tensor) -> Tensor:
+    """Mean squared distance of latents [n, latent_dim] to their mean, per dimension."""
+    return (z - z.mean(0)).square().mean()
+
+
 def noisy_labels(
     n: int, label: float, flip_probability: float, generator: torch.Generator
 ) -> Tensor:

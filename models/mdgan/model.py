@@ -82,7 +82,7 @@ class Mdgan:
         # them there.
         self._rates = torch.zeros(2, device=self.device)
         self._recorder = CudaRecorder(self.device) if self._is_recorded else None
-        self._graphs: dict[tuple[bool, int], StepGraph] = {}
+        self._graphs: dict[tuple[bool, int, int], StepGraph] = {}
 
     @property
     def _is_recorded(self) -> bool:
@@ -118,11 +118,12 @@ class Mdgan:
         z = losses.sample_prior(n, p.latent_dim, p.prior, p.prior_scale, rng or self.rng)
         return send(z, self.device)
 
-    def train_step(self, x: Tensor) -> Losses:
+    def train_step(self, x: Tensor, n_sounding: int | None = None) -> Losses:
         """Run all phases once for a minibatch of real snippets.
 
         Args:
-            x: snippets [batch, 1, n_freq, n_frames].
+            x: snippets [batch, 1, n_freq, n_frames], the sounding ones first.
+            n_sounding: how many of them hold sound, at least one; None for all.
 
         Returns:
             The unweighted loss of every phase, each a scalar without gradient on the device.
@@ -130,8 +131,9 @@ class Mdgan:
         for net in self.nets.values():
             if not net.training:  # as encode and decode leave it
                 net.train()
+        n = len(x) if n_sounding is None else n_sounding
         names = step_numbers.names_of(self.params, self.is_adversarial)
-        drawn = step_numbers.draw(self.params, names, len(x), self.rng, self.monitor_rng)
+        drawn = step_numbers.draw(self.params, names, n, self.rng, self.monitor_rng)
         drawn["rates"] = self._set_rates()
         packed = step_numbers.pack(drawn, pinned=self.device.type == "cuda")
         x, packed = send(x, self.device), send(packed, self.device)
@@ -142,18 +144,18 @@ class Mdgan:
         def run(x: Tensor, packed: Tensor) -> Losses:
             numbers = step_numbers.unpack(packed, drawn)
             self._rates.copy_(numbers.pop("rates"))
-            return self.phases.step(x, numbers, is_adversarial)
+            return self.phases.step(x, n, numbers, is_adversarial)
 
-        out = self._graph(len(x))(run, x, packed) if self._recorder else run(x, packed)
+        out = self._graph(len(x), n)(run, x, packed) if self._recorder else run(x, packed)
         for name, average in self.averaged.items():
             average.update_parameters(self.nets[name])
         self.snippets_seen += len(x)
         return out
 
-    def _graph(self, n: int) -> StepGraph:
+    def _graph(self, n: int, n_sounding: int) -> StepGraph:
         """The graph of this kind of step; another kind's is given up, with its memory."""
         assert self._recorder is not None
-        key = self.is_adversarial, n
+        key = self.is_adversarial, n, n_sounding
         if key not in self._graphs:
             self._graphs = {key: StepGraph(self._recorder)}
         return self._graphs[key]

@@ -11,12 +11,14 @@ from models.mdgan.shape import Initialisation, NetworkShape, Normalisation
 Schedule = Literal["constant", "linear", "cosine"]
 Order = Literal["alternating", "joint"]
 Compilation = Literal["off", "default", "cuda_graphs"]
+Minibatch = Literal["balanced", "uniform"]
 
 # The most that a number may be; beyond, float32 overflows or the training never ends.
 _MOST = {
     "prior_scale": 1e3, "lr": 1.0, "disc_lr_ratio": 1e3, "batch_size": 2**16, "n_snippets": 10**12,
     "n_reports": 10**5, "pool_weight": 1e6, "mse_weight": 1e6, "lambda_recon": 1e6,
-    "lambda_latent": 1e6, "lambda_prior": 1e6, "max_grad_norm": 1e9, "collapse_after": 10**12,
+    "lambda_latent": 1e6, "lambda_prior": 1e6, "lambda_silence": 1e6, "max_grad_norm": 1e9,
+    "collapse_after": 10**12,
 }  # fmt: skip
 LEAST_RATE = 0.05  # share of lr that is left at the end of a schedule
 
@@ -44,7 +46,10 @@ class MdganParams:
             ``distance``; 0 leaves it out.
         lambda_recon: weight of the reconstruction against the adversarial terms.
         lambda_latent: weight of the latent cycle d(E(G(z)), z), 0 leaves it out.
-        lambda_prior: weight of the distance between encoded latents and prior, 0 leaves it out.
+        lambda_prior: weight of the distance between the latents of sounding snippets and the
+            prior, 0 leaves it out.
+        lambda_silence: weight of the squared distance of the latents of silent snippets to their
+            mean in the minibatch, 0 leaves it out.
         adversarial_from: share of the training before the adversarial terms begin; until then
             encoder and generator learn to reconstruct. 0 as in the paper, 1 for an autoencoder.
         order: alternating (two updates of the generator, manifold then diffusion, as in the
@@ -62,6 +67,10 @@ class MdganParams:
         collapse_after: after this many steps, the training ends if decoded snippets do not vary; 0
             never ends it.
         batch_size: snippets in a minibatch.
+        minibatch: balanced (sound against silence, birds and ages against each other, see
+            `models.mdgan.frames.Balance`), or uniform (any snippet alike, and none is taken for
+            silent, as in the paper).
+        silent_share: most of a balanced minibatch that is silent.
         n_snippets: snippets seen in a whole training.
         n_reports: evaluations, evenly spaced, the last at the end.
         monitor: whether to train the monitoring discriminator (no effect on the others).
@@ -89,6 +98,7 @@ class MdganParams:
     lambda_recon: float = 300.0
     lambda_latent: float = 1.0
     lambda_prior: float = 10.0
+    lambda_silence: float = 10.0
     adversarial_from: float = 0.9
     order: Order = "joint"
     label_noise: float = 0.1
@@ -101,6 +111,8 @@ class MdganParams:
     ema_decay: float = 0.0
     collapse_after: int = 200
     batch_size: int = 128
+    minibatch: Minibatch = "balanced"
+    silent_share: float = 0.25
     n_snippets: int = 200_000
     n_reports: int = 8
     monitor: bool = True
@@ -116,14 +128,14 @@ class MdganParams:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0.")
         for name in (
             "pool_weight", "mse_weight", "lambda_recon", "lambda_latent", "lambda_prior",
-            "max_grad_norm", "collapse_after",
+            "lambda_silence", "max_grad_norm", "collapse_after",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more.")
         for name, most in _MOST.items():
             if getattr(self, name) > most:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {most:,} or less.")
-        for name in ("beta1", "ema_decay", "lr_warmup"):
+        for name in ("beta1", "ema_decay", "lr_warmup", "silent_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}: it must be at least 0 and below 1."
@@ -134,7 +146,7 @@ class MdganParams:
             )
         choices = {
             "prior": Prior, "distance": Distance, "lr_schedule": Schedule, "order": Order,
-            "precision": Precision, "compilation": Compilation,
+            "precision": Precision, "compilation": Compilation, "minibatch": Minibatch,
         }  # fmt: skip
         for name, kinds in choices.items():
             if getattr(self, name) not in get_args(kinds):

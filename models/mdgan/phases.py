@@ -3,8 +3,9 @@
 Source: Che et al. 2016, arXiv 1612.02136, section 3.3. Additions to the paper: the pooled copy and
 the squared difference in the reconstruction, the latent cycle, the distance of latents to the prior
 (sliced Wasserstein, Kolouri et al. 2018, arXiv 1804.01947), adversarial terms that begin later,
-noisy labels and the monitor. Here lambda_recon weighs the reconstruction; in the paper the weight
-belongs to the adversarial term.
+noisy labels, the monitor, and silence apart from sound: silent snippets are reconstructed and
+encoded near one place, and nothing else sees them. Here lambda_recon weighs the reconstruction; in
+the paper the weight belongs to the adversarial term.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,11 +45,12 @@ class Phases:
         self._device = device
         self._is_half = params.precision == "bfloat16"
 
-    def step(self, x: Tensor, numbers: Numbers, is_adversarial: bool) -> Losses:
+    def step(self, x: Tensor, n_sounding: int, numbers: Numbers, is_adversarial: bool) -> Losses:
         """Run all phases once, on the device alone.
 
         Args:
-            x: real snippets [batch, 1, n_freq, n_frames].
+            x: real snippets [batch, 1, n_freq, n_frames], the sounding ones first.
+            n_sounding: how many of them hold sound.
             numbers: of `models.mdgan.step_numbers.draw`.
             is_adversarial: whether the adversarial terms have begun.
 
@@ -59,36 +61,37 @@ class Phases:
         # Weights that were cast to bfloat16 are kept for all passes of a step, until they move.
         with torch.autocast(self._device.type, enabled=False) if self._is_half else nullcontext():
             if not is_adversarial:
-                self._reconstruct(x, numbers, out)
+                self._reconstruct(x, n_sounding, numbers, out)
             elif self._params.order == "joint":
-                self._step_jointly(x, numbers, out)
+                self._step_jointly(x, n_sounding, numbers, out)
             else:
-                self._step_in_turn(x, numbers, out)
+                self._step_in_turn(x, n_sounding, numbers, out)
         return {name: value.detach() for name, value in out.items()}
 
-    def _reconstruct(self, x: Tensor, numbers: Numbers, out: Losses) -> None:
+    def _reconstruct(self, x: Tensor, n_sounding: int, numbers: Numbers, out: Losses) -> None:
         """Run the manifold phase of encoder and generator without adversary."""
         with self._phase("encoder", "generator"):
             z, x_hat = self._reconstruction(x)
-            self._autoencoder_loss(x, x_hat, z, numbers, out).backward()
+            self._autoencoder_loss(x, x_hat, z, n_sounding, numbers, out).backward()
 
-    def _step_in_turn(self, x: Tensor, numbers: Numbers, out: Losses) -> None:
+    def _step_in_turn(self, x: Tensor, n_sounding: int, numbers: Numbers, out: Losses) -> None:
         """Run the phases in the order of the paper: manifold step, then diffusion step."""
         # E and G do not move between phases 1 and 2: one pass serves both.
         self._require_grad("encoder", "generator")
         z, x_hat = self._reconstruction(x)
-        self.manifold_discriminator_phase(x, x_hat, numbers, out)
-        self.manifold_autoencoder_phase(x, x_hat, z, numbers, out)
+        real, made = x[:n_sounding], x_hat[:n_sounding]
+        self.manifold_discriminator_phase(real, made, numbers, out)
+        self.manifold_autoencoder_phase(x, x_hat, z, n_sounding, numbers, out)
         self._require_grad("generator")
         x_sampled = self._sample(numbers["prior"])
-        self.diffusion_discriminator_phase(x_hat, x_sampled, numbers, out)
+        self.diffusion_discriminator_phase(made, x_sampled, numbers, out)
         self.diffusion_generator_phase(x_sampled, out)
         if self._params.lambda_latent > 0:
             self.latent_phase(numbers, out)
         if self._params.monitor:
-            self.monitor_phase(x, x_sampled, numbers, out)
+            self.monitor_phase(real, x_sampled, numbers, out)
 
-    def _step_jointly(self, x: Tensor, numbers: Numbers, out: Losses) -> None:
+    def _step_jointly(self, x: Tensor, n_sounding: int, numbers: Numbers, out: Losses) -> None:
         """Update both discriminators, then encoder and generator once by the sum of their terms.
 
         One pass gives the samples for phase 4 and for the latent cycle: the gradient of a sum of
@@ -96,18 +99,19 @@ class Phases:
         """
         self._require_grad("encoder", "generator")
         z, x_hat = self._reconstruction(x)
+        real, made = x[:n_sounding], x_hat[:n_sounding]
         x_sampled = self._sample(numbers["prior"])
-        self.manifold_discriminator_phase(x, x_hat, numbers, out)
-        self.diffusion_discriminator_phase(x_hat, x_sampled, numbers, out)
+        self.manifold_discriminator_phase(real, made, numbers, out)
+        self.diffusion_discriminator_phase(made, x_sampled, numbers, out)
         with self._phase("encoder", "generator"):
-            loss = self._autoencoder_loss(x, x_hat, z, numbers, out)
-            loss = loss + self._deceive("manifold", x_hat, out)
+            loss = self._autoencoder_loss(x, x_hat, z, n_sounding, numbers, out)
+            loss = loss + self._deceive("manifold", made, out)
             loss = loss + self._deceive("diffusion", x_sampled, out)
             if self._params.lambda_latent > 0:
                 loss = loss + self._cycle_loss(numbers["prior"], x_sampled, out)
             loss.backward()
         if self._params.monitor:
-            self.monitor_phase(x, x_sampled, numbers, out)
+            self.monitor_phase(real, x_sampled, numbers, out)
 
     def manifold_discriminator_phase(
         self, x: Tensor, x_hat: Tensor, numbers: Numbers, out: Losses
@@ -119,12 +123,12 @@ class Phases:
         out["train/manifold_disc"] = loss
 
     def manifold_autoencoder_phase(
-        self, x: Tensor, x_hat: Tensor, z: Tensor, numbers: Numbers, out: Losses
+        self, x: Tensor, x_hat: Tensor, z: Tensor, n_sounding: int, numbers: Numbers, out: Losses
     ) -> None:
         """2: encoder and generator reconstruct, and make reconstructions that pass for real."""
         with self._phase("encoder", "generator"):
-            adversarial = self._deceive("manifold", x_hat, out)
-            loss = adversarial + self._autoencoder_loss(x, x_hat, z, numbers, out)
+            adversarial = self._deceive("manifold", x_hat[:n_sounding], out)
+            loss = adversarial + self._autoencoder_loss(x, x_hat, z, n_sounding, numbers, out)
             loss.backward()
 
     def diffusion_discriminator_phase(
@@ -165,17 +169,24 @@ class Phases:
         return self._pass("generator", prior, "prior")
 
     def _autoencoder_loss(
-        self, x: Tensor, x_hat: Tensor, z: Tensor, numbers: Numbers, out: Losses
+        self, x: Tensor, x_hat: Tensor, z: Tensor, n_sounding: int, numbers: Numbers, out: Losses
     ) -> Tensor:
-        """Weighted reconstruction, plus the weighted distance of the latents to the prior."""
+        """Weigh and add the terms: reconstruction, sounding latents to the prior, silent spread."""
         p = self._params
         recon = losses.reconstruction(x, x_hat, p.distance, p.pool_weight, p.mse_weight)
         out["train/reconstruction"] = recon
-        if p.lambda_prior == 0:
-            return p.lambda_recon * recon
-        distance = losses.sliced_wasserstein(z, numbers["to_prior"], numbers["directions"])
-        out["train/latent_to_prior"] = distance
-        return p.lambda_recon * recon + p.lambda_prior * distance
+        loss = p.lambda_recon * recon
+        if p.lambda_prior:
+            distance = losses.sliced_wasserstein(
+                z[:n_sounding], numbers["to_prior"], numbers["directions"]
+            )
+            out["train/latent_to_prior"] = distance
+            loss = loss + p.lambda_prior * distance
+        if p.lambda_silence and n_sounding < len(x):
+            spread = losses.spread(z[n_sounding:])
+            out["train/silent_spread"] = spread
+            loss = loss + p.lambda_silence * spread
+        return loss
 
     def _deceive(self, step: str, made: Tensor, out: Losses) -> Tensor:
         loss = losses.adversarial_loss(self._pass(f"{step}_disc", made))

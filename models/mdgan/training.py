@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,9 +12,19 @@ from models.mdgan.collapse import COLLAPSED_BELOW, is_collapsed
 from models.mdgan.model import Losses, Mdgan
 from models.mdgan.params import MdganParams
 
-SampleBatch = Callable[[int, torch.Generator], Tensor]
-
 CHECK_EVERY = 50  # steps; a check waits for the device, so not after each
+
+
+class Minibatches(Protocol):
+    """Where a training takes its real snippets from; `models.mdgan.frames.Frames` is one."""
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Give n real snippets [n, 1, n_freq, n_frames], the sounding ones first."""
+        ...
+
+    def n_sounding(self, n: int) -> int:
+        """Give the number of sounding snippets among n."""
+        ...
 
 
 class TrainingFailedError(RuntimeError):
@@ -49,7 +60,7 @@ class TrainingReport:
 
 def train(
     model: Mdgan,
-    sample_batch: SampleBatch,
+    minibatches: Minibatches,
     evaluate: Callable[[Mdgan], dict[str, float]],
     on_progress: Callable[[TrainingReport], None],
 ) -> None:
@@ -57,7 +68,7 @@ def train(
 
     Args:
         model: new, or with the state of an earlier training.
-        sample_batch: (n, rng) gives n real snippets [n, 1, n_freq, n_frames].
+        minibatches: real snippets to learn from.
         evaluate: gives held-out metrics of the model.
         on_progress: called after every evaluation; it may raise an error to end the training.
 
@@ -68,10 +79,11 @@ def train(
     p = model.params
     sums: Losses = {}
     counts: dict[str, int] = {}
+    n_sounding = minibatches.n_sounding(p.batch_size)
     report = min(model.snippets_seen // p.report_every, p.n_reports - 1)  # the last is at the end
     while model.snippets_seen < p.n_snippets:
-        x = sample_batch(p.batch_size, model.rng)
-        for name, value in model.train_step(x).items():
+        x = minibatches.sample(p.batch_size, model.rng)
+        for name, value in model.train_step(x, n_sounding).items():
             sums[name] = sums[name] + value if name in sums else value
             counts[name] = counts.get(name, 0) + 1
         step = model.snippets_seen // p.batch_size

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from models.mdgan.frames import Frames
+from models.mdgan.frames import Balance, Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingReport, train
@@ -43,11 +43,12 @@ def train_on(
     """
     pool = data.pool
     where = model.device if frames_fit(pool.frames.nbytes, gpus) else torch.device("cpu")
-    frames = Frames(pool.frames, pool.starts, pool.n_frames, where)
+    balance = Balance.of(model.params, pool.has_sound, pool.frames_of.values())
+    frames = Frames(pool.frames, pool.starts, pool.n_frames, where, balance)
     valid = torch.tensor(data.valid, device=model.device)
     train(
         model,
-        frames.sample,
+        frames,
         lambda trained: evaluate(trained, data.reference, valid, seed),
         on_progress,
     )

@@ -54,6 +54,22 @@ def sample_batch(n, rng):
     return DATA[torch.randint(len(DATA), (n,), generator=rng)]
 
 
+class Minibatches:
+    """Snippets of ``data`` for `train`; those of a minibatch after the first ``n`` are silent."""
+
+    def __init__(self, data, n=None):
+        self.data, self.n = data, n
+
+    def sample(self, n, rng):
+        return self.data[torch.randint(len(self.data), (n,), generator=rng)]
+
+    def n_sounding(self, n):
+        return self.n or n
+
+
+MINIBATCHES = Minibatches(DATA)
+
+
 def steps(model, n=3):
     """Losses of ``n`` steps, as plain numbers."""
     return [
@@ -68,14 +84,14 @@ def steps(model, n=3):
 
 
 def run_phase(model, phase, x):
-    """One phase alone, on graphs as train_step makes them."""
+    """One phase alone, on graphs as train_step makes them; all snippets are sounding."""
     numbers = draw_all(model, len(x))
     z = model.encoder(x)
     x_hat, x_sampled = model.generator(z), model.generator(numbers["prior"], "prior")
     out = {}
     arguments = {
         "manifold_discriminator": (x, x_hat, numbers),
-        "manifold_autoencoder": (x, x_hat, z, numbers),
+        "manifold_autoencoder": (x, x_hat, z, len(x), numbers),
         "diffusion_discriminator": (x_hat, x_sampled, numbers),
         "diffusion_generator": (x_sampled,),
         "latent": (numbers,),

@@ -89,6 +89,16 @@ def test_every_crop_is_a_window_of_one_recording_and_every_window_is_there(
     assert {exact(crop).tobytes() for crop in crops} == {w.tobytes() for w in windows}
 
 
+def test_lengths_are_those_of_the_recordings_in_their_order(tmp_path: Path) -> None:
+    whole = written(tmp_path, MIXED)
+    pool = pool_of(tmp_path, MIXED)
+    ends = np.cumsum(pool.lengths)
+    assert ends[-1] == len(pool.frames)
+    parts = np.split(exact(pool.frames), ends[:-1])
+    assert {part.T.tobytes() for part in parts} == {s.tobytes() for s in whole.values()}
+    assert sum(pool.lengths[:2]) == pool.frames_of["b1", "43"]
+
+
 def test_crop_layout_is_frequency_by_frame(tmp_path: Path) -> None:
     whole = written(tmp_path, MIXED)["b1/90/songs/c.wav"]
     pool = pool_of(tmp_path, [MIXED[2]])

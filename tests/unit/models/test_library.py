@@ -336,3 +336,30 @@ def test_latents_of_another_shape_are_refused(shape, decoder):
 def test_no_samples_are_refused(decoder):
     with pytest.raises(ValueError, match="n is 0: there is no snippet to sample"):
         decoder.sample(0, seed=0)
+
+
+# Silence
+
+
+def test_frames_without_sound_are_learned_as_silence(monkeypatch):
+    seen = []
+    step = Mdgan.train_step
+    monkeypatch.setattr(Mdgan, "train_step", lambda *given: seen.append(given[2]) or step(*given))
+    has_sound = [np.arange(song.shape[1]) >= song.shape[1] // 2 for song in SONGS]
+    for given, n_sounding in ((None, TINY.batch_size), (has_sound, TINY.batch_size * 3 // 4)):
+        seen.clear()
+        Decoder(TINY).fit(SONGS, HELD_OUT, seed=3, has_sound=given)
+        assert set(seen) == {n_sounding}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda sounds: sounds[1:], r"has_sound is of \d+ recordings, and there are \d+"),
+        (lambda sounds: [sounds[0][1:], *sounds[1:]], r"has_sound\[0\] has the shape \[\d+\]"),
+    ],
+)
+def test_answers_for_other_frames_are_refused(change, words):
+    sounds = [np.ones(song.shape[1], bool) for song in SONGS]
+    with pytest.raises(ValueError, match=words):
+        Decoder(TINY).fit(SONGS, HELD_OUT, seed=3, has_sound=change(sounds))

@@ -31,7 +31,8 @@ CHANGED = {
     "lambda_recon": 100.0, "lambda_latent": 3.0, "lambda_prior": 3.0, "adversarial_from": 0.5,
     "order": "alternating", "label_noise": 0.4, "lr": 0.003, "disc_lr_ratio": 1.0,
     "lr_schedule": "linear", "lr_warmup": 0.5, "beta1": 0.9, "max_grad_norm": 1e-3,
-    "ema_decay": 0.9, "batch_size": 8,
+    "ema_decay": 0.9, "batch_size": 8, "minibatch": "uniform", "silent_share": 0.1,
+    "lambda_silence": 3.0,
 }  # fmt: skip
 # These change nothing by themselves: they steer the convolutions.
 WITH_CONVOLUTIONS = ("normalisation", "is_residual", "has_head", "initialisation")
@@ -41,7 +42,8 @@ UNSTEADY = ("time/", "system/", "reported_at")
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
-    pool = FramePool(rng.random((200, 129), "f4"), np.arange(180), 16)
+    has_sound = np.arange(200) >= 80
+    pool = FramePool(rng.random((200, 129), "f4"), np.arange(180), 16, has_sound=has_sound)
     valid = rng.random((40, 1, 129, 16), "f4")
     reference = fit_reference(torch.from_numpy(pool.crops(np.arange(180))), torch.tensor(valid), 0)
     return TrialData(pool, valid, reference, "hash")

@@ -15,6 +15,7 @@ from models.mdgan import checkpoints, tensor_files
 from models.mdgan.checkpoints import load_decoder, load_training, save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.training import train
+from tests.helpers.tiny_mdgan import Minibatches
 
 TINY = MdganParams(
     latent_dim=3, width=2, dense_width=4, n_components=6, disc_width=2, adversarial_from=0.0,
@@ -22,6 +23,7 @@ TINY = MdganParams(
 )  # fmt: skip
 FIRST = "nets/encoder/dense.project.weight"
 DATA = torch.rand(32, 1, 129, 16, generator=torch.Generator().manual_seed(0))
+MINIBATCHES = Minibatches(DATA)
 FACTS = {"data_sha256": "a1" * 32, "seed": 0}
 
 
@@ -29,14 +31,10 @@ def build(seed=0, **changes):
     return Mdgan(dataclasses.replace(TINY, **changes), n_frames=16, seed=seed)
 
 
-def sample_batch(n, rng):
-    return DATA[torch.randint(len(DATA), (n,), generator=rng)]
-
-
 def trained(n_steps=2, **changes):
     model = build(**changes)
     for _ in range(n_steps):
-        model.train_step(sample_batch(4, model.rng))
+        model.train_step(MINIBATCHES.sample(4, model.rng))
     return model
 
 
@@ -85,13 +83,13 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(normalisation,
             save_training(stopped, tmp_path, FACTS)
             raise StopError
 
-    train(whole, sample_batch, measure, reports.append)
+    train(whole, MINIBATCHES, measure, reports.append)
     with pytest.raises(StopError):
-        train(stopped, sample_batch, measure, stop_at_second)
+        train(stopped, MINIBATCHES, measure, stop_at_second)
     load_training(resumed, tmp_path, data_sha256=FACTS["data_sha256"])
     assert resumed.snippets_seen == 16
     assert_same_state(resumed, stopped)
-    train(resumed, sample_batch, measure, reports_after.append)
+    train(resumed, MINIBATCHES, measure, reports_after.append)
     assert len(reports) == 4
     assert reports_before + reports_after == reports
     assert_same_state(resumed, whole)

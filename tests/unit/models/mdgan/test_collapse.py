@@ -6,14 +6,22 @@ import torch
 from models.mdgan import collapse, training
 from models.mdgan.collapse import is_collapsed, spread, spread_ratio
 from models.mdgan.training import CollapsedError, train
-from tests.helpers.tiny_mdgan import DATA, KINDS, assert_equal, build, sample_batch, steps, weights
+from tests.helpers.tiny_mdgan import (
+    DATA,
+    KINDS,
+    MINIBATCHES,
+    assert_equal,
+    build,
+    steps,
+    weights,
+)
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def run(model):
     """The evaluation is asked for at the very end; the loop itself has to look."""
-    train(model, sample_batch, lambda m: {}, lambda p: None)
+    train(model, MINIBATCHES, lambda m: {}, lambda p: None)
     return model
 
 

@@ -97,7 +97,8 @@ CHANGES = {
 }  # fmt: skip
 # Of these the effect, or that there is none, has tests of its own.
 ELSEWHERE = {
-    "ema_decay", "collapse_after", "n_reports", "monitor", "channels_last", "compilation"
+    "ema_decay", "collapse_after", "n_reports", "monitor", "channels_last", "compilation",
+    "minibatch", "silent_share", "lambda_silence",
 }  # fmt: skip
 
 
@@ -125,6 +126,9 @@ def test_no_parameter_is_forgotten():
         ({"lr": math.nan}, "lr is nan"),
         ({"lambda_recon": -1.0}, "lambda_recon is -1.0: it must be 0 or more"),
         ({"lambda_prior": -1.0}, "lambda_prior is -1.0: it must be 0 or more"),
+        ({"lambda_silence": -1.0}, "lambda_silence is -1.0: it must be 0 or more"),
+        ({"silent_share": 1.0}, "silent_share is 1.0: .* below 1"),
+        ({"minibatch": "even"}, "minibatch is 'even': choose one of balanced, uniform"),
         ({"mse_weight": -1.0}, "mse_weight is -1.0: it must be 0 or more"),
         ({"max_grad_norm": -1.0}, "max_grad_norm is -1.0: it must be 0 or more"),
         ({"collapse_after": -1}, "collapse_after is -1: it must be 0 or more"),

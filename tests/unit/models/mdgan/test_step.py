@@ -95,7 +95,7 @@ def test_a_training_waits_twice_at_each_check_and_not_between(monkeypatch):
     model = build("dense", n_snippets=80, n_reports=1, collapse_after=5, lr=1e-4)
     frames = Frames(DATA[:, 0].transpose(1, 2).reshape(-1, 129).numpy(), np.arange(900), 16, CPU)
     with counted_waits() as found:
-        train(model, frames.sample, lambda m: {}, lambda p: None)
+        train(model, frames, lambda m: {}, lambda p: None)
     # 20 steps with 4 checks: are the losses numbers, and has the decoder collapsed?
     assert found.n_waits == 2 * 4
 

@@ -11,11 +11,12 @@ from models.mdgan.training import TrainingFailedError, train
 from tests.helpers.tiny_mdgan import (
     DATA,
     KINDS,
+    MINIBATCHES,
+    Minibatches,
     assert_equal,
     build,
     moved,
     parameters,
-    sample_batch,
     steps,
     weights,
 )
@@ -54,7 +55,7 @@ def test_training_leaves_global_random_numbers_alone():
 def history_of(model):
     """Reports of a training to its end."""
     reports = []
-    train(model, sample_batch, lambda m: {"valid/x": float(m.snippets_seen)}, reports.append)
+    train(model, MINIBATCHES, lambda m: {"valid/x": float(m.snippets_seen)}, reports.append)
     return reports
 
 
@@ -82,7 +83,7 @@ def test_a_training_gone_on_with_equals_one_never_stopped(kind, normalisation, s
     whole, stopped = build(kind, seed=3, **changes), build(kind, seed=3, **changes)
     reports = history_of(whole)
     with pytest.raises(Stop):
-        train(stopped, sample_batch, lambda m: {}, stop)
+        train(stopped, MINIBATCHES, lambda m: {}, stop)
     resumed = build(kind, seed=8, **changes)
     resumed.load_state_dict(states[0])
     assert resumed.snippets_seen == 8 * stop_at
@@ -109,7 +110,7 @@ class Counter:
         self.losses = iter(losses)
         self.late = late
 
-    def train_step(self, x):
+    def train_step(self, x, n_sounding):
         self.snippets_seen += len(x)
         loss = next(self.losses, float(self.snippets_seen))
         out = {"train/fine": torch.tensor(1.0), "train/loss": torch.tensor(loss)}
@@ -120,7 +121,7 @@ class Counter:
 
 def run(model):
     reports = []
-    train(model, lambda n, rng: torch.zeros(n), lambda m: {}, reports.append)
+    train(model, Minibatches(torch.zeros(1)), lambda m: {}, reports.append)
     return reports
 
 
@@ -188,7 +189,7 @@ def test_no_report_holds_a_loss_that_is_no_number():
     reports = []
     model = Counter(losses=[1.0, math.nan], n_reports=1)
     with pytest.raises(TrainingFailedError, match="train/loss is nan"):
-        train(model, lambda n, rng: torch.zeros(n), lambda m: {}, reports.append)
+        train(model, Minibatches(torch.zeros(1)), lambda m: {}, reports.append)
     assert reports == []
 
 
