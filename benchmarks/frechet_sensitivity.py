@@ -180,7 +180,7 @@ def main() -> None:
         songs = read_song(folder)
     fitted_to, birds = songs["training"].crops(N_FIT, seed=1)
     target, _ = songs["training"].crops(args.snippets, seed=2)
-    reference = fit_reference(fitted_to, target, seed=0)
+    reference = fit_reference(fitted_to, (), seed=0)
     embeddings: dict[str, Embedding] = {
         _NARROW: lambda x: reference.pca_scores(x, N_PCA_FEATURES),
         _WIDE: lambda x: reference.pca_scores(x, MAX_PCA_DIM),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.gpu_bench import RECIPES, WAYS, Bench, kinds_of_step, ms_per_step
@@ -23,6 +24,7 @@ from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import Reference, fit_reference
+from models.metrics.songs import Songs, gather_songs
 
 Row = dict[str, Any]
 
@@ -258,10 +260,14 @@ def _weights(model: Mdgan) -> str:
 
 def reports(bench: Bench) -> Iterator[Row]:
     """Seconds of an evaluation and of a checkpoint; sizes of its files."""
-    reference = fit_reference(bench.snippets(2000), bench.snippets(N_EVALUATED), 0, 128)
+    songs = gather_songs(
+        *({("", ""): [_in_a_row(bench.snippets(n))]} for n in (2000, N_EVALUATED)),
+        16, N_EVALUATED, 0,
+    )  # fmt: skip
+    reference = fit_reference(bench.snippets(2000), songs, 0, 128)
     params = bench.params("full")
     model = Mdgan(params, 16, 0, bench.device)
-    yield _evaluation(bench, model, reference)
+    yield _evaluation(model, reference, songs)
     model.train_step(bench.batches(params)())
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -271,13 +277,18 @@ def reports(bench: Bench) -> Iterator[Row]:
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     yield {"what": "checkpoint", "s": seconds, "mb": size / 1e6}
     if bench.device != "cpu":  # last: it takes longest, and is there to compare with
-        yield _evaluation(bench, Mdgan(params, 16, 0), reference)
+        yield _evaluation(Mdgan(params, 16, 0), reference, songs)
 
 
-def _evaluation(bench: Bench, model: Mdgan, reference: Reference) -> Row:
-    valid = bench.snippets(N_EVALUATED).to(model.device)
-    evaluate(model, reference, valid, 0)
+def _in_a_row(snippets: Tensor) -> NDArray[np.float32]:
+    """Frames [n * n_frames, n_freq] of snippets [n, 1, n_freq, n_frames], one after the other."""
+    frames: NDArray[np.float32] = snippets[:, 0].transpose(1, 2).flatten(0, 1).numpy()
+    return frames
+
+
+def _evaluation(model: Mdgan, reference: Reference, songs: tuple[Songs, ...]) -> Row:
+    evaluate(model, reference, songs, 0)
     began = time.perf_counter()
-    evaluate(model, reference, valid, 0)
+    evaluate(model, reference, songs, 0)
     seconds = time.perf_counter() - began
-    return {"what": f"evaluation on {model.device}", "n": len(valid), "s": seconds}
+    return {"what": f"evaluation on {model.device}", "n": N_EVALUATED, "s": seconds}

@@ -26,9 +26,10 @@ from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingFailedError, TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import Reference, fit_reference
+from models.metrics.songs import Songs, gather_songs
 
 N_FRAMES = 16
-N_HELD_OUT = 2000  # snippets behind every Frechet distance
+N_HELD_OUT = 2000  # snippets that metrics are computed on
 N_REFERENCE = 16_000
 SPECTROGRAM = SpectrogramParams()
 
@@ -55,14 +56,14 @@ class Material:
         loaded: all recordings.
         train_pool: frames for training.
         valid_pool: held-out frames.
-        valid: [N_HELD_OUT, 1, n_freq, n_frames] held-out snippets.
+        songs: held-out songs, N_HELD_OUT snippets where there are as many.
         reference: what all are measured by.
     """
 
     loaded: list[Loaded]
     train_pool: FramePool
     valid_pool: FramePool
-    valid: Tensor
+    songs: tuple[Songs, ...]
     reference: Reference
 
 
@@ -76,12 +77,14 @@ def material(data: Path | None, bird: str | None, seed: int) -> Material:
 
 
 def material_of(loaded: list[Loaded], seed: int) -> Material:
-    """Pools of frames, held-out snippets and the reference."""
+    """Pools of frames, held-out songs and the reference."""
     train_pool, valid_pool = (pool(loaded, side) for side in ("training", "selection"))
     rng = torch.Generator().manual_seed(seed)
-    valid = crops(valid_pool, N_HELD_OUT, rng)
-    reference = fit_reference(crops(train_pool, N_REFERENCE, rng), valid, seed)
-    return Material(loaded, train_pool, valid_pool, valid, reference)
+    songs = gather_songs(
+        train_pool.by_recording(), valid_pool.by_recording(), N_FRAMES, N_HELD_OUT, seed
+    )
+    reference = fit_reference(crops(train_pool, N_REFERENCE, rng), songs, seed)
+    return Material(loaded, train_pool, valid_pool, songs, reference)
 
 
 def load(
@@ -140,7 +143,7 @@ def trained(params: MdganParams, on: Material, seed: int) -> tuple[Mdgan, dict[s
         train(
             model,
             Frames(of.frames, of.starts, of.n_frames, model.device, balance),
-            lambda trained: evaluate(trained, on.reference, on.valid, seed),
+            lambda trained: evaluate(trained, on.reference, on.songs, seed),
             reports.append,
         )
     except TrainingFailedError as error:

@@ -83,8 +83,10 @@ def table(model: Mdgan, reference: Reference, groups: dict[str, Tensor], by: str
 def main(on: Material, latent_dims: list[int], n_snippets: int, seed: int, by: str) -> None:
     """Print a table per latent size."""
     groups = held_out_groups(on, by)
-    others = crops(on.valid_pool, N_HELD_OUT, torch.Generator().manual_seed(seed + 1))
-    real = HeldOut(on.reference, on.valid)
+    some, others = (
+        crops(on.valid_pool, N_HELD_OUT, torch.Generator().manual_seed(seed + i)) for i in (0, 1)
+    )
+    real = HeldOut(on.reference, some)
     floor = real.frechet(real.features_of(others))
     pools = (on.train_pool, on.valid_pool)
     minutes = [len(pool.frames) * SPECTROGRAM.frame_s / 60 for pool in pools]

@@ -18,6 +18,7 @@ import torch
 from data_io.snippets import FramePool
 from models.mdgan.params import MdganParams
 from models.metrics.reference import fit_reference
+from models.metrics.songs import gather_songs
 from study.cluster.connection import connected
 from study.training.data import TrialData
 from study.training.train import new_mdgan, train_on
@@ -31,10 +32,11 @@ def trial_data(megabytes: float, seed: int = 0) -> TrialData:
     rng = np.random.default_rng(seed)
     n = max(4096, int(megabytes * 1e6 / 4 / N_FREQ))
     pool = FramePool(rng.random((n, N_FREQ), "f4"), np.arange(n - N_FRAMES), N_FRAMES)
-    valid = rng.random((N_VALID, 1, N_FREQ, N_FRAMES), "f4")
+    held_out = {("noise", "1"): [rng.random((N_VALID * N_FRAMES, N_FREQ), "f4")]}
+    songs = gather_songs({("noise", "1"): [pool.frames]}, held_out, N_FRAMES, N_VALID, seed)
     seen = torch.from_numpy(pool.crops(rng.integers(len(pool.starts), size=1000)))
-    reference = fit_reference(seen, torch.from_numpy(valid), seed, PARAMS.n_components)
-    return TrialData(pool, valid, reference, "noise")
+    reference = fit_reference(seen, songs, seed, PARAMS.n_components)
+    return TrialData(pool, songs, reference, "noise")
 
 
 @ray.remote(num_cpus=0, max_calls=1)

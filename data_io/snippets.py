@@ -73,19 +73,27 @@ class FramePool:
         rows = self.starts[choice][:, None] + np.arange(self.n_frames)
         return np.ascontiguousarray(self.frames[rows].swapaxes(1, 2))[:, None]
 
-    def birds_and_ages(self, choice: NDArray[np.int64]) -> list[BirdAge]:
-        """Bird and age of each snippet that begins at ``starts[choice]``.
+    def by_recording(self) -> dict[BirdAge, list[NDArray[np.float32]]]:
+        """Frames [n_recording_frames, n_freq] of every recording, by bird and age; no copies.
 
         Raises:
-            ValueError: ``frames_of`` does not count all frames of the pool.
+            ValueError: ``lengths`` or ``frames_of`` does not count all frames of the pool.
         """
-        bird_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
-        if sum(self.frames_of.values()) != len(self.frames):
+        counted = {sum(self.lengths), sum(self.frames_of.values())}
+        if counted != {len(self.frames)}:
             raise ValueError(
-                f"frames_of counts {sum(self.frames_of.values())} frames, the pool holds "
+                f"lengths and frames_of count {sorted(counted)} frames, the pool holds "
                 f"{len(self.frames)}: make the pool with load_pool."
             )
-        return [bird_ages[i] for i in np.searchsorted(ends, self.starts[choice], side="right")]
+        bird_ages, ends = list(self.frames_of), np.cumsum(list(self.frames_of.values()))
+        found: dict[BirdAge, list[NDArray[np.float32]]] = {}
+        start = 0
+        for length in self.lengths:
+            if length:
+                of = bird_ages[int(np.searchsorted(ends, start, side="right"))]
+                found.setdefault(of, []).append(self.frames[start : start + length])
+            start += length
+        return found
 
 
 def load_pool(

@@ -42,6 +42,7 @@ from models.mdgan.shape import N_FREQ
 from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import MAX_PCA_DIM, fit_reference
+from models.metrics.songs import gather_songs
 
 __all__ = ["Decoder", "MdganParams", "TrainingReport"]
 
@@ -49,6 +50,7 @@ Array = NDArray[np.float32]
 
 N_REFERENCE_SNIPPETS = 8000  # training snippets of the PCA that metrics are compared with
 N_EVAL_SNIPPETS = 2000  # held-out snippets that metrics are computed on
+FIXED_SEED = 0  # of all that is measured: metrics of trainings with other seeds compare
 
 
 class Decoder:
@@ -81,7 +83,8 @@ class Decoder:
 
         Args:
             spectrograms: of the recordings to learn from.
-            held_out: spectrograms of other recordings, for the metrics.
+            held_out: spectrograms of other recordings, for the metrics. All count as one bird and
+                age.
             seed: of everything random, from 0 to 4294967295.
             on_progress: called at each of ``params.n_reports`` reports. It may raise an error to
                 give up; the decoder is then as it was before.
@@ -99,14 +102,17 @@ class Decoder:
         seed = _checked_seed(seed)
         balance = Balance.of(self.params, _joined(has_sound, spectrograms), ())
         frames = _frames_of(spectrograms, self.n_frames, "spectrograms", self.device, balance)
-        held_out_frames = _frames_of(held_out, self.n_frames, "held_out", self.device)
         rng = torch.Generator().manual_seed(seed)
-        valid = held_out_frames.sample(N_EVAL_SNIPPETS, rng)
         everything = _frames_of(spectrograms, self.n_frames, "spectrograms", "cpu")
         for_reference = everything.sample(N_REFERENCE_SNIPPETS, rng)
         del everything
+        learnt_from, measured_on = (
+            {("", ""): [s.T for s in _all_checked(given, self.n_frames, name)]}
+            for given, name in ((spectrograms, "spectrograms"), (held_out, "held_out"))
+        )
+        songs = gather_songs(learnt_from, measured_on, self.n_frames, N_EVAL_SNIPPETS, FIXED_SEED)
         n_components = max(MAX_PCA_DIM, self.params.n_components)
-        reference = fit_reference(for_reference, valid.cpu(), seed, n_components)
+        reference = fit_reference(for_reference, songs, FIXED_SEED, n_components)
         model = Mdgan(self.params, self.n_frames, seed, self.device, reference.pca)
         last: dict[str, float] = {}
 
@@ -115,7 +121,7 @@ class Decoder:
             if on_progress is not None:
                 on_progress(report)
 
-        train(model, frames, lambda trained: evaluate(trained, reference, valid, seed), keep)
+        train(model, frames, lambda trained: evaluate(trained, reference, songs, FIXED_SEED), keep)
         nets = decoder_nets(model)
         for net in nets:
             net.eval().requires_grad_(False).zero_grad()
@@ -227,15 +233,7 @@ def _frames_of(
     balance: Balance | None = None,
 ) -> Frames:
     """All frames on ``device``; no snippet reaches over the end of its recording."""
-    if len(spectrograms) == 0:
-        raise ValueError(f"{name} is empty: give at least one spectrogram.")
-    given: Any = spectrograms  # numpy's arrays are no Sequence to mypy
-    if isinstance(given, np.ndarray) and given.ndim == 2:
-        raise ValueError(
-            f"{name} is one array of the shape {list(given.shape)}: give a list of "
-            "spectrograms, one for each recording, for a single one [spectrogram]."
-        )
-    checked = [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]
+    checked = _all_checked(spectrograms, n_frames, name)
     ends = np.cumsum([s.shape[1] for s in checked])
     starts = np.concatenate(
         [
@@ -245,6 +243,18 @@ def _frames_of(
     )
     frames = np.concatenate(checked, axis=1).T.copy()
     return Frames(frames, starts, n_frames, torch.device(device), balance)
+
+
+def _all_checked(spectrograms: Sequence[Array], n_frames: int, name: str) -> list[Array]:
+    if len(spectrograms) == 0:
+        raise ValueError(f"{name} is empty: give at least one spectrogram.")
+    given: Any = spectrograms  # numpy's arrays are no Sequence to mypy
+    if isinstance(given, np.ndarray) and given.ndim == 2:
+        raise ValueError(
+            f"{name} is one array of the shape {list(given.shape)}: give a list of "
+            "spectrograms, one for each recording, for a single one [spectrogram]."
+        )
+    return [_checked(s, n_frames, f"{name}[{i}]") for i, s in enumerate(spectrograms)]
 
 
 def _checked(spectrogram: Array, least_frames: int, name: str) -> Array:

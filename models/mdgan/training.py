@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +44,19 @@ class CollapsedError(TrainingFailedError):
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Held-out figures of a model.
+
+    Attributes:
+        metrics: by name.
+        by_bird_age: a row for each bird and age.
+    """
+
+    metrics: dict[str, float]
+    by_bird_age: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class TrainingReport:
     """One report of a training.
 
@@ -51,17 +64,19 @@ class TrainingReport:
         report: index, from 1.
         snippets_seen: up to this report.
         metrics: by name.
+        by_bird_age: a row of metrics for each bird and age.
     """
 
     report: int
     snippets_seen: int
     metrics: dict[str, float]
+    by_bird_age: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
     model: Mdgan,
     minibatches: Minibatches,
-    evaluate: Callable[[Mdgan], dict[str, float]],
+    evaluate: Callable[[Mdgan], Evaluation],
     on_progress: Callable[[TrainingReport], None],
 ) -> None:
     """Train ``model`` to the end of its budget, from its present state.
@@ -69,7 +84,7 @@ def train(
     Args:
         model: new, or with the state of an earlier training.
         minibatches: real snippets to learn from.
-        evaluate: gives held-out metrics of the model.
+        evaluate: gives held-out figures of the model.
         on_progress: called after every evaluation; it may raise an error to end the training.
 
     Raises:
@@ -97,8 +112,9 @@ def train(
             report += 1
             # A phase that began after the last report has a mean over its own steps.
             means = {name: value / counts[name] for name, value in known.items()}
-            metrics = {**means, **evaluate(model)}
-            on_progress(TrainingReport(report, model.snippets_seen, metrics))
+            found = evaluate(model)
+            metrics = {**means, **found.metrics}
+            on_progress(TrainingReport(report, model.snippets_seen, metrics, found.by_bird_age))
             sums, counts = {}, {}
 
 

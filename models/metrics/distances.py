@@ -24,17 +24,8 @@ def log_magnitude_db(snippets: Tensor) -> Tensor:
     return 20 / math.log(10) * (x + torch.log(-torch.expm1(-x)))
 
 
-def spectral_distance_db(a: Tensor, b: Tensor) -> float:
-    """Log-spectral distance in dB between two `log_magnitude_db` [n, 1, n_freq, n_frames].
-
-    Per frame the root over frequencies of the mean squared difference, then the mean over frames
-    (Gray and Markel 1976, Distance measures for speech processing, with p = 2).
-    """
-    return float((a - b).square().mean(2).sqrt().mean())
-
-
-def reconstruction_errors(x_hat: Tensor, x: Tensor, x_db: Tensor) -> dict[str, float]:
-    """Unweighted errors of reconstructions.
+def errors_of_each(x_hat: Tensor, x: Tensor, x_db: Tensor) -> dict[str, Array]:
+    """Unweighted errors of reconstructions, of each snippet.
 
     Args:
         x_hat: reconstructed snippets [n, 1, n_freq, n_frames], log1p units.
@@ -42,14 +33,24 @@ def reconstruction_errors(x_hat: Tensor, x: Tensor, x_db: Tensor) -> dict[str, f
         x_db: `log_magnitude_db` of ``x``, which many calls can share.
 
     Returns:
-        ``l1`` (mean absolute) and ``l2`` (mean squared) in log1p units, ``lsd_db`` in dB.
+        ``l1`` (mean absolute) and ``l2`` (mean squared) in log1p units, and ``lsd_db``, the
+        log-spectral distance in dB, each [n]. The latter is per frame the root over frequencies of
+        the mean squared difference, then the mean over frames (Gray and Markel 1976, Distance
+        measures for speech processing, with p = 2).
     """
     error = x_hat - x
-    return {
-        "l1": float(error.abs().mean()),
-        "l2": float(error.square().mean()),
-        "lsd_db": spectral_distance_db(log_magnitude_db(x_hat), x_db),
+    in_db = log_magnitude_db(x_hat) - x_db
+    found = {
+        "l1": error.abs().mean((1, 2, 3)),
+        "l2": error.square().mean((1, 2, 3)),
+        "lsd_db": in_db.square().mean(2).sqrt().mean((1, 2)),
     }
+    return {name: value.double().cpu().numpy() for name, value in found.items()}
+
+
+def reconstruction_errors(x_hat: Tensor, x: Tensor, x_db: Tensor) -> dict[str, float]:
+    """Means over all snippets of `errors_of_each`."""
+    return {name: float(value.mean()) for name, value in errors_of_each(x_hat, x, x_db).items()}
 
 
 def mean_and_cov(features: Array) -> tuple[Array, Array]:

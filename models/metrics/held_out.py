@@ -1,21 +1,21 @@
 """Held-out snippets, and how near other snippets come to them, by a study's reference."""
 
-import functools
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.metrics.distances import (
+    errors_of_each,
     frechet_distance,
     log_magnitude_db,
     mean_and_cov,
-    reconstruction_errors,
 )
 from models.metrics.neighbours import neighbour_measures, neighbour_radii
 from models.metrics.reference import FEATURE_PARTS, Reference
 
 Array = NDArray[np.float64]
+
+PCA_DIM = 16  # one reference for all latent sizes: a larger latent must show that it is better
 
 
 class HeldOut:
@@ -38,27 +38,32 @@ class HeldOut:
         self.reference = reference
         self.snippets = snippets
         self._db = log_magnitude_db(snippets)
-        features = reference.features(snippets)
-        self._scale = np.empty(features.shape[1])
+        self.raw_features = reference.features(snippets)
+        self._scale = np.empty(self.raw_features.shape[1])
         for part in FEATURE_PARTS:
-            self._scale[part] = np.sqrt(features[:, part].var(0).sum())
+            self._scale[part] = np.sqrt(self.raw_features[:, part].var(0).sum())
         if not self._scale.all():
             raise ValueError(
                 f"All {len(snippets)} held-out snippets are equal: they cannot measure "
                 "anything. Check the held-out recordings for silence."
             )
-        self._features = features / self._scale
+        self._features = self.raw_features / self._scale
         self._gaussians = [mean_and_cov(self._features[:, part]) for part in FEATURE_PARTS]
         self._radii = neighbour_radii(self._features)
-        self._pca_figures: dict[tuple[int, int], dict[str, float]] = {}
+        self._pca_figures: dict[int, dict[str, float]] = {}
+        self._pca_errors: dict[str, Array] = {}
 
     def features_of(self, snippets: Tensor) -> Array:
         """Scaled features [n, n_features] of any snippets [n, 1, n_freq, n_frames]."""
         return self.reference.features(snippets) / self._scale
 
+    def errors_of_each(self, x_hat: Tensor) -> dict[str, Array]:
+        """`models.metrics.distances.errors_of_each` of reconstructions of the held-out snippets."""
+        return errors_of_each(x_hat, self.snippets, self._db)
+
     def errors(self, x_hat: Tensor) -> dict[str, float]:
-        """`reconstruction_errors` of reconstructions of the held-out snippets."""
-        return reconstruction_errors(x_hat, self.snippets, self._db)
+        """Means over all snippets of `errors_of_each`."""
+        return {name: float(each.mean()) for name, each in self.errors_of_each(x_hat).items()}
 
     def frechet(self, features: Array) -> float:
         """Frechet distance of scaled features [n, n_features] to the held-out snippets' features.
@@ -74,36 +79,28 @@ class HeldOut:
         """`models.metrics.neighbours.neighbour_measures` of the scaled features of samples."""
         return neighbour_measures(self._features, self._radii, features, self.snippets.device)
 
-    def pca_figures(self, latent_dim: int, seed: int) -> dict[str, float]:
-        """The same figures for a PCA of the same dimension; computed once.
+    @property
+    def pca_errors_of_each(self) -> dict[str, Array]:
+        """`errors_of_each` of a PCA of PCA_DIM dimensions, clipped at 0; computed once."""
+        if not self._pca_errors:
+            self._pca_errors = self.errors_of_each(self._by_pca())
+        return self._pca_errors
 
-        Args:
-            latent_dim: components; all components of the reference if it has fewer.
-            seed: of the samples.
+    def pca_figures(self, seed: int) -> dict[str, float]:
+        """Frechet distances of a PCA of PCA_DIM dimensions, clipped at 0; computed once.
 
         Returns:
-            ``l1``, ``l2``, ``lsd_db`` and ``frechet_recon`` of reconstructions, and
-            ``frechet_sample`` of as many samples of a Gaussian in PCA space. All are clipped at 0.
+            ``frechet_recon`` of reconstructions, and ``frechet_sample`` of as many samples of a
+            Gaussian in PCA space, drawn by ``seed``.
         """
-        key = latent_dim, seed
-        if key not in self._pca_figures:
-            self._pca_figures[key] = self._measure_pca(latent_dim, seed)
-        return self._pca_figures[key]
+        if seed not in self._pca_figures:
+            samples = self.reference.pca_sample(len(self.snippets), PCA_DIM, seed)
+            found = {"frechet_recon": self._by_pca(), "frechet_sample": samples}
+            self._pca_figures[seed] = {
+                name: self.frechet(self.features_of(snippets)) for name, snippets in found.items()
+            }
+        return self._pca_figures[seed]
 
-    def _measure_pca(self, latent_dim: int, seed: int) -> dict[str, float]:
-        pca = self.reference
-        scores = pca.pca_scores(self.snippets, latent_dim)
-        x_hat = pca.pca_decode(scores).to(self.snippets.device)
-        samples = pca.pca_sample(len(self.snippets), latent_dim, seed)
-        return {
-            **self.errors(x_hat),
-            "frechet_recon": self.frechet(self.features_of(x_hat)),
-            "frechet_sample": self.frechet(self.features_of(samples)),
-        }
-
-
-# Cached by identity: a training asks for the same two objects at each of its reports.
-@functools.lru_cache(maxsize=2)
-def held_out_of(reference: Reference, snippets: Tensor) -> HeldOut:
-    """The `HeldOut` of these two objects, made once."""
-    return HeldOut(reference, snippets)
+    def _by_pca(self) -> Tensor:
+        scores = self.reference.pca_scores(self.snippets, PCA_DIM)
+        return self.reference.pca_decode(scores).to(self.snippets.device)

@@ -11,10 +11,14 @@ real song the convolution gives 0.08, the PCA 0.56. The weakest fault is a bird 
 times in the convolution alone. With 128 scores, or with the hidden units of a bird classifier, the
 floor is 2 to 4 times as high, and the weakest fault gives 1.2 to 1.9 times that floor. And a
 study of one bird has no birds for a classifier to tell apart.
+
+Song is compared over windows of N_WINDOW consecutive snippets, so that order and timing count: both
+kinds of features of a window, each in the principal components of windows of training song.
 """
 
 import hashlib
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -27,6 +31,7 @@ from torch.nn import functional
 from models.mdgan.devices import full_precision
 from models.mdgan.pca import Pca, fit_pca
 from models.mdgan.shape import N_FREQ
+from models.metrics.songs import N_WINDOW, Songs
 
 Array = NDArray[np.float64]
 
@@ -35,6 +40,8 @@ N_CONV_CHANNELS = 16
 N_BANDS = 4  # bands of frequency; the convolution's output is averaged over each
 MAX_PCA_DIM = 128
 FEATURE_PARTS = (slice(0, N_PCA_FEATURES), slice(N_PCA_FEATURES, None))  # PCA, convolution
+N_WINDOW_FEATURES = 32  # of each kind
+WINDOW_PARTS = (slice(0, N_WINDOW_FEATURES), slice(N_WINDOW_FEATURES, None))  # PCA, convolution
 
 
 # Compared and hashed by identity, so that a cache can hold results by their reference.
@@ -48,6 +55,10 @@ class Reference:
         pca_std: [n_components] standard deviation of the training snippets along each.
         conv_kernels_1: [N_CONV_CHANNELS, 1, 5, 3] fixed random kernels.
         conv_kernels_2: [N_CONV_CHANNELS, N_CONV_CHANNELS, 5, 3].
+        window_mean: [N_WINDOW * n_features] mean window of training song; the PCA features of its
+            snippets, in order, then those of the convolution.
+        window_components: [N_WINDOW * n_features, 2 * N_WINDOW_FEATURES] principal components, each
+            kind of features by itself; zeros where there are too few windows.
         held_out_sha256: [32] hash of the held-out snippets that trials are measured on, as bytes.
     """
 
@@ -56,6 +67,8 @@ class Reference:
     pca_std: Array
     conv_kernels_1: Array
     conv_kernels_2: Array
+    window_mean: Array
+    window_components: Array
     held_out_sha256: NDArray[np.uint8]
 
     @property
@@ -104,6 +117,16 @@ class Reference:
         scores = self.pca_scores(snippets, N_PCA_FEATURES)
         return np.concatenate([scores, self.convolve(snippets)], axis=1)
 
+    def window_features(self, features: Array, lengths: Sequence[int]) -> Array:
+        """Features [n_windows, 2 * N_WINDOW_FEATURES] of all windows within recordings.
+
+        Args:
+            features: `features` [n, n_features] of consecutive snippets, recordings end to end.
+            lengths: snippets of each recording.
+        """
+        windows: Array = (windows_of(features, lengths) - self.window_mean) @ self.window_components
+        return windows
+
     def pca_scores(self, snippets: Tensor, dim: int) -> Array:
         """Scores [n, dim] of snippets [n, 1, n_freq, n_frames] in the first components."""
         flat = snippets.flatten(1).cpu().numpy().astype(np.float64) - self.pca_mean
@@ -139,14 +162,24 @@ class Reference:
         return features
 
 
+def windows_of(features: Array, lengths: Sequence[int]) -> Array:
+    """All windows [n_windows, N_WINDOW * n_features] of features [n, n_features], kind by kind."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    starts = [np.arange(end - n, end - N_WINDOW + 1) for end, n in zip(ends, lengths, strict=True)]
+    rows = np.concatenate([np.zeros(0, np.int64), *starts])[:, None] + np.arange(N_WINDOW)
+    parts = [features[:, part][rows].reshape(len(rows), -1) for part in FEATURE_PARTS]
+    windows: Array = np.hstack(parts)
+    return windows
+
+
 def fit_reference(
-    train: Tensor, valid: Tensor, seed: int, max_components: int = MAX_PCA_DIM
+    train: Tensor, songs: Sequence[Songs], seed: int, max_components: int = MAX_PCA_DIM
 ) -> Reference:
     """Fit the reference of a study.
 
     Args:
         train: snippets [n, 1, n_freq, n_frames] of training recordings.
-        valid: snippets of held-out recordings that trials will be measured on.
+        songs: that trials will be measured on.
         seed: of the random kernels and of the PCA's solver.
         max_components: principal components; fewer if there are fewer training snippets.
 
@@ -165,7 +198,33 @@ def fit_reference(
     conv_2 = rng.standard_normal((N_CONV_CHANNELS, N_CONV_CHANNELS, 5, 3))
     conv_2 /= np.sqrt(15 * N_CONV_CHANNELS)
 
-    held_out = hashlib.sha256(valid.numpy().tobytes()).digest()
-    return Reference(
-        pca.mean, pca.components, pca.std, conv_1, conv_2, np.frombuffer(held_out, np.uint8)
-    )
+    held_out = hashlib.sha256()
+    for of_bird_age in songs:
+        held_out.update(of_bird_age.held_out.tobytes())
+    n_features = N_PCA_FEATURES + N_CONV_CHANNELS * N_BANDS
+    fitted = Reference(
+        pca.mean, pca.components, pca.std, conv_1, conv_2,
+        np.zeros(N_WINDOW * n_features),
+        np.zeros((N_WINDOW * n_features, 2 * N_WINDOW_FEATURES)),
+        np.frombuffer(held_out.digest(), np.uint8),
+    )  # fmt: skip
+    windows = [
+        windows_of(fitted.features(torch.from_numpy(s.training)), s.training_lengths)
+        for s in songs if len(s.training)
+    ]  # fmt: skip
+    return _with_windows(fitted, np.concatenate(windows)) if windows else fitted
+
+
+def _with_windows(reference: Reference, windows: Array) -> Reference:
+    """The reference with the principal components of windows [n, N_WINDOW * n_features]."""
+    if len(windows) < 2:
+        return reference
+    mean = windows.mean(0)
+    components = np.zeros_like(reference.window_components)
+    end = N_WINDOW * N_PCA_FEATURES
+    rows = (slice(0, end), slice(end, None))
+    for of_kind, columns in zip(rows, WINDOW_PARTS, strict=True):
+        cov = np.cov(windows[:, of_kind], rowvar=False)
+        n = min(N_WINDOW_FEATURES, len(windows) - 1)
+        components[of_kind, columns][:, :n] = np.linalg.eigh(cov)[1][:, ::-1][:, :n]
+    return replace(reference, window_mean=mean, window_components=components)

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.mdgan.cuda_graph import WARM_UP
@@ -12,6 +13,7 @@ from models.mdgan.params import MdganParams
 from models.mdgan.shape import N_FREQ
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import fit_reference
+from models.metrics.songs import gather_songs
 from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
 
@@ -90,12 +92,14 @@ def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:
 
 def evaluate_once(model: Mdgan, n_snippets: int) -> None:
     """Measure ``model`` on ``n_snippets`` random snippets, as at a report."""
-    rng = torch.Generator().manual_seed(0)
-    seen, valid = (
-        torch.rand(n, 1, N_FREQ, model.shape.n_frames, generator=rng)
+    rng = np.random.default_rng(0)
+    n_frames = model.shape.n_frames
+    seen, held_out = (
+        {("", ""): [rng.random((n * n_frames, N_FREQ), "f4")]}
         for n in (N_FOR_REFERENCE, n_snippets)
     )
-    evaluate(model, fit_reference(seen, valid, 0), valid.to(model.device), 0)
+    songs = gather_songs(seen, held_out, n_frames, n_snippets, 0)
+    evaluate(model, fit_reference(torch.from_numpy(songs[0].training), songs, 0), songs, 0)
 
 
 def largest_params(base: MdganParams, space: dict[str, SpaceEntry]) -> MdganParams:

@@ -18,6 +18,7 @@ from data_io.recordings.table import SELECTION, TRAINING, BirdAge, Recordings
 from data_io.store import write_rows
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
+from models.metrics.neighbours import N_NEIGHBOURS
 from models.metrics.reference import Reference
 from study.base.console import Console, Progress
 from study.base.errors import StudyError
@@ -129,14 +130,20 @@ def decoder_params(config: StudyConfig, paths: RunPaths) -> MdganParams:
 
 def _plan(bird_age: BirdAge, recordings: Recordings, n_frames: int) -> DecoderPlan:
     mine = recordings_of(bird_age, recordings)
-    n_snippets = int((mine.on(TRAINING).column("n_frames") // n_frames).sum())
-    return DecoderPlan(bird_age, mine, n_snippets)
+    n_of = {
+        side: int((mine.on(side).column("n_frames") // n_frames).sum())
+        for side in (TRAINING, SELECTION)
+    }
+    return DecoderPlan(bird_age, mine, n_of[TRAINING], n_of[SELECTION])
 
 
 def _why_not_trained(plan: DecoderPlan, batch_size: int) -> tuple[str, str]:
     """Status and reason of a decoder that cannot be trained; both empty if it can."""
     if not len(plan.recordings.on(SELECTION)):
         reason = "no recording is held out to measure it; one age needs 2 bouts"
+        return "no_held_out", reason
+    if plan.n_held_out <= N_NEIGHBOURS:
+        reason = f"{plan.n_held_out} held-out snippets to measure it, {N_NEIGHBOURS + 1} needed"
         return "no_held_out", reason
     if plan.n_snippets < batch_size:
         reason = f"{plan.n_snippets} snippets to train on, {batch_size} needed (mdgan.batch_size)"

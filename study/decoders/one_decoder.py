@@ -11,18 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_io.recordings.table import SIDES, TRAINING, BirdAge, Recordings, data_hash
+from data_io.recordings.table import SELECTION, TRAINING, BirdAge, Recordings, data_hash
 from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.training import TrainingFailedError, TrainingReport
 from models.metrics.reference import Reference
 from study.base.paths import RunPaths
-from study.base.seeds import bird_age_seed
 from study.config.tree import DecoderScope, StudyConfig
 from study.decoders.scope import ALL_AGES, decoder_key
-from study.training.data import TrialData, choose_held_out, load_side
+from study.training.data import TrialData, load_side, songs_beside
 from study.training.train import too_like, train_on
 
 # A training hands these on to the next age: weights, no optimizers and no random numbers.
@@ -37,11 +34,13 @@ class DecoderPlan:
         bird_age: bird and age; the age is empty if the decoder serves all ages.
         recordings: of both sides of the split.
         n_snippets: consecutive snippets in the training recordings.
+        n_held_out: the same in the recordings that it is measured on.
     """
 
     bird_age: BirdAge
     recordings: Recordings
     n_snippets: int
+    n_held_out: int
 
     @property
     def name(self) -> str:
@@ -89,11 +88,10 @@ def decoder_row(
 def load_data(
     config: StudyConfig, plan: DecoderPlan, paths: RunPaths, reference: Reference
 ) -> TrialData:
-    """Load the frames of a decoder's recordings, and fixed held-out snippets of them."""
-    pool, held_out = (load_side(config, plan.recordings, paths, side) for side in SIDES[:2])
-    rng = np.random.default_rng(bird_age_seed(config.seed, plan.bird_age))
-    choice = choose_held_out(config, held_out, rng)
-    return TrialData(pool, held_out.crops(choice), reference, data_hash(plan.recordings))
+    """Load the frames of a decoder's recordings, and fixed held-out songs of them."""
+    pool = load_side(config, plan.recordings, paths, TRAINING)
+    songs = songs_beside(config, pool, plan.recordings, paths, SELECTION)
+    return TrialData(pool, songs, reference, data_hash(plan.recordings))
 
 
 def start_from(model: Mdgan, before: Mdgan) -> None:

@@ -1,4 +1,4 @@
-"""The data of a training: frames to learn from, and fixed held-out snippets to measure it."""
+"""The data of a training: frames to learn from, and fixed held-out songs to measure it."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from data_io.files import atomic_file
-from data_io.recordings.table import SIDES, BirdAge, Recordings, data_hash
+from data_io.recordings.table import SELECTION, TRAINING, BirdAge, Recordings, data_hash
 from data_io.snippets import FramePool, load_pool
+from models.metrics.evaluation import OF_SONG
 from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
+from models.metrics.songs import LEAST_WINDOWS, N_WINDOW, Songs, gather_songs
+from study.base.errors import StudyError
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
 
@@ -22,33 +25,78 @@ class TrialData:
 
     Attributes:
         pool: frames of training recordings.
-        valid: [n, 1, n_freq, n_frames] held-out snippets, the same for all trials.
+        songs: of every bird and age with a held-out recording, the same for all trials.
         reference: measures all trials.
         sha256: hash of the recordings and their split.
     """
 
     pool: FramePool
-    valid: np.ndarray
+    songs: tuple[Songs, ...]
     reference: Reference
     sha256: str
 
 
 def load_trial_data(config: StudyConfig, recordings: Recordings, paths: RunPaths) -> TrialData:
-    """Load frames and fixed held-out snippets; fit and save the reference of the study."""
-    train, held_out = (load_side(config, recordings, paths, side) for side in SIDES[:2])
+    """Load frames and fixed held-out songs; fit and save the reference of the study.
+
+    Raises:
+        StudyError: trials are ranked by sampled songs, and no bird and age has song enough to
+            compare them with.
+    """
+    pool = load_side(config, recordings, paths, TRAINING)
+    songs = songs_beside(config, pool, recordings, paths, SELECTION)
     rng = np.random.default_rng(config.seed)
-    valid = held_out.crops(choose_held_out(config, held_out, rng))
-    seen = train.crops(rng.integers(len(train.starts), size=N_REFERENCE_SNIPPETS))
+    seen = pool.crops(rng.integers(len(pool.starts), size=N_REFERENCE_SNIPPETS))
     reference = fit_reference(
         torch.from_numpy(seen),
-        torch.from_numpy(valid),
+        songs,
         config.seed,
         max(MAX_PCA_DIM, config.mdgan.n_components),  # the dense paths begin as its PCA
     )
+    _check_song(config, songs)
     with atomic_file(paths.reference) as temporary:
         reference.save(temporary)
     reference = Reference.load(paths.reference)
-    return TrialData(train, valid, reference, data_hash(recordings))
+    return TrialData(pool, songs, reference, data_hash(recordings))
+
+
+def _check_song(config: StudyConfig, songs: tuple[Songs, ...]) -> None:
+    of_song = {*config.search.lowered, config.search.compared} & OF_SONG
+    if of_song and not any(s.has_song for s in songs):
+        raise StudyError(
+            f"None of {len(songs)} birds and ages has {LEAST_WINDOWS} held-out windows of "
+            f"{N_WINDOW} consecutive snippets, so no sampled song can be compared, as "
+            f"{' and '.join(sorted(of_song))} needs. Give more or longer recordings, or set "
+            "search.objective=valid/recon_l1."
+        )
+
+
+def load_side(config: StudyConfig, recordings: Recordings, paths: RunPaths, side: str) -> FramePool:
+    """Load the frames of one side of the split."""
+    n_frames, max_frames = config.snippets.n_frames, config.max_frames(side)
+    return load_pool(paths.spectrograms, recordings, side, n_frames, max_frames, config.seed)
+
+
+def load_songs(
+    config: StudyConfig, recordings: Recordings, paths: RunPaths, side: str
+) -> tuple[Songs, ...]:
+    """Load the songs of a held-out side; those of the selection side measure every trial."""
+    pool = load_side(config, recordings, paths, TRAINING)
+    return songs_beside(config, pool, recordings, paths, side)
+
+
+def songs_beside(
+    config: StudyConfig, training: FramePool, recordings: Recordings, paths: RunPaths, side: str
+) -> tuple[Songs, ...]:
+    """`load_songs` where the frames of the training side are loaded already."""
+    held_out = load_side(config, recordings, paths, side)
+    return gather_songs(
+        training.by_recording(),
+        held_out.by_recording(),
+        config.snippets.n_frames,
+        config.search.n_eval_snippets,
+        config.seed,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,24 +112,13 @@ class HeldOutSnippets:
     birds_and_ages: list[BirdAge]
 
 
-def load_side(config: StudyConfig, recordings: Recordings, paths: RunPaths, side: str) -> FramePool:
-    """Load the frames of one side of the split."""
-    n_frames, max_frames = config.snippets.n_frames, config.max_frames(side)
-    return load_pool(paths.spectrograms, recordings, side, n_frames, max_frames, config.seed)
-
-
-def choose_held_out(
-    config: StudyConfig, pool: FramePool, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Choose the held-out snippets that measure trials, as indices [n] into ``pool.starts``.
-
-    It must be the first use of ``rng``, so that a study's choice follows from its seed alone.
-    """
-    return rng.integers(len(pool.starts), size=config.search.n_eval_snippets)
-
-
 def load_held_out(config: StudyConfig, recordings: Recordings, paths: RunPaths) -> HeldOutSnippets:
     """Load the snippets that measured the trials, each with its bird and age."""
-    pool = load_side(config, recordings, paths, "selection")
-    choice = choose_held_out(config, pool, np.random.default_rng(config.seed))
-    return HeldOutSnippets(pool.crops(choice), pool.birds_and_ages(choice))
+    held_out = load_side(config, recordings, paths, SELECTION).by_recording()
+    songs = gather_songs(
+        {}, held_out, config.snippets.n_frames, config.search.n_eval_snippets, config.seed
+    )
+    return HeldOutSnippets(
+        np.concatenate([s.held_out for s in songs]),
+        [(s.bird, s.age) for s in songs for _ in s.held_out],
+    )

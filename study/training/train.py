@@ -45,11 +45,10 @@ def train_on(
     where = model.device if frames_fit(pool.frames.nbytes, gpus) else torch.device("cpu")
     balance = Balance.of(model.params, pool.has_sound, pool.frames_of.values())
     frames = Frames(pool.frames, pool.starts, pool.n_frames, where, balance)
-    valid = torch.tensor(data.valid, device=model.device)
     train(
         model,
         frames,
-        lambda trained: evaluate(trained, data.reference, valid, seed),
+        lambda trained: evaluate(trained, data.reference, data.songs, seed),
         on_progress,
     )
 

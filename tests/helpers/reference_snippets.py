@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from models.metrics.songs import gather_songs
+
 
 def snippets(n, seed):
     """Two narrow bumps of random height, mostly of low pitch, and a little noise."""
@@ -17,3 +19,17 @@ def snippets(n, seed):
 
 
 TRAIN, VALID = snippets(300, 1), snippets(200, 2)
+
+
+def in_a_row(x):
+    """Frames [n * 16, 129] of snippets [n, 1, 129, 16], as one recording."""
+    return np.concatenate(x[:, 0].numpy(), axis=1).T.copy()
+
+
+def songs_of(held_out, training=TRAIN, bird="b1", age="45"):
+    """Songs of one bird and age: a training recording and a held-out one, in full."""
+    key = (bird, age)
+    return gather_songs({key: [in_a_row(training)]}, {key: [in_a_row(held_out)]}, 16, 10**4, 0)
+
+
+SONGS = songs_of(VALID)

@@ -105,15 +105,15 @@ def write_study(root, recordings, params=TINY):
     n = min(r.n_frames for r in recordings) - N_FRAMES
     cut = [s[:, i : i + N_FRAMES] for mine in sounds for s in mine for i in range(0, n, 2)]
     snippets = torch.from_numpy(np.stack(cut)[:, None])
-    fit_reference(snippets, snippets, 0).save(paths.reference)
+    fit_reference(snippets, (), 0).save(paths.reference)
     paths.best.mkdir()
     save_decoder(Mdgan(params, N_FRAMES, 0), paths.best, {"params": dataclasses.asdict(params)})
     return paths
 
 
-def plan_of(recordings, bird, age, n_snippets=20):
+def plan_of(recordings, bird, age, n_snippets=20, n_held_out=20):
     mine = recordings_of((bird, age), Recordings.from_rows(recordings))
-    return DecoderPlan((bird, age), mine, n_snippets)
+    return DecoderPlan((bird, age), mine, n_snippets, n_held_out)
 
 
 def weights(model):
@@ -289,9 +289,11 @@ def test_held_out_snippets_are_of_the_same_bird_and_age(tmp_path):
     paths = write_study(tmp_path, recordings)
     reference = Reference.load(paths.reference)
     data = load_data(config_of("bird"), plan_of(recordings, "a", "60"), paths, reference)
-    assert data.valid.shape == (100, 1, 129, 16)
+    (songs,) = data.songs
+    assert (songs.bird, songs.age, songs.held_out_lengths) == ("a", "60", (10,))
     # Bands begin at 10 + age and are 40 wide.
-    assert set(np.flatnonzero(data.valid.sum((0, 1, 3)))) == set(range(70, 110))
+    for snippets in (songs.held_out, songs.training):
+        assert set(np.flatnonzero(snippets.sum((0, 1, 3)))) == set(range(70, 110))
     assert len(data.pool.frames) == 2 * 160
     whole = load_data(config_of("bird"), plan_of(recordings, "a", ALL_AGES), paths, reference)
     assert len(whole.pool.frames) == 4 * 160

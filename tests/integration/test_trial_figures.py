@@ -1,6 +1,5 @@
 """The picture of a trial: the right snippets, of the right birds, and one for each decoder."""
 
-import random
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -12,7 +11,6 @@ from sklearn.decomposition import PCA
 
 from data_io.files import write_json
 from data_io.recordings.table import Recording, Recordings
-from data_io.snippets import FramePool, load_pool
 from data_io.spectrogram import SpectrogramParams
 from data_io.store import write_rows
 from models.mdgan.checkpoints import decoder_nets, save_decoder
@@ -37,12 +35,12 @@ from study.search.tables import _schema
 from study.tracked import with_begin
 from study.training import data as trial_data
 from study.training.data import HeldOutSnippets, load_held_out
-from tests.helpers.reference_snippets import TRAIN, VALID
+from tests.helpers.reference_snippets import SONGS, TRAIN, VALID
 from tests.helpers.stored import write_levelled
 from tests.helpers.tasks import InTurn
 from tests.helpers.tiny_mdgan import build, steps
 
-REFERENCE = fit_reference(TRAIN, VALID, 0)
+REFERENCE = fit_reference(TRAIN, SONGS, 0)
 PIECES = [("b1", "45"), ("b1", "90"), ("b2", "45"), ("b2", "adult")]
 HELD_OUT = HeldOutSnippets(VALID.numpy(), [PIECES[i % 4] for i in range(len(VALID))])
 SHOWN = np.array([3, 150, 7])
@@ -54,7 +52,7 @@ def recorded(folder, split=("training", "selection")):
     for i, (bird, age) in enumerate(5 * PIECES):
         path = f"{bird}/{age}/songs/{i}.wav"
         side = split[(i // 4) % len(split)]
-        found.append(Recording(bird, age, None, None, path, n_frames=20 + i, split=side))
+        found.append(Recording(bird, age, None, None, path, n_frames=200 + i, split=side))
     for bird, age in PIECES:
         noise = np.random.default_rng(0)
         songs = [
@@ -87,22 +85,6 @@ def drawn(view, reports=()):
 # Where snippets are from.
 
 
-def test_every_start_has_bird_and_age_of_its_recording(tmp_path):
-    recordings = recorded(tmp_path, split=("training",))
-    shuffled = random.Random(0).sample(recordings, len(recordings))
-    pool = load_pool(tmp_path, Recordings.from_rows(shuffled), "training", 16, 10**6, seed=0)
-    choice = np.random.default_rng(0).permutation(len(pool.starts))
-    numbers = pool.crops(choice)[:, 0, 0, 0].astype(int)
-    assert set(numbers) == set(range(20))
-    assert pool.birds_and_ages(choice) == [(recordings[i].bird, recordings[i].age) for i in numbers]
-
-
-def test_a_pool_that_does_not_know_its_birds_says_so():
-    pool = FramePool(np.zeros((64, 129), "f4"), np.arange(40), 16)
-    with pytest.raises(ValueError, match="counts 0 frames, the pool holds 64: make the pool with"):
-        pool.birds_and_ages(np.array([3]))
-
-
 def test_held_out_snippets_are_those_that_trials_are_measured_on(tmp_path, monkeypatch):
     monkeypatch.setattr(trial_data, "N_REFERENCE_SNIPPETS", 100)
     config = load_config("smoke", None, ["search.n_eval_snippets=150", "seed=3"])
@@ -110,7 +92,9 @@ def test_held_out_snippets_are_those_that_trials_are_measured_on(tmp_path, monke
     recordings = recorded(paths.spectrograms)
     held_out = load_held_out(config, Recordings.from_rows(recordings), paths)
     data = trial_data.load_trial_data(config, Recordings.from_rows(recordings), paths)
-    np.testing.assert_array_equal(held_out.snippets, data.valid)
+    np.testing.assert_array_equal(
+        held_out.snippets, np.concatenate([s.held_out for s in data.songs])
+    )
     numbers = held_out.snippets[:, 0, 0, 0].astype(int)
     assert held_out.birds_and_ages == [(recordings[i].bird, recordings[i].age) for i in numbers]
     assert {recordings[i].split for i in numbers} == {"selection"}

@@ -40,7 +40,7 @@ def spectrogram(n_frames, seed=0):
 
 
 SONGS = [spectrogram(n, seed=n) for n in (60, 16, 90)]
-HELD_OUT = [spectrogram(n, seed=n) for n in (50, 40)]
+HELD_OUT = [spectrogram(n, seed=n) for n in (210, 150)]
 
 
 def fitted(**changes):
@@ -93,24 +93,24 @@ def test_the_readme_has_the_same_lines():
 def test_training_learns_from_songs_and_is_measured_on_the_held_out_ones(monkeypatch):
     seen, made = [], []
 
-    def watched(model, reference, valid, seed):
-        seen.append((model, reference, valid, seed))
-        return evaluate(model, reference, valid, seed)
+    def watched(model, reference, songs, seed):
+        seen.append((model, reference, songs, seed))
+        return evaluate(model, reference, songs, seed)
 
     monkeypatch.setattr(library, "evaluate", watched)
     monkeypatch.setattr(library, "Mdgan", lambda *args: made.append(args) or Mdgan(*args))
     reports = []
     decoder = Decoder(TINY)
-    metrics = decoder.fit(
-        SONGS, [np.full((129, 20), 7, "f4") + HELD_OUT[0][:, :20]], 1, reports.append
-    )
+    metrics = decoder.fit(SONGS, [7 + HELD_OUT[0]], 1, reports.append)
     assert [report.report for report in reports] == [1, 2]
     assert metrics == reports[-1].metrics != reports[0].metrics
     assert len(seen) == 2
-    model, reference, valid, seed = seen[-1]
-    assert valid.shape == (100, 1, 129, 16)
-    assert valid.min() >= 7 > reference.pca_mean.max()
-    assert seed == 1
+    model, reference, (songs,), seed = seen[-1]
+    assert songs.held_out.shape == (13, 1, 129, 16)
+    assert songs.held_out.min() >= 7 > reference.pca_mean.max()
+    assert sorted(songs.training_lengths) == [1, 3, 5]
+    assert seed == 0  # whatever the seed of the training: metrics of all seeds compare
+    assert metrics["valid/frechet_song"] > 0
     assert made[0][:4] == (TINY, 16, 1, "cpu")
     assert model.snippets_seen == 64
     # It began as the PCA of songs, and has moved from there.

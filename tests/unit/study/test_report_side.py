@@ -11,8 +11,8 @@ from models.mdgan.checkpoints import save_decoder
 from models.metrics.reference import fit_reference
 from study.base.paths import RunPaths
 from study.config.reader import load_config
-from study.search.report_side import in_words, measure_best
-from tests.helpers.reference_snippets import TRAIN, VALID
+from study.search.report_side import in_words, measure_best, worst_in_words
+from tests.helpers.reference_snippets import SONGS, TRAIN
 from tests.helpers.stored import write_levelled
 from tests.helpers.tiny_mdgan import build
 
@@ -35,7 +35,7 @@ def study(tmp_path):
     model = build("both")
     paths.best.mkdir()
     save_decoder(model, paths.best, {"params": dataclasses.asdict(model.params)})
-    return paths, rows, fit_reference(TRAIN, VALID, 0)
+    return paths, rows, fit_reference(TRAIN, SONGS, 0)
 
 
 def test_the_best_decoder_is_measured_on_both_held_out_sides_each_by_itself(study):
@@ -44,20 +44,28 @@ def test_the_best_decoder_is_measured_on_both_held_out_sides_each_by_itself(stud
     assert read_json(paths.best_held_out) == found
     assert list(found) == ["selection", "report"]
     for figures in found.values():
-        assert (figures["n_recordings"], figures["n_snippets"]) == (3, 100)
+        assert (figures["n_recordings"], figures["n_snippets"]) == (3, 18)
+        (row,) = figures["by_bird_age"]
+        assert (row["bird"], row["age"], row["n_windows"]) == ("b1", "45", 9)
+        assert row["frechet_song"] == figures["metrics"]["valid/frechet_song"] > 0
     # An untrained decoder misses more where the song is three times as loud.
-    assert found["report"]["recon_l1"] > 1.5 * found["selection"]["recon_l1"]
+    l1 = {side: found[side]["metrics"]["valid/recon_l1"] for side in found}
+    assert l1["report"] > 1.5 * l1["selection"]
     words = in_words(paths)
     assert words.startswith("The best decoder on 3 recordings that chose nothing: L1 ")
     for side in found:
-        assert f"{found[side]['recon_l1']:.3g}, " in words
+        assert f"{l1[side]:.3g}, " in words
 
 
-def test_training_recordings_change_no_figure(study):
-    paths, rows, reference = study
-    found = measure_best(CONFIG, Recordings.from_rows(rows), paths, reference)
-    held_out = [row for row in rows if row.split != "training"]
-    assert measure_best(CONFIG, Recordings.from_rows(held_out), paths, reference) == found
+def test_the_worst_bird_and_age_is_named_where_there_are_several():
+    rows = [
+        {"bird": "b1", "age": "45", "recon_l1": 0.2, "recon_l1_vs_own_pca": 0.8},
+        {"bird": "b2", "age": "60", "recon_l1": 0.1, "recon_l1_vs_own_pca": 0.95},
+        {"bird": "b3", "age": "60", "recon_l1": 0.3, "recon_l1_vs_own_pca": None},
+    ]
+    expected = " Worst is b2 at 60: L1 0.1, 0.95 times that of its own PCA."
+    assert worst_in_words(rows) == expected
+    assert worst_in_words(rows[:1]) == ""
 
 
 def test_a_study_without_a_report_side_says_that_its_figures_flatter(study):

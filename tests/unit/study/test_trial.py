@@ -11,7 +11,9 @@ from data_io.snippets import FramePool
 from models.mdgan import training
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.params import MdganParams
+from models.mdgan.training import Evaluation
 from models.metrics.reference import fit_reference
+from models.metrics.songs import gather_songs
 from study.config.space import NOT_SEARCHED
 from study.search import trial
 from study.search.trial import TrialJob, run_trial
@@ -44,9 +46,10 @@ def data():
     rng = np.random.default_rng(0)
     has_sound = np.arange(200) >= 80
     pool = FramePool(rng.random((200, 129), "f4"), np.arange(180), 16, has_sound=has_sound)
-    valid = rng.random((40, 1, 129, 16), "f4")
-    reference = fit_reference(torch.from_numpy(pool.crops(np.arange(180))), torch.tensor(valid), 0)
-    return TrialData(pool, valid, reference, "hash")
+    held_out = {("b1", "45"): [rng.random((640, 129), "f4")]}
+    songs = gather_songs({("b1", "45"): [pool.frames]}, held_out, 16, 40, 0)
+    reference = fit_reference(torch.from_numpy(pool.crops(np.arange(180))), songs, 0)
+    return TrialData(pool, songs, reference, "hash")
 
 
 class Runner:
@@ -179,7 +182,7 @@ def test_the_note_on_a_broken_first_checkpoint_comes_with_the_first_report(runne
 
 def test_a_collapsed_decoder_is_ranked_last_whatever_the_objective(runner, monkeypatch):
     metrics = {"valid/collapsed": 1.0, "valid/recon_l1": 0.1, "valid/objective": 1000.0}
-    monkeypatch.setattr(train, "evaluate", lambda *_: dict(metrics))
+    monkeypatch.setattr(train, "evaluate", lambda *_: Evaluation(dict(metrics)))
     reported = runner.run(objective="valid/recon_l1")
     assert reported[0]["objective"] == 1000.0
     assert reported[0]["valid/recon_l1"] == 0.1  # what was measured stays

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from models.mdgan import checkpoints, tensor_files
 from models.mdgan.checkpoints import load_decoder, load_training, save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
-from models.mdgan.training import train
+from models.mdgan.training import Evaluation, train
 from tests.helpers.tiny_mdgan import Minibatches
 
 TINY = MdganParams(
@@ -41,7 +41,8 @@ def trained(n_steps=2, **changes):
 def measure(model):
     """Something of every weight that is kept, from statistics too."""
     decoded = model.decode(model.encode(DATA[:8]))
-    return {"valid/mean": float(decoded.double().mean()), "valid/std": float(decoded.std())}
+    found = {"valid/mean": float(decoded.double().mean()), "valid/std": float(decoded.std())}
+    return Evaluation(found)
 
 
 def leaves(state, name=""):

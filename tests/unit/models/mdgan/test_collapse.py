@@ -5,7 +5,7 @@ import torch
 
 from models.mdgan import collapse, training
 from models.mdgan.collapse import is_collapsed, spread, spread_ratio
-from models.mdgan.training import CollapsedError, train
+from models.mdgan.training import CollapsedError, Evaluation, train
 from tests.helpers.tiny_mdgan import (
     DATA,
     KINDS,
@@ -21,7 +21,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 def run(model):
     """The evaluation is asked for at the very end; the loop itself has to look."""
-    train(model, MINIBATCHES, lambda m: {}, lambda p: None)
+    train(model, MINIBATCHES, lambda m: Evaluation({}), lambda p: None)
     return model
 
 

@@ -17,7 +17,7 @@ from models.mdgan.cuda_graph import WARM_UP, CudaRecorder
 from models.mdgan.devices import full_precision, send, use_arithmetic
 from models.mdgan.encoding import decode_latents, encode_spectrogram
 from models.mdgan.frames import Frames
-from models.mdgan.training import train
+from models.mdgan.training import Evaluation, train
 from tests.helpers.tiny_mdgan import (
     DATA,
     KINDS,
@@ -95,7 +95,7 @@ def test_a_training_waits_twice_at_each_check_and_not_between(monkeypatch):
     model = build("dense", n_snippets=80, n_reports=1, collapse_after=5, lr=1e-4)
     frames = Frames(DATA[:, 0].transpose(1, 2).reshape(-1, 129).numpy(), np.arange(900), 16, CPU)
     with counted_waits() as found:
-        train(model, frames, lambda m: {}, lambda p: None)
+        train(model, frames, lambda m: Evaluation({}), lambda p: None)
     # 20 steps with 4 checks: are the losses numbers, and has the decoder collapsed?
     assert found.n_waits == 2 * 4
 

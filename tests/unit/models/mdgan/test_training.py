@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.mdgan.model import MdganParams
-from models.mdgan.training import TrainingFailedError, train
+from models.mdgan.training import Evaluation, TrainingFailedError, train
 from tests.helpers.tiny_mdgan import (
     DATA,
     KINDS,
@@ -55,7 +55,14 @@ def test_training_leaves_global_random_numbers_alone():
 def history_of(model):
     """Reports of a training to its end."""
     reports = []
-    train(model, MINIBATCHES, lambda m: {"valid/x": float(m.snippets_seen)}, reports.append)
+    row = {"bird": "b1", "x": 1.0}
+    train(
+        model,
+        MINIBATCHES,
+        lambda m: Evaluation({"valid/x": float(m.snippets_seen)}, [row]),
+        reports.append,
+    )
+    assert all(report.by_bird_age == [row] for report in reports)
     return reports
 
 
@@ -83,7 +90,7 @@ def test_a_training_gone_on_with_equals_one_never_stopped(kind, normalisation, s
     whole, stopped = build(kind, seed=3, **changes), build(kind, seed=3, **changes)
     reports = history_of(whole)
     with pytest.raises(Stop):
-        train(stopped, MINIBATCHES, lambda m: {}, stop)
+        train(stopped, MINIBATCHES, lambda m: Evaluation({}), stop)
     resumed = build(kind, seed=8, **changes)
     resumed.load_state_dict(states[0])
     assert resumed.snippets_seen == 8 * stop_at
@@ -121,7 +128,7 @@ class Counter:
 
 def run(model):
     reports = []
-    train(model, Minibatches(torch.zeros(1)), lambda m: {}, reports.append)
+    train(model, Minibatches(torch.zeros(1)), lambda m: Evaluation({}), reports.append)
     return reports
 
 
@@ -189,7 +196,7 @@ def test_no_report_holds_a_loss_that_is_no_number():
     reports = []
     model = Counter(losses=[1.0, math.nan], n_reports=1)
     with pytest.raises(TrainingFailedError, match="train/loss is nan"):
-        train(model, Minibatches(torch.zeros(1)), lambda m: {}, reports.append)
+        train(model, Minibatches(torch.zeros(1)), lambda m: Evaluation({}), reports.append)
     assert reports == []
 
 
@@ -198,7 +205,7 @@ def test_a_nan_in_the_data_ends_the_training(kind):
     with pytest.raises(TrainingFailedError, match=r"train/\w+ is nan after 20 snippets"):
         train(
             build(kind),
-            lambda n, rng: torch.full((n, 1, 129, 16), math.nan),
-            lambda m: {},
+            Minibatches(torch.full((1, 1, 129, 16), math.nan)),
+            lambda m: Evaluation({}),
             lambda p: None,
         )

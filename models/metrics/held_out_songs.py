@@ -1,0 +1,108 @@
+"""Held-out songs of birds and ages: how near reconstructions and sampled songs come to them."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.metrics.distances import frechet_distance, mean_and_cov
+from models.metrics.held_out import HeldOut
+from models.metrics.neighbours import neighbour_measures, neighbour_radii
+from models.metrics.reference import WINDOW_PARTS, Reference
+from models.metrics.songs import Songs, n_windows
+
+Array = NDArray[np.float64]
+
+WINDOWS_PER_FEATURE = 8  # a covariance needs more windows than features
+
+
+class HeldOutSong:
+    """Windows of a bird and age's held-out song, and how near other song comes to them.
+
+    Of each kind of window features the first n_windows / WINDOWS_PER_FEATURE are used, at most all.
+    The two kinds count alike: each is divided by the root of its variance over the held-out
+    windows. So 0 means "the same", and one sound for ever is about 1.
+
+    Args:
+        reference: of the study.
+        features: `Reference.features` [n, n_features] of held-out snippets.
+        lengths: snippets of each recording.
+    """
+
+    def __init__(self, reference: Reference, features: Array, lengths: Sequence[int]):
+        self.reference = reference
+        windows = reference.window_features(features, lengths)
+        self.n_snippets, self.n_windows = len(features), len(windows)
+        n = max(1, self.n_windows // WINDOWS_PER_FEATURE)
+        self._columns = [range(*part.indices(windows.shape[1]))[:n] for part in WINDOW_PARTS]
+        parts = [windows[:, columns] for columns in self._columns]
+        spreads = [np.sqrt(part.var(0).sum()) for part in parts]
+        self._scales = [spread or 1.0 for spread in spreads]  # digital silence does not vary
+        self._parts = [part / scale for part, scale in zip(parts, self._scales, strict=True)]
+        self._gaussians = [mean_and_cov(part) for part in self._parts]
+        self._radii = neighbour_radii(np.hstack(self._parts))
+
+    def frechet(self, features: Array, lengths: Sequence[int]) -> float:
+        """Frechet distance of other song's windows to the held-out windows, mean of both kinds."""
+        parts = zip(self._scaled(features, lengths), self._gaussians, strict=True)
+        return float(
+            np.mean([frechet_distance(*mean_and_cov(part), *real) for part, real in parts])
+        )
+
+    def coverage(self, features: Array, lengths: Sequence[int]) -> float:
+        """Share of the held-out windows with a window of other song among their neighbours."""
+        real, other = np.hstack(self._parts), np.hstack(self._scaled(features, lengths))
+        return neighbour_measures(real, self._radii, other)["coverage"]
+
+    def _scaled(self, features: Array, lengths: Sequence[int]) -> list[Array]:
+        windows = self.reference.window_features(features, lengths)
+        columns_and_scales = zip(self._columns, self._scales, strict=True)
+        return [windows[:, columns] / scale for columns, scale in columns_and_scales]
+
+
+class HeldOutSongs:
+    """All held-out snippets of a study's songs, with what is computed from them once.
+
+    Args:
+        reference: of the study.
+        songs: of all birds and ages that are measured.
+        device: of the snippets, and of what is compared with them.
+
+    Attributes:
+        snippets: all held-out ones, birds and ages in order.
+        rows: of each bird and age among them.
+        training: all training snippets [n, 1, n_freq, n_frames], in the same order.
+        of_song: windows of each bird and age; None where it has no part in the song metrics.
+        frechet_real: distance of its training song to its held-out song; None where not known.
+    """
+
+    def __init__(self, reference: Reference, songs: tuple[Songs, ...], device: torch.device):
+        self.songs = songs
+        snippets = torch.from_numpy(np.concatenate([s.held_out for s in songs])).to(device)
+        self.snippets = HeldOut(reference, snippets)
+        ends = np.cumsum([len(s.held_out) for s in songs])
+        self.rows = [slice(end - len(s.held_out), end) for s, end in zip(songs, ends, strict=True)]
+        training = np.concatenate([s.training for s in songs])
+        self.training = torch.from_numpy(training).to(device)
+        self.of_song: list[HeldOutSong | None] = []
+        self.frechet_real: list[float | None] = []
+        for s, rows in zip(songs, self.rows, strict=True):
+            song, real = None, None
+            if s.has_song:
+                song = HeldOutSong(reference, self.snippets.raw_features[rows], s.held_out_lengths)
+                if n_windows(s.training_lengths) > 1:
+                    seen = reference.features(torch.from_numpy(s.training).to(device))
+                    real = song.frechet(seen, s.training_lengths)
+            self.of_song.append(song)
+            self.frechet_real.append(real)
+
+
+# Cached by identity: a training asks for the same objects at each of its reports.
+@functools.lru_cache(maxsize=2)
+def held_out_songs(
+    reference: Reference, songs: tuple[Songs, ...], device: torch.device
+) -> HeldOutSongs:
+    """The `HeldOutSongs` of these objects, made once."""
+    return HeldOutSongs(reference, songs, device)

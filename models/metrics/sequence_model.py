@@ -1,0 +1,91 @@
+"""A sequence model by a fixed recipe, quick enough for every report of every trial.
+
+It stands for the hidden Markov model of the finished study: a mixture of Gaussians with full
+covariances, and transitions counted between the likeliest components of consecutive snippets
+(``benchmarks/objective.py`` says how well its songs stand for those of the finished model).
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
+
+Array = NDArray[np.float64]
+
+MOST_COMPONENTS = 20
+SNIPPETS_PER_COMPONENT = 40
+FLOOR = 1e-3  # added to every variance, in whitened units
+N_ITER = 20
+PRIOR_MOVES = 1.0  # transitions from each component that are added, spread as the components are
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """A Markov chain of Gaussian components.
+
+    Attributes:
+        start: [k] shares in the steady state.
+        transitions: [k, k] P(next component | component).
+        means: [k, d].
+        roots: [k, d, d] lower Cholesky factors of the covariances.
+    """
+
+    start: Array
+    transitions: Array
+    means: Array
+    roots: Array
+
+    def sample(self, n_songs: int, length: int, rng: np.random.Generator) -> Array:
+        """Latents [n_songs * length, d] of songs of ``length`` snippets each, end to end."""
+        states = np.empty((n_songs, length), np.int64)
+        before = np.broadcast_to(self.start, (n_songs, len(self.start)))
+        for i in range(length):
+            reach = before.cumsum(1)
+            states[:, i] = (reach < rng.random((n_songs, 1)) * reach[:, -1:]).sum(1)
+            before = self.transitions[states[:, i]]
+        drawn = states.ravel()
+        z = rng.standard_normal((len(drawn), self.means.shape[1]))
+        for state in np.unique(drawn):
+            rows = drawn == state
+            z[rows] = z[rows] @ self.roots[state].T + self.means[state]
+        return z
+
+
+def fit_sequence_model(z: Array, lengths: Sequence[int], seed: int) -> SequenceModel:
+    """Fit by the fixed recipe.
+
+    Args:
+        z: whitened latents [n, d] of consecutive snippets, recordings end to end.
+        lengths: snippets of each recording.
+        seed: of the start of the mixture.
+    """
+    k = int(np.clip(len(z) // SNIPPETS_PER_COMPONENT, 1, MOST_COMPONENTS))
+    mixture = GaussianMixture(k, reg_covar=FLOOR, max_iter=N_ITER, random_state=seed)
+    # In one thread sums have one order, so the same latents give the same model.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # N_ITER is the recipe, converged or not; equal latents have fewer clusters than components.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        states = mixture.fit_predict(z)
+    follows = np.ones(len(z) - 1, np.bool_)
+    follows[np.cumsum(lengths)[:-1] - 1] = False
+    counts = np.zeros((k, k))
+    np.add.at(counts, (states[:-1][follows], states[1:][follows]), 1)
+    transitions = counts + PRIOR_MOVES * mixture.weights_
+    transitions /= transitions.sum(1, keepdims=True)
+    return SequenceModel(
+        steady_state(transitions),
+        transitions,
+        mixture.means_,
+        np.linalg.cholesky(mixture.covariances_),
+    )
+
+
+def steady_state(transitions: Array) -> Array:
+    """Shares [k] that transitions [k, k] leave as they are; all states must be reached."""
+    k = len(transitions)
+    return np.linalg.solve(np.eye(k) - transitions.T + 1.0, np.ones(k)).clip(min=0)

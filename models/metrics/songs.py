@@ -1,0 +1,144 @@
+"""Songs of each bird and age that measure a decoder: consecutive snippets of whole recordings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.mdgan.pca import fit_pca
+from models.mdgan.shape import N_FREQ
+
+Float32 = NDArray[np.float32]
+BirdAge = tuple[str, str]
+
+OWN_PCA_DIM = 16  # whatever the latent size, so that all sizes meet the same figure
+LEAST_HELD_OUT = 32  # snippets of each bird and age, where it has as many
+MOST_TRAINING = 800  # snippets of each bird and age that the sequence model learns from
+MOST_SONGS = 24  # birds and ages that have a sequence model
+N_WINDOW = 4  # consecutive snippets in a window of song
+LEAST_WINDOWS = 8  # held-out windows of a bird and age that has song metrics
+
+
+# Compared by identity, so that a cache can hold what is computed from them.
+@dataclass(frozen=True, eq=False)
+class Songs:
+    """Consecutive snippets of one bird and age; a recording gives as many as it holds whole.
+
+    Attributes:
+        bird: its name.
+        age: as the study writes it.
+        training: [n, 1, n_freq, n_frames] of training recordings, at most MOST_TRAINING; none where
+            the bird and age has no part in the song metrics.
+        training_lengths: snippets of each recording in ``training``, in order.
+        held_out: [m, 1, n_freq, n_frames] of held-out recordings.
+        held_out_lengths: snippets of each recording in ``held_out``.
+        own_pca_l1: mean absolute error (log1p units) of ``held_out`` by a PCA of OWN_PCA_DIM
+            dimensions of this bird and age's own training snippets; NaN where it has fewer than two
+            different ones.
+    """
+
+    bird: str
+    age: str
+    training: Float32
+    training_lengths: tuple[int, ...]
+    held_out: Float32
+    held_out_lengths: tuple[int, ...]
+    own_pca_l1: float
+
+    @property
+    def has_song(self) -> bool:
+        """Whether there is enough of it for song metrics."""
+        return len(self.training) > 0 and n_windows(self.held_out_lengths) >= LEAST_WINDOWS
+
+
+def n_windows(lengths: Sequence[int]) -> int:
+    """Windows of N_WINDOW snippets within recordings of ``lengths`` snippets."""
+    return sum(max(length - N_WINDOW + 1, 0) for length in lengths)
+
+
+def gather_songs(
+    training: Mapping[BirdAge, Sequence[Float32]],
+    held_out: Mapping[BirdAge, Sequence[Float32]],
+    n_frames: int,
+    n_held_out: int,
+    seed: int,
+) -> tuple[Songs, ...]:
+    """Choose the songs that measure all trials, by one rule.
+
+    Every bird and age gives ``n_held_out`` divided by their number, and at least LEAST_HELD_OUT: so
+    with many of them there are more than ``n_held_out`` in all. Song metrics are made for
+    MOST_SONGS of them, in turn from each bird, so that a study of a thousand stays quick.
+    Recordings are taken whole, in an order drawn by the seed; only the last is cut.
+
+    Args:
+        training: frames [n_recording_frames, n_freq] of each training recording, by bird and age.
+            They have no part in the choice of held-out songs.
+        held_out: the same of held-out recordings; these birds and ages are measured.
+        n_frames: in a snippet.
+        n_held_out: snippets wanted in all.
+        seed: of every choice, the same for all trials.
+
+    Raises:
+        ValueError: no held-out recording is as long as a snippet.
+    """
+    rng = np.random.default_rng(seed)
+    longest = {key: max(map(len, recordings), default=0) for key, recordings in held_out.items()}
+    measured = [key for key, length in longest.items() if length >= n_frames]
+    if not measured:
+        raise ValueError(
+            f"None of the held-out recordings of {len(held_out)} birds and ages has {n_frames} "
+            "frames, the length of a snippet. Give longer recordings."
+        )
+    n_each = max(LEAST_HELD_OUT, n_held_out // len(measured))
+    new = {key: _consecutive(held_out[key], n_frames, n_each, rng) for key in measured}
+    with_song = spread(measured, MOST_SONGS, rng)
+    found = []
+    for key in measured:
+        seen, seen_lengths = _consecutive(training.get(key, ()), n_frames, MOST_TRAINING, rng)
+        own = own_pca_l1(seen, new[key][0], seed)
+        if key not in with_song:
+            seen, seen_lengths = seen[:0], ()
+        found.append(Songs(*key, seen, seen_lengths, *new[key], own))
+    return tuple(found)
+
+
+def spread(birds_and_ages: Sequence[BirdAge], most: int, rng: np.random.Generator) -> set[BirdAge]:
+    """Choose at most ``most``: one age of every bird, then a second one, and so on."""
+    ages: dict[str, list[BirdAge]] = {}
+    for i in rng.permutation(len(birds_and_ages)):
+        ages.setdefault(birds_and_ages[i][0], []).append(birds_and_ages[i])
+    turns = max((len(of_bird) for of_bird in ages.values()), default=0)
+    in_turn = [of_bird[i] for i in range(turns) for of_bird in ages.values() if i < len(of_bird)]
+    return set(in_turn[:most])
+
+
+def own_pca_l1(training: Float32, held_out: Float32, seed: int) -> float:
+    """L1 of held-out snippets by a PCA of OWN_PCA_DIM dimensions of training snippets.
+
+    Both are [n, 1, n_freq, n_frames]. Fewer dimensions where there are not more training snippets;
+    NaN with fewer than two, or where all are equal.
+    """
+    if len(training) < 2 or not np.ptp(training, axis=0).any():
+        return float("nan")
+    pca = fit_pca(torch.from_numpy(training), min(OWN_PCA_DIM, len(training) - 1), seed)
+    components, mean = pca.components.astype(np.float32), pca.mean.astype(np.float32)
+    flat = held_out.reshape(len(held_out), -1)
+    x_hat = ((flat - mean) @ components.T @ components + mean).clip(min=0)
+    return float(np.abs(x_hat - flat).mean(dtype=np.float64))
+
+
+def _consecutive(
+    recordings: Sequence[Float32], n_frames: int, most: int, rng: np.random.Generator
+) -> tuple[Float32, tuple[int, ...]]:
+    """Consecutive snippets [n, 1, n_freq, n_frames] of whole recordings, and how many of each."""
+    parts = [np.zeros((0, 1, N_FREQ, n_frames), np.float32)]
+    lengths: list[int] = []
+    for i in rng.permutation(len(recordings)):
+        n = min(len(recordings[i]) // n_frames, most - sum(lengths))
+        if n:
+            frames = recordings[i][: n * n_frames].reshape(n, n_frames, -1)
+            parts.append(frames.swapaxes(1, 2)[:, None])
+            lengths.append(n)
+    return np.ascontiguousarray(np.concatenate(parts, dtype=np.float32)), tuple(lengths)
