@@ -205,6 +205,12 @@ def levelled(magnitude: Magnitude, gain: float) -> Spectrogram:
     return np.log1p(spectrogram, out=spectrogram)
 
 
+def magnitude_of(spectrogram: Spectrogram, gain: float) -> Magnitude:
+    """The magnitude that `levelled` made the spectrogram of, of its shape, float32."""
+    magnitude = np.expm1(spectrogram, dtype=np.float32)
+    return np.divide(magnitude, np.float32(gain), out=magnitude)
+
+
 def log_spectrogram(
     waveform: Waveform, sample_rate_hz: int, params: SpectrogramParams, gain: float = 1.0
 ) -> Spectrogram:
@@ -256,5 +262,4 @@ def invert_spectrogram(
     Raises:
         ValueError: the spectrogram has no frame, or numbers that are below 0 or not finite.
     """
-    magnitude = np.divide(np.expm1(spectrogram), gain, dtype=np.float32)
-    return griffin_lim(magnitude, params.hop_length, n_iter, seed)
+    return griffin_lim(magnitude_of(spectrogram, gain), params.hop_length, n_iter, seed)

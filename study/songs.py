@@ -1,8 +1,10 @@
-"""The stage that makes songs to see and hear: real, reconstructed and sampled.
+"""The stage that makes songs to see and hear: real, inverted, reconstructed and sampled.
 
 A song here is a sound. A song model is the HMM of a bird and age, which gives sampled songs.
 """
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
+from data_io.phases import spectral_convergence
 from data_io.recordings.reading import read_sound
 from data_io.recordings.table import REPORT, SELECTION, BirdAge, Recording, Recordings
 from data_io.song_models import SongModel, load_song_model
@@ -20,11 +23,14 @@ from data_io.sounding import gain_of
 from data_io.spectrogram import (  # noqa: E402
     Spectrogram,
     SpectrogramParams,
+    Waveform,
     invert_spectrogram,
     log_spectrogram,
+    magnitude_of,
     resample,
 )
 from models.hmm import restored, sample_latents
+from models.hmm.predictive import stationary_probs
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.encoding import decode_latents, encode_spectrogram
 from study.base.console import Console, Progress
@@ -57,7 +63,12 @@ def save_spectrogram(
 
 
 PEAK = 0.8  # peak of the real song, as a share of full scale; the others get the same gain
-KINDS = ("real", "reconstruction", "sampled")
+KINDS = {
+    "real": "the recording itself, resampled",
+    "inverted": "sound found from the real song's spectrogram: what the inversion alone does",
+    "reconstruction": "the real song, encoded and decoded snippet by snippet; then inverted",
+    "sampled": "drawn from the HMM, which begins in its steady state, and decoded; then inverted",
+}
 
 
 def make_songs(
@@ -68,7 +79,7 @@ def make_songs(
     tasks: TaskRunner,
     console: Console,
 ) -> None:
-    """Write songs/<bird>/<age>/{real,reconstruction,sampled}.{png,wav} and song.json.
+    """Write songs/<bird>/<age>/{real,inverted,reconstruction,sampled}.{png,wav} and song.json.
 
     A bird and age without a song model has no sampled song; without a decoder it has no songs.
     """
@@ -114,37 +125,71 @@ def _songs_of(
         model, _ = load_song_model(paths.hmm, bird, age)
         pictures["sampled"] = decode_latents(generator, sample_z(model, len(z), seed), n_frames)
     at = slice(start * params.hop_length, (start + n_frames) * params.hop_length)
-    sounds = {"real": waveform[at]}
-    for kind in list(pictures)[1:]:
-        n_iter = config.songs.griffin_lim_iterations
-        sounds[kind] = invert_spectrogram(pictures[kind], params, n_iter, seed, gain)
+    n_iter = config.songs.griffin_lim_iterations
+    sounds, convergence = inversions(pictures, params, n_iter, seed, gain)
+    sounds["real"] = waveform[at]
+    # The high-pass has acted on it already.
+    whole_band = dataclasses.replace(params, highpass_hz=0.0)
+    pictures["inverted"] = log_spectrogram(
+        sounds["inverted"], params.sample_rate_hz, whole_band, gain
+    )
     loudness = PEAK / float(np.abs(sounds["real"]).max() or 1.0)
     top = float(np.quantile(real, 0.999)) or 1.0
     for kind, picture in pictures.items():
         save_spectrogram(out / f"{kind}.png", picture, params, f"{bird}, {age}: {kind}", top)
         sound = np.clip(loudness * sounds[kind], -1, 1)
         soundfile.write(out / f"{kind}.wav", sound, params.sample_rate_hz, subtype="PCM_16")
-    write_json(
-        out / "song.json",
-        {
-            "recording": recording.path,
-            "split": recording.split,
-            "start_s": start * params.frame_s,
-            "seconds": n_frames * params.frame_s,
-            "gain": loudness,
-            "spectrogram_gain": gain,
-            "real": "the recording itself, resampled",
-            "others": f"phases by Griffin-Lim, {config.songs.griffin_lim_iterations} iterations",
-            "sample_seed": seed,
-            "seen_as_black": top,
-        },
-    )
+    facts = {
+        "recording": recording.path,
+        "split": recording.split,
+        "start_s": start * params.frame_s,
+        "seconds": n_frames * params.frame_s,
+        "gain": loudness,
+        "spectrogram_gain": gain,
+        "kinds": {kind: KINDS[kind] for kind in KINDS if kind in pictures},
+        "inversion": "phases by phase-gradient heap integration, then "
+        f"{n_iter} iterations of Griffin-Lim",
+        "spectral_convergence": convergence,
+        "sample_seed": seed,
+        "seen_as_black": top,
+    }
+    write_json(out / "song.json", facts)
+
+
+def inversions(
+    pictures: dict[str, Spectrogram], params: SpectrogramParams, n_iter: int, seed: int, gain: float
+) -> tuple[dict[str, Waveform], dict[str, float | None]]:
+    """Sounds of spectrograms, and how near they come.
+
+    Args:
+        pictures: by kind of song, log(1 + gain * magnitude) [n_freq, n_frames]; one is "real".
+        params: of the spectrograms.
+        n_iter: iterations of Griffin-Lim.
+        seed: of phases where there is next to no sound.
+        gain: of the spectrograms; it is undone.
+
+    Returns:
+        Sounds by kind, with that of the real spectrogram as "inverted"; and by kind the spectral
+        convergence (`data_io.phases`), None where a picture holds no sound at all.
+    """
+    sounds, convergence = {}, {}
+    for kind, picture in pictures.items():
+        name = "inverted" if kind == "real" else kind
+        sounds[name] = invert_spectrogram(picture, params, n_iter, seed, gain)
+        wanted = magnitude_of(picture, gain)
+        distance = spectral_convergence(sounds[name], wanted, params.hop_length)
+        convergence[name] = None if math.isnan(distance) else distance
+    return sounds, convergence
 
 
 def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32]:
-    """Sample a sequence of latents [n_snippets, latent_dim] from a song model; not whitened."""
+    """Sample a sequence of latents [n_snippets, latent_dim] from a song model; not whitened.
+
+    It begins in the steady state, as the real song does, which is cut out of a recording. The
+    start probabilities of a model are those of the beginnings of recordings: often silence.
+    """
     hmm = restored(
-        model.start_probs,
+        stationary_probs(model.transition_matrix),
         model.transition_matrix,
         model.means,
         model.covariances,

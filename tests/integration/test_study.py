@@ -126,7 +126,7 @@ def test_every_artefact_is_there_and_the_counts_agree(study):
     assert len(rows(out / "hmm_selected.parquet")) == len(list((out / "hmm").rglob("*.npz"))) == 4
     for name in ("encoder.safetensors", "generator.safetensors", "model.json"):
         assert (out / "best" / name).is_file()
-    for kind in ("real", "reconstruction", "sampled"):
+    for kind in ("real", "inverted", "reconstruction", "sampled"):
         assert len(list((out / "songs").rglob(f"{kind}.png"))) == 4
         for path in (out / "songs").rglob(f"{kind}.wav"):
             sound, rate = soundfile.read(path)

@@ -16,6 +16,7 @@ from data_io.spectrogram import (
     invert_spectrogram,
     levelled,
     log_spectrogram,
+    magnitude_of,
     resample,
 )
 
@@ -207,6 +208,7 @@ def test_level_and_its_undoing() -> None:
     np.testing.assert_array_equal(
         log_spectrogram(warble(), 16_000, PARAMS, gain=7.5), levelled(magnitude, 7.5)
     )
+    np.testing.assert_allclose(magnitude_of(levelled(magnitude, 7.5), 7.5), magnitude, atol=1e-5)
     # What was made louder for the networks is as loud as before when it is heard.
     plain = invert_spectrogram(levelled(magnitude, 1.0), PARAMS, 8, 0)
     again = invert_spectrogram(levelled(magnitude, 7.5), PARAMS, 8, 0, gain=7.5)

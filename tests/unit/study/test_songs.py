@@ -1,13 +1,48 @@
-"""The picture of a song."""
+"""Songs to look at and to listen to."""
 
 import numpy as np
+import pytest
 
-from data_io.spectrogram import SpectrogramParams
-from study.songs import save_spectrogram
+from data_io.song_models import SongModel
+from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from study.songs import inversions, sample_z, save_spectrogram
+
+PARAMS = SpectrogramParams()
 
 
 def test_a_name_that_looks_like_mathematics_is_drawn_as_it_is(tmp_path):
     path = tmp_path / "song.png"
     spectrogram = np.ones((129, 40), np.float32)
-    save_spectrogram(path, spectrogram, SpectrogramParams(), "$_$, 45: real", 1.0)
+    save_spectrogram(path, spectrogram, PARAMS, "$_$, 45: real", 1.0)
     assert path.stat().st_size > 1000
+
+
+def test_a_sampled_song_begins_in_the_steady_state_wherever_recordings_begin():
+    model = SongModel(
+        start_probs=np.array([1.0, 0.0]),
+        transition_matrix=np.array([[0.4, 0.6], [0.2, 0.8]]),  # steady state: 1/4, 3/4
+        means=np.array([[-1.0], [1.0]]),
+        covariances=np.full((2, 1), 1e-4),
+        covariance_type="diag",
+        whitening_mean=np.array([10.0]),
+        whitening_std=np.array([2.0]),
+    )
+    first = np.array([sample_z(model, 3, seed)[0, 0] for seed in range(400)])
+    np.testing.assert_allclose(np.abs(first - 10), 2, atol=0.2)
+    assert (first > 10).mean() == pytest.approx(0.75, abs=0.08)  # 3.7 standard errors
+
+
+def test_the_real_song_is_inverted_beside_the_others_and_each_says_how_near_it_comes():
+    t = np.arange(16_000) / 16_000
+    song = (0.1 * np.sin(2 * np.pi * 2000 * t) * np.sin(2 * np.pi * 3 * t)).astype("f4")
+    real = log_spectrogram(song, 16_000, PARAMS, gain=5.0)
+    scrambled = real[:, np.random.default_rng(0).permutation(real.shape[1])]
+    silent = np.zeros_like(real)
+    pictures = {"real": real, "reconstruction": scrambled, "sampled": silent}
+    sounds, convergence = inversions(pictures, PARAMS, 20, seed=0, gain=5.0)
+    assert list(sounds) == list(convergence) == ["inverted", "reconstruction", "sampled"]
+    assert sounds["inverted"].std() == pytest.approx(song.std(), rel=0.02)
+    assert convergence["inverted"] < 0.02
+    assert convergence["reconstruction"] > 0.2  # no sound has such a spectrogram
+    assert convergence["sampled"] is None
+    assert not sounds["sampled"].any()
