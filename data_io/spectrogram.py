@@ -112,10 +112,7 @@ class MagnitudeStream:
         )
         n = np.arange(params.n_fft)
         self._window = (0.5 - 0.5 * np.cos(2 * np.pi * n / params.n_fft)).astype(np.float32)
-        # |H| = (f / c)^4 / sqrt(1 + (f / c)^8), which is finite at 0 Hz.
-        power = (params.frequencies_hz / (params.highpass_hz or np.inf)) ** _HIGHPASS_ORDER
-        weights = power / np.sqrt(1 + power**2) if params.highpass_hz else np.ones_like(power)
-        self._weights = weights.astype(np.float32)[:, None]
+        self._weights = highpass_weights(params)[:, None]
         # Samples that frames to come begin with: half a window of zeros lies before the sound.
         self._rest = np.zeros(params.n_fft // 2, np.float32)
 
@@ -158,6 +155,16 @@ class MagnitudeStream:
             np.multiply(np.abs(spectrum).T, self._weights, out=part)
         self._rest = self._rest[n * hop :]
         return magnitude
+
+
+def highpass_weights(params: SpectrogramParams) -> NDArray[np.float32]:
+    """Weight [n_fft / 2 + 1] of each frequency: 1 where nothing is damped.
+
+    |H| = (f / c)^4 / sqrt(1 + (f / c)^8) of a Butterworth filter, which is finite at 0 Hz.
+    """
+    power = (params.frequencies_hz / (params.highpass_hz or np.inf)) ** _HIGHPASS_ORDER
+    weights = power / np.sqrt(1 + power**2) if params.highpass_hz else np.ones_like(power)
+    return weights.astype(np.float32)
 
 
 def _whole_rate(sample_rate_hz: float) -> int:

@@ -139,7 +139,7 @@ class SongsConfig:
     """
 
     seconds: float = 4.0
-    griffin_lim_iterations: int = 50
+    griffin_lim_iterations: int = 32
     n_in_report: int = 12
 
     def __post_init__(self) -> None:
