@@ -7,10 +7,10 @@ Recipe 0.5.0: no level, no high-pass, minibatches drawn evenly over all frames, 
 the prior (10), the adversary in the last tenth, HMMs with diagonal covariances. Recipe now: the
 defaults of this version. Each trains a decoder (16 latents), fits an HMM to the latents of the
 training recordings of every bird and age (number of states by BIC), and samples songs in the steady
-state, three times as many as the held-out ones (selection and report side). What 0.5.0 decodes is
-brought to today's spectrograms (gain and high-pass of the bird and age, exactly), so that both are
-compared with the same held-out songs in the same features: Frechet distance over single snippets
-and over windows of 4, coverage over windows. "real": training songs against held-out ones.
+state, three times as many as the held-out ones (selection and report side). Frechet distance over single
+snippets and over windows of 4, coverage over windows. "own": heard in the recipe's own spectrograms
+and features. "today's": what 0.5.0 decodes is brought to today's spectrograms (gain and high-pass
+of the bird and age, exactly) and compared there. "real": training songs against held-out ones.
 """
 
 import argparse
@@ -49,8 +49,8 @@ BEFORE: dict[str, Any] = {
 }  # fmt: skip
 KINDS: tuple[CovarianceType, ...] = ("diag", "full")
 Array = NDArray[np.float64]
-# Number of states and figures by bird and age, by kind of covariances.
-Sung = dict[str, dict[BirdAge, tuple[int, list[float]]]]
+# Number of states, figures in own and in today's spectrograms, by bird and age, by covariances.
+Sung = dict[str, dict[BirdAge, tuple[int, list[float], list[float]]]]
 Snippets = NDArray[np.float32]
 
 
@@ -94,10 +94,11 @@ def sing(
     on: Material,
     spectrogram: SpectrogramParams,
     params: MdganParams,
+    own_ears: dict[BirdAge, Ears],
     ears: dict[BirdAge, Ears],
     seed: int,
 ) -> Sung:
-    """Number of states and figures of sampled songs, by kind of covariance, by bird and age."""
+    """Train, fit, sample, and hear the songs of every bird and age."""
     model, _ = trained(params, on, seed)
     encoder, generator = model.kept("encoder"), model.kept("generator")
     found: Sung = {kind: {} for kind in KINDS}
@@ -116,9 +117,14 @@ def sing(
             songs = []
             for number, length in enumerate(heard.lengths * TIMES):
                 z = sample_latents(chosen.model, length, 1000 * seed + number)[0] * std + mean
-                songs.append(today(decode_latents(generator, z), recording, spectrogram))
-            figures = heard.hear(snippets_of(songs), heard.lengths * TIMES)
-            found[kind][bird_age] = chosen.n_states, figures
+                songs.append(decode_latents(generator, z))
+            lengths = heard.lengths * TIMES
+            as_today = [today(song, recording, spectrogram) for song in songs]
+            found[kind][bird_age] = (
+                chosen.n_states or 0,
+                own_ears[bird_age].hear(snippets_of(songs), lengths),
+                heard.hear(snippets_of(as_today), lengths),
+            )
     return found
 
 
@@ -133,24 +139,23 @@ def today(
     return levelled(magnitude, gain_of(one.reference_level, SPECTROGRAM))
 
 
-def show(ears: dict[BirdAge, Ears], found: dict[str, Sung]) -> None:
+def show(own_ears: dict[str, dict[BirdAge, Ears]], found: dict[str, Sung]) -> None:
     """Print figures by recipe, kind of covariances, bird and age; then means and their ratios."""
-    print(f"{'bird':10} {'age':>10} {'recipe':6} {'HMM':5} {'states':>6} {'snippets':>9} "
-          f"{'windows':>8} {'coverage':>9}")  # fmt: skip
-    means: dict[tuple[str, str], Array] = {}
-    for (bird, age), heard in ears.items():
-        print(f"{bird:10} {age:>10} {'real':6} {'':5} {'':6} {row(heard.real)}")
-        for recipe, of_kind in found.items():
-            for kind, of_bird_age in of_kind.items():
-                n_states, figures = of_bird_age[bird, age]
-                print(f"{'':21} {recipe:6} {kind:5} {n_states:6} {row(figures)}")
-                means.setdefault((recipe, kind), np.zeros(3))
-                means[recipe, kind] += np.array(figures) / len(ears)
+    print(f"{'':31} {'':6} | own: snippets, windows, coverage | today's")
+    names = [(recipe, kind) for recipe, sung in found.items() for kind in sung]
+    means = {name: np.zeros((2, 3)) for name in names}
+    for bird, age in own_ears["now"]:
+        for recipe, ears in own_ears.items():
+            print(f"{bird:10} {age:>10} {recipe:6}, real   | {row(ears[bird, age].real)}")
+        for recipe, kind in names:
+            n_states, *figures = found[recipe][kind][bird, age]
+            print(f"{'':21} {recipe:6} {kind:5} {n_states:3} | " + " | ".join(map(row, figures)))
+            means[recipe, kind] += np.array(figures) / len(own_ears["now"])
     print("mean over birds and ages")
-    for (recipe, kind), figures in means.items():
-        ratio = figures / means["0.5.0", "diag"]
-        print(f"{'':21} {recipe:6} {kind:5} {'':6} {row(figures)}  over 0.5.0, diag: "
-              + " ".join(f"{r:.2f}" for r in ratio))  # fmt: skip
+    for (recipe, kind), both in means.items():
+        ratios = both / means["0.5.0", "diag"]
+        print(f"{'':21} {recipe:6} {kind:5}     | " + " | ".join(row(list(one)) for one in both))
+        print(f"{'over 0.5.0, diag':>37} | " + " | ".join(row(list(one)) for one in ratios))
 
 
 def row(figures: Sequence[float]) -> str:
@@ -183,9 +188,12 @@ def main() -> None:
     )
     recipes = {"0.5.0": replace(network, **BEFORE), "now": network}
     with_held_out = {_key(o) for o in materials["now"].loaded if o.recording.split != "training"}
-    ears = {key: Ears(materials["now"], key) for key in sorted(with_held_out)}
+    ears = {
+        name: {key: Ears(on, key) for key in sorted(with_held_out)}
+        for name, on in materials.items()
+    }
     show(ears, {
-        name: sing(materials[name], RECIPES[name], params, ears, options.seed)
+        name: sing(materials[name], RECIPES[name], params, ears[name], ears["now"], options.seed)
         for name, params in recipes.items()
     })  # fmt: skip
 
