@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What a rented machine with torch may lack.
 NOT_NEEDED = ("ray", "mlflow", "librosa", "pyarrow", "optuna", "hmmlearn", "study", "data_io")
 N_ROWS = {
-    "facts": 1, "steps": 10, "inputs": 3, "ways": 18, "processes": 3, "determinism": 5,
+    "facts": 1, "steps": 12, "inputs": 3, "ways": 18, "processes": 3, "determinism": 5,
     "reports": 2,
 }  # fmt: skip
 
@@ -154,6 +154,10 @@ def test_what_the_gpu_did_is_counted_once():
         ({"frames": np.zeros((129, 20)), "starts": np.arange(3)}, r"holds frames \[129, 20\]"),
         ({"frames": np.zeros((20, 129)), "starts": np.arange(6)}, "starts .* that lie within"),
         ({"frames": np.zeros((20, 129)), "starts": np.arange(0)}, "starts .* that lie within"),
+        (
+            {"frames": np.zeros((20, 129)), "starts": np.arange(3), "has_sound": np.ones(19)},
+            r"has_sound \[19\]: give one answer for each of 20 frames",
+        ),
         ("text", "is no .npz"),
     ],
 )
