@@ -35,9 +35,11 @@ from models.mdgan.params import MdganParams
 
 RECIPES: dict[str, dict[str, object]] = {
     "uniform": {"minibatch": "uniform"},
+    "uniform, lambda_prior 10 (0.5.0)": {"minibatch": "uniform", "lambda_prior": 10.0},
     "balanced, silence apart": {"lambda_silence": 0.0},
     "  lambda_silence 1": {"lambda_silence": 1.0},
     "  lambda_silence 10, the default": {"lambda_silence": 10.0},
+    "  the default, lambda_prior 10": {"lambda_prior": 10.0},
     "  lambda_silence 100": {"lambda_silence": 100.0},
     "  silent_share 0.1": {"silent_share": 0.1},
     "  silent_share 0.4": {"silent_share": 0.4},
