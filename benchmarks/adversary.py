@@ -7,9 +7,10 @@ sequence model, decoded, against held-out song (Frechet distance and coverage of
 three samplings), and a boosted-tree classifier that is to tell held-out windows of song from
 sampled ones, and held-out snippets from their reconstructions (area under its curve, five folds of
 consecutive song; 0.5: it cannot). "floor" is training song in the place of sampled song. L1 is over
-that of a PCA of 16 dimensions; lambda_prior is 10 where a recipe does not say. D1 and D2 are the discriminators' losses since they began (chance:
-1.386, relativistic 0.693). Mean and standard error over seeds. The last row trains without
-adversary for as long as the slowest recipe took. Without --data: two simulated birds.
+that of a PCA of 16 dimensions; lambda_prior is 10 where a recipe does not say. D1 and D2 are the
+discriminators' losses since they began (chance: 1.386, relativistic 0.693). Mean and standard error
+over seeds. The last row trains without adversary for as long as the slowest recipe took. Without
+--data: two simulated birds.
 """
 
 import argparse
