@@ -7,8 +7,8 @@ Sixteen decoders: latent sizes 8, 16 and 32; with and without pull to the prior,
 rule of silence; hardly trained, a PCA, and constant output. For each the yardstick is the finished
 stage: a hidden Markov model of each bird and age with full covariances and as many states as BIC
 wants, fitted to the latents of all training song; songs as long as the held-out recordings, eight
-of each length, sampled from its steady state and decoded; their Frechet distance to held-out song in
-the study's window features, mean over birds and ages, for two seeds of the sampling. With labels
+of each length, sampled from its steady state and decoded; their Frechet distance to held-out song
+in window features of a study, mean over birds and ages, for two seeds of the sampling. With labels
 (a CSV with recording, onset_s, offset_s and label) also the V-measure of its states against the
 label at the centre of each snippet, silence a label of its own.
 
