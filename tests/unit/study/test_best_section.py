@@ -80,11 +80,13 @@ def test_of_1200_birds_the_worst_are_shown_and_the_others_counted(tmp_path):
 
 
 def test_mlflow_gets_the_final_figures_apart_from_those_that_chose(tmp_path):
-    rows = [row("selection", "b1", 0.7), row("report", "b1", 0.8)]
-    paths = write(tmp_path, rows, recon_l1=0.05)
-    found = final_figures(paths)
-    assert found.metrics == {"selection/recon_l1": 0.05, "final/recon_l1": 0.05}
-    assert math.isclose(found.at, paths.best_held_out.stat().st_mtime)
+    paths = RunPaths(tmp_path)
+    sides = {"selection": 0.04, "report": 0.05}
+    found = {side: {"metrics": {"valid/recon_l1": l1}} for side, l1 in sides.items()}
+    write_figures(paths, found, [])
+    figures = final_figures(paths)
+    assert figures.metrics == {"selection/recon_l1": 0.04, "final/recon_l1": 0.05}
+    assert math.isclose(figures.at, paths.best_held_out.stat().st_mtime)
 
 
 def test_a_study_without_a_report_side_has_a_table_too(tmp_path):
