@@ -29,12 +29,12 @@ MAX_PROBLEMS = 100
 METRIC_COLUMNS = {
     "objective": "objective",
     "valid/frechet_song": "Frechet, songs",
-    "valid/frechet_song_worst": "worst bird and age",
-    "valid/coverage_song": "coverage, songs",
+    "valid/frechet_song_worst": "its worst",
+    "valid/coverage_song": "coverage",
     "valid/recon_l1": "L1",
     "valid/recon_l1_vs_pca": "L1 / PCA-16",
-    "valid/recon_l1_worst": "L1, worst bird and age",
-    "valid/frechet_sample": "Frechet, prior samples",
+    "valid/recon_l1_worst": "L1, worst",
+    "valid/frechet_sample": "Frechet, prior",
     "snippets_seen": "snippets seen",
 }
 
