@@ -33,7 +33,7 @@ from models.mdgan.model import Mdgan
 Row = dict[str, Any]
 Results = dict[str, dict[str, Any]]
 
-N_TRAININGS = 54  # of `full`: 48 trials, and 3 candidates again with 2 more seeds; a test compares
+N_TRAININGS = 57  # of `full`: 48 trials, and 3 candidates again with 3 fresh seeds; a test compares
 RUN_S = 5.0  # that several processes train at once
 WORSE = 0.02  # share by which another way may reconstruct worse than float32
 START_S = 60.0  # for all of them to begin

@@ -36,9 +36,9 @@ def step_tflop(params: MdganParams, n_frames: int, is_adversarial: bool) -> floa
 
 
 def n_trainings(config: StudyConfig) -> int:
-    """Trials, and the candidates for the best again with other seeds."""
+    """Trials, and the candidates for the best again with fresh seeds."""
     selection = config.search.selection
-    return config.search.n_trials + selection.n_candidates * (selection.n_seeds - 1)
+    return config.search.n_trials + selection.n_candidates * selection.n_seeds
 
 
 def main(preset: str, tflops: float, gpus: int, dollars: float) -> None:

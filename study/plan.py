@@ -163,9 +163,9 @@ def _rule_in_words(search: SearchConfig) -> str:
     selection = search.selection
     n_candidates = min(selection.n_candidates, search.n_trials)
     words = f"{selection.rule} on {search.compared}"
-    if selection.n_seeds == 1:
+    if selection.n_seeds == 0:
         return f"{words}: no trial is trained again"
-    return f"{words}: {n_candidates} candidates x {selection.n_seeds} seeds"
+    return f"{words}: {n_candidates} candidates x {selection.n_seeds} fresh seeds"
 
 
 def _search_in_words(hmm: HmmParams) -> str:

@@ -67,7 +67,7 @@ class RunPaths:
 
     @property
     def repeats_folder(self) -> Path:
-        """The same folders for trials that were trained again with other seeds."""
+        """The same folders for trials that were trained again with fresh seeds."""
         return self.search / "repeats"
 
     @property
@@ -79,6 +79,11 @@ class RunPaths:
     def trial_reports(self) -> Path:
         """Table of reports, one row per report of a trial."""
         return self.root / "trial_reports.parquet"
+
+    @property
+    def trial_by_bird_age(self) -> Path:
+        """Table of held-out metrics by trial, bird and age, at the report of the kept decoder."""
+        return self.root / "trial_by_bird_age.parquet"
 
     @property
     def repeats(self) -> Path:

@@ -7,7 +7,7 @@ from models.metrics.evaluation import OBJECTIVES
 from study.config.ranges import check_ranges
 from study.config.space import DEFAULT_SPACE, SpaceEntry, check_first, check_grid, check_space
 
-SamplerName = Literal["tpe", "quasi_random", "nsga2", "grid"]
+SamplerName = Literal["tpe", "gp", "quasi_random", "nsga2", "grid"]
 Rule = Literal["one_standard_error", "lowest"]
 
 
@@ -16,14 +16,16 @@ class SelectionConfig:
     """The rule that picks the best trial; it is fixed before the search begins.
 
     Candidates are the best completed trial of each latent size, best first, then the next best
-    trials. Each is trained again with other seeds; the rule compares means over seeds.
+    trials. Each is trained again with fresh seeds; the rule compares means over these.
 
     Attributes:
         rule: one_standard_error (the smallest latent size whose mean is within one standard error
             of the lowest mean) or lowest (the lowest mean).
         metric: held-out metric to compare, lower is better; null for search.objective.
         n_candidates: most candidates.
-        n_seeds: seeds per candidate, including the search's own seed; 1 trains none again.
+        n_seeds: trainings of each candidate with seeds that the search did not use. The search's
+            own value of a candidate is the lowest of many, and so too low: it is shown beside them
+            and not counted. With 0 no candidate is trained again, and it alone is compared.
     """
 
     rule: Rule = "one_standard_error"
@@ -32,11 +34,11 @@ class SelectionConfig:
     n_seeds: int = 3
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"n_candidates": (1, 1000), "n_seeds": (1, 1000)})
+        check_ranges(self, {"n_candidates": (1, 1000), "n_seeds": (0, 1000)})
         if self.rule == "one_standard_error" and self.n_seeds < 2:
             raise ValueError(
-                "rule is one_standard_error and n_seeds is 1: one seed has no standard error. Set "
-                "n_seeds to 2 or more, or rule=lowest."
+                f"rule is one_standard_error and n_seeds is {self.n_seeds}: a standard error needs "
+                "two seeds. Set n_seeds to 2 or more, or rule=lowest."
             )
         if self.metric is not None:
             _check_objective("metric", self.metric)
@@ -49,15 +51,17 @@ class SearchConfig:
     Attributes:
         n_trials: trials to run; a larger number later adds the difference.
         space: what is searched, by name of an mdgan parameter.
-        sampler: who proposes trials. tpe learns from results; quasi_random spreads them evenly
-            (Sobol); nsga2 is a genetic search; grid takes every combination of the scientific
-            choices in turn and lets tpe set the rest.
+        sampler: who proposes trials. tpe (a tree of Parzen estimators) and gp (a Gaussian process)
+            learn from results; quasi_random spreads them evenly (Sobol); nsga2 is a genetic search;
+            grid takes every combination of the scientific choices in turn and lets tpe set the
+            rest. tpe, gp and nsga2 can lower several metrics at once.
         first: points of the space to try first; what a point leaves out is sampled.
         objective: held-out metric that ranks trials, lower is better; never a training loss.
         objectives: several metrics that the sampler lowers at once; empty for ``objective`` alone.
             With several, no trial is stopped early.
         selection: the rule that picks the best trial.
-        n_startup_trials: trials drawn at random before the sampler learns from results.
+        n_startup_trials: trials drawn at random before the sampler learns from results; the
+            population of nsga2.
         grace_reports: report at which a trial may first be stopped; later where what is searched
             acts later (`study.config.stopping`). mdgan.n_reports or more stops none.
         reduction_factor: at each rung the best 1/reduction_factor goes on.

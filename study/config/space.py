@@ -60,6 +60,18 @@ class SpaceEntry:
         """[low, high] of a range; empty for a choice."""
         return self.uniform or self.log_uniform or ()
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it is a choice of numbers, which have an order; true and false have none."""
+        return self.choice is not None and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in self.choice
+        )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The values of a choice, numbers ascending; empty for a range."""
+        return tuple(sorted(self.choice or ())) if self.is_ordered else self.choice or ()
+
     def to_dict(self) -> dict[str, Any]:
         """The entry as a configuration file has it, without empty fields."""
         kinds = ("choice", "uniform", "log_uniform")

@@ -35,7 +35,7 @@ def run_folder_need(config: StudyConfig, data_bytes: int, n_at_once: int) -> int
     spectrograms = seconds / config.spectrogram.frame_s * N_FREQ * FLOAT_BYTES
     training, decoder = checkpoint_bytes(config)
     selection = search.selection
-    n_repeats = selection.n_candidates * (selection.n_seeds - 1)
+    n_repeats = selection.n_candidates * selection.n_seeds
     n_trainings = search.n_trials + n_repeats
     networks = CHECKPOINTS_KEPT * min(n_at_once, n_trainings) * training + n_trainings * decoder
     return round(MARGIN * (made + spectrograms + networks)) + SMALL_FILES_BYTES

@@ -16,7 +16,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from study.config.search import SearchConfig
 from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
-from study.search.distributions import distribution
+from study.search.distributions import distribution, to_optuna
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -105,7 +105,7 @@ def _distribution(entry: SpaceEntry) -> BaseDistribution:
 def _position(entry: SpaceEntry, value: Any) -> Any:
     """A parameter's value on the scale of `_distribution`, inside its bounds after rounding."""
     if entry.choice is not None:
-        return value
+        return to_optuna(entry, value)
     low, high = entry.bounds
     inside = min(max(value, low), high)
     return inside if entry.log_uniform is None else math.log(inside)
@@ -132,11 +132,11 @@ def edges(config: StudyConfig, best: Row) -> list[Edge]:
 
 def _side(entry: SpaceEntry, value: Any) -> Side | None:
     if entry.choice is not None:
-        if len(set(entry.choice)) < 2 or not all(_is_number(one) for one in entry.choice):
+        if len(entry.choice) < 2 or not entry.is_ordered:
             return None
-        if value == min(entry.choice):
+        if value == entry.values[0]:
             return "lower"
-        return "upper" if value == max(entry.choice) else None
+        return "upper" if value == entry.values[-1] else None
     low, high = entry.bounds
     if entry.log_uniform is not None:
         value, low, high = math.log(value), math.log(low), math.log(high)
@@ -144,10 +144,6 @@ def _side(entry: SpaceEntry, value: Any) -> Side | None:
     if share <= EDGE_SHARE:
         return "lower"
     return "upper" if share >= 1 - EDGE_SHARE else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _can_widen(config: StudyConfig, best: Row, name: str, entry: SpaceEntry, side: Side) -> bool:

@@ -11,7 +11,7 @@ GROUPS = {
     "collapsed": "collapsed",
     "failed": "failed",
 }
-REPEATED = "candidates again, with other seeds"
+REPEATED = "candidates again, with fresh seeds"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def costs(trials: Sequence[Row], repeats: Sequence[Row]) -> list[Cost]:
         trials: rows of trials.parquet; ``seconds`` may be missing.
         repeats: rows of repeats.parquet; rows that repeat the search's own seed count once.
     """
-    again = _with_other_seeds(trials, repeats)
+    again = _with_fresh_seeds(trials, repeats)
     groups = {
         words: [row for row in trials if row["status"] == status]
         for status, words in GROUPS.items()
@@ -74,7 +74,7 @@ def costs(trials: Sequence[Row], repeats: Sequence[Row]) -> list[Cost]:
 
 def unfinished(trials: Sequence[Row], repeats: Sequence[Row]) -> list[tuple[str, str, str]]:
     """Name, status and reason of each training that collapsed or failed."""
-    again = _with_other_seeds(trials, repeats)
+    again = _with_fresh_seeds(trials, repeats)
     named = [(row["trial_id"], row) for row in trials]
     named += [(f"{row['trial_id']}, seed {row['seed']}", row) for row in again]
     return [
@@ -84,6 +84,6 @@ def unfinished(trials: Sequence[Row], repeats: Sequence[Row]) -> list[tuple[str,
     ]
 
 
-def _with_other_seeds(trials: Sequence[Row], repeats: Sequence[Row]) -> list[Row]:
+def _with_fresh_seeds(trials: Sequence[Row], repeats: Sequence[Row]) -> list[Row]:
     seeds = {row["trial_id"]: row["seed"] for row in trials}
     return [row for row in repeats if row["seed"] != seeds[row["trial_id"]]]

@@ -33,7 +33,10 @@ LOOKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 def seeds_figure(selection: Selection) -> Figure:
-    """Every candidate's metric with every seed, their means, and the highest mean allowed."""
+    """Every candidate's metric with every seed, their means, and the highest mean allowed.
+
+    A cross is the value in the search, which made it a candidate; it does not count.
+    """
     candidates = selection.candidates
     fig = Figure(figsize=(max(4.6, 1.6 + 0.9 * len(candidates)), 3.4), layout="constrained")
     ax = fig.subplots()
@@ -42,6 +45,8 @@ def seeds_figure(selection: Selection) -> Figure:
         known = [value for value in one.values.values() if value is not None]
         shifts = np.linspace(-0.12, 0.12, len(known)) if len(known) > 1 else [0.0]
         ax.plot(i + np.array(shifts), known, "o", ms=5, mfc="none", color=colour)
+        if one.in_search is not None:
+            ax.plot(i, one.in_search, "x", ms=5, color=colour)
         if one.mean is not None:
             ax.plot([i - 0.26, i + 0.26], [one.mean] * 2, lw=2.4, color=colour)
         n_without = len(one.values) - len(known)
@@ -52,7 +57,7 @@ def seeds_figure(selection: Selection) -> Figure:
             )  # fmt: skip
     if any(not one.is_sound for one in candidates):
         ax.margins(y=0.3)
-    title = "Candidates: rings seeds, bars means, red chosen"
+    title = "Candidates: rings fresh seeds, bars means, crosses the search, red chosen"
     if selection.rule == "one_standard_error" and selection.standard_error is not None:
         ax.axhline(selection.limit, ls="--", lw=1, color="0.5", zorder=0)
         title += "\ndashed: lowest mean + 1 standard error"
@@ -142,7 +147,7 @@ def _height(row: Row, top: float) -> float:
 def _slice(
     ax: Axes, trials: Sequence[Row], name: str, entry: SpaceEntry, top: float, best: str
 ) -> None:
-    place = {value: i for i, value in enumerate(entry.choice or ())}
+    place = {value: i for i, value in enumerate(entry.values)}
 
     def points(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
         x = [place[row[name]] if place else row[name] for row in rows]
@@ -156,7 +161,7 @@ def _slice(
     ax.plot(*points(chosen), "o", ms=7, color=BEST, label="best trial", zorder=3)
     ax.set_xlabel(name)
     if entry.choice is not None:
-        names = [str(value) for value in entry.choice]
+        names = [str(value) for value in entry.values]
         is_wide = max(map(len, names)) * len(names) > 24
         turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if is_wide else {}
         ax.set_xticks(range(len(names)), names, **turned)

@@ -19,7 +19,7 @@ from study.report.search_figures import (
     seeds_figure,
     slices_figure,
 )
-from study.search.selection import RULES, Selection
+from study.search.selection import Selection, rule_in_words
 
 Row = dict[str, Any]
 
@@ -40,7 +40,7 @@ def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], 
     best_row = next(row for row in trials if row["trial_id"] == best)
     found = importances(search, trials)
     figures = []
-    if selection is not None and selection.n_seeds > 1:
+    if selection is not None and selection.n_seeds > 0:
         figures.append(seeds_figure(selection))
     figures.append(front_figure(trials, front_metrics(search, trials), front(search, trials), best))
     if found.shares:
@@ -50,7 +50,7 @@ def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], 
     cost = costs(trials, repeats)
     return {
         "rule": search.selection.rule,
-        "rule_words": RULES[search.selection.rule],
+        "rule_words": rule_in_words(search.selection),
         "compared": search.compared,
         "n_seeds": search.selection.n_seeds,
         "sentence": selection.sentence if selection is not None else "",

@@ -88,7 +88,7 @@ def _search_result(
         c.line()
         c.line(textwrap.fill(selection.sentence, WIDTH))
         c.line(textwrap.fill(in_words(paths), WIDTH))
-        if selection.n_seeds > 1:
+        if selection.n_seeds > 0:
             _seeds_table(selection, c)
     best = next(row for row in trials if row["is_best"])
     for edge in edges(config, best):
@@ -107,9 +107,10 @@ def _seeds_table(selection: Selection, c: Console) -> None:
         spread = statistics.stdev(known) if len(known) > 1 else None
         values = "  ".join("-" if v is None else f"{v:.4g}" for v in one.values.values())
         name = one.trial_id + (" *" if one.trial_id == selection.chosen else "")
-        rows.append([name, one.latent_dim, _short(one.mean), _short(spread), values])
+        found = [one.latent_dim, _short(one.in_search), _short(one.mean), _short(spread)]
+        rows.append([name, *found, values])
     seeds = ", ".join(selection.candidates[0].values)
-    c.table(["trial", "latent", "mean", "sd", f"with seed {seeds}"], rows)
+    c.table(["trial", "latent", "search", "mean", "sd", f"with seed {seeds}"], rows)
 
 
 def _short(value: Any) -> Any:

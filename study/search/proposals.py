@@ -20,9 +20,10 @@ from ray.tune.search.optuna import OptunaSearch
 from scipy.stats import qmc
 
 from models.mdgan.collapse import COLLAPSED_BELOW
-from study.config.space import SpaceEntry, grid_points
+from study.config.space import grid_points
 from study.config.tree import StudyConfig
-from study.search.distributions import distribution
+from study.search.distributions import at_share, distribution, from_optuna, to_optuna
+from study.search.samplers import propose_by_gp, sampler, sampler_seed
 from study.search.state import Outcome, SearchState, TrialState
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import TrialFolder, TrialSpec, trial_name
@@ -85,22 +86,26 @@ class StudySearch(Unpickled, OptunaSearch):
         return {"spec": vars(self._ask(number, trial_id))}
 
     def _ask(self, number: int, trial_id: str) -> TrialSpec:
-        study = self._ot_study
-        study.sampler = _sampler(self._config, number)
+        study, space = self._ot_study, self._config.search.space
+        seed = sampler_seed(self._config.seed, number)
         point = self._fixed_point(number)
+        study.sampler = sampler(self._config.search, seed)
+        if not point and self._config.search.sampler == "gp":
+            point = propose_by_gp(study, distributions(self._config), self._config.search, seed)
         if point:
             study.enqueue_trial(point)
-        params = super().suggest(trial_id)
-        assert params is not None and self._ot_trials[trial_id].number == number
+        told = super().suggest(trial_id)
+        assert told is not None and self._ot_trials[trial_id].number == number
         noted = study.get_trials(deepcopy=False)[number].system_attrs
-        searched = {name: params[name] for name in self._config.search.space}
-        spec = TrialSpec(trial_name(number), number, self._config.seed, searched, dict(noted))
+        params = {name: from_optuna(entry, told[name]) for name, entry in space.items()}
+        self._ot_trials[trial_id].set_user_attr("params", params)
+        spec = TrialSpec(trial_name(number), number, self._config.seed, params, dict(noted))
         TrialFolder(self._folder / spec.name).begin(spec)
         self._state.add(TrialState(spec))
         return spec
 
     def _fixed_point(self, number: int) -> dict[str, Any]:
-        """Parameters of trial ``number`` that are not left to Optuna's sampler."""
+        """Parameters of trial ``number``, as Optuna has them, that no sampler of Optuna sets."""
         search = self._config.search
         if number < len(search.first):
             point = {n: v for n, v in search.first[number].items() if n in search.space}
@@ -110,13 +115,11 @@ class StudySearch(Unpickled, OptunaSearch):
             sobol = qmc.Sobol(len(search.space), scramble=True, rng=self._config.seed)
             position = number - len(search.first)
             row = sobol.fast_forward(position).random(1)[0] if position else sobol.random(1)[0]
-            point = {
-                name: _at(entry, share)
-                for (name, entry), share in zip(search.space.items(), row, strict=True)
-            }
+            shares = zip(search.space.items(), row, strict=True)
+            point = {name: at_share(entry, share) for (name, entry), share in shares}
         else:
             point = {}
-        return {n: v if search.space[n].choice else float(v) for n, v in point.items()}
+        return {name: to_optuna(search.space[name], value) for name, value in point.items()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports are told at the end: whether one counts is known only then."""
@@ -173,9 +176,12 @@ class StudySearch(Unpickled, OptunaSearch):
     def _frozen(self, state: TrialState) -> FrozenTrial:
         """A trial from disk, for Optuna's record."""
         outcome = self._state.outcome(state.spec.number)
+        space = self._config.search.space
+        told = {n: to_optuna(space[n], value) for n, value in state.spec.params.items()}
         known: dict[str, Any] = {
-            "params": state.spec.params or {"latent_dim": self._config.mdgan.latent_dim},
+            "params": told or {"latent_dim": self._config.mdgan.latent_dim},
             "distributions": distributions(self._config),
+            "user_attrs": {"params": state.spec.params},
             "system_attrs": dict(state.spec.system_attrs),  # Optuna adds to what it is given
         }
         if outcome.status == "running":
@@ -183,22 +189,12 @@ class StudySearch(Unpickled, OptunaSearch):
                 self._untold.append(state.spec.number)
             return optuna.trial.create_trial(state=OptunaState.RUNNING, **known)
         verdict, values = self._verdict(outcome)
-        known["user_attrs"] = {"status": outcome.status, "reason": outcome.reason}
+        known["user_attrs"] |= {"status": outcome.status, "reason": outcome.reason}
         if values is not None:
             known["constraints"] = _constraints(outcome)
         if values is not None and verdict == OptunaState.PRUNED:
             known["intermediate_values"] = {outcome.last["report"]: values[0]}
         return optuna.trial.create_trial(state=verdict, values=values, **known)
-
-
-class OrderedNSGAII(optuna.samplers.NSGAIISampler):
-    """Its parents are drawn from a list whose order is another once Optuna has stored it."""
-
-    def get_parent_population(
-        self, study: optuna.Study, generation: int
-    ) -> list[optuna.trial.FrozenTrial]:
-        """The parents, by number."""
-        return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
 
 
 def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
@@ -208,26 +204,6 @@ def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
         return space
     # Ray takes an empty space for one that is still to come.
     return {"latent_dim": CategoricalDistribution((config.mdgan.latent_dim,))}
-
-
-def _sampler(config: StudyConfig, number: int) -> optuna.samplers.BaseSampler:
-    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-    n_startup = config.search.n_startup_trials
-    if config.search.sampler == "nsga2":
-        return OrderedNSGAII(seed=seed, population_size=max(2, n_startup))
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup, constant_liar=True)
-
-
-def _at(entry: SpaceEntry, share: float) -> Any:
-    """The value of an entry at ``share`` (0 to 1) of its range or choices."""
-    if entry.choice is not None:
-        return entry.choice[min(int(share * len(entry.choice)), len(entry.choice) - 1)]
-    low, high = entry.bounds
-    if entry.log_uniform is not None:
-        value = float(np.exp(np.log(low) + share * (np.log(high) - np.log(low))))
-    else:
-        value = low + share * (high - low)
-    return min(max(value, low), high)
 
 
 def _constraints(outcome: Outcome) -> dict[str, float]:

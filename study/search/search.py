@@ -1,4 +1,4 @@
-"""The search: trials on Ray Tune by Optuna's proposals, the best ones again with other seeds."""
+"""The search: trials on Ray Tune by Optuna's proposals, the best ones again with fresh seeds."""
 
 import shutil
 from pathlib import Path
@@ -94,7 +94,7 @@ class Search:
         repeated = self._repeats(chosen_from)
         self._tracker.flush(FLUSH_S)
         repeats = repeat_rows(self._config, chosen_from, repeated, self._tracker, repeat_identity)
-        selection = choose(repeats, search.selection, search.compared)
+        selection = choose(repeats, search.selection, search.compared, self._config.seed)
         best = next(row for row in rows if row["trial_id"] == selection.chosen)
         best["is_best"] = True
         write_tables(paths, rows, repeats, trials)
@@ -128,13 +128,13 @@ class Search:
         return state
 
     def _repeats(self, chosen_from: list[Row]) -> SearchState:
-        """Train the candidates again with other seeds."""
+        """Train the candidates again with seeds that the search did not use."""
         config, folder = self._config, self._paths.repeats_folder
         state = SearchState(Rungs([], 2), config.mdgan.n_reports)
         specs: list[TrialSpec] = []
         for row in chosen_from:
             params = {name: row[name] for name in config.search.space}
-            for i in range(1, config.search.selection.n_seeds):
+            for i in range(1, config.search.selection.n_seeds + 1):
                 seed = (config.seed + i) % N_SEEDS
                 name = f"{row['trial_id']}-seed{seed}"
                 specs.append(TrialSpec(name, len(specs), seed, params))
@@ -151,8 +151,8 @@ class Search:
         if missing:
             self._console.end_progress()
             self._console.note(
-                f"{len(chosen_from)} candidates again with {config.search.selection.n_seeds - 1} "
-                "other seeds"
+                f"{len(chosen_from)} candidates again with {config.search.selection.n_seeds} "
+                "fresh seeds"
             )
             launch(config, self._data, self._job(folder), watcher, missing, len(missing))
         _require_whole(state, len(specs))

@@ -10,11 +10,6 @@ import numpy as np
 from study.config.search import SelectionConfig
 
 Row = dict[str, Any]
-RULES = {
-    "one_standard_error": "the smallest latent size whose mean over seeds is within one standard "
-    "error of the lowest mean",
-    "lowest": "the lowest mean over seeds",
-}
 
 
 @dataclass(frozen=True)
@@ -24,10 +19,11 @@ class Candidate:
     Attributes:
         trial_id, number, latent_dim: of the trial.
         values: the metric by seed, as text (JSON has no other keys); null where that training
-            failed or collapsed.
+            failed or collapsed. Of fresh seeds; where none is wanted, of the search's own.
         mean: over the seeds that gave a value; null where none did.
         is_sound: whether every seed gave a value.
         is_within: whether the rule would allow it.
+        in_search: the metric with the search's own seed, which made it a candidate.
     """
 
     trial_id: str
@@ -37,6 +33,7 @@ class Candidate:
     mean: float | None
     is_sound: bool
     is_within: bool
+    in_search: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,18 @@ class Selection:
         return cls(**{**content, "candidates": candidates})
 
 
+def rule_in_words(selection: SelectionConfig) -> str:
+    """What the rule takes."""
+    if selection.n_seeds == 0:
+        return "the lowest value in the search"
+    if selection.rule == "lowest":
+        return "the lowest mean over fresh seeds"
+    return (
+        "the smallest latent size whose mean over fresh seeds is within one standard error of the "
+        "lowest mean"
+    )
+
+
 def candidates(trials: Sequence[Row], selection: SelectionConfig, metric: str) -> list[Row]:
     """Trials worth training again: the best of each latent size, then the next best.
 
@@ -96,18 +105,19 @@ def candidates(trials: Sequence[Row], selection: SelectionConfig, metric: str) -
     return (first + others)[: selection.n_candidates]
 
 
-def choose(rows: Sequence[Row], selection: SelectionConfig, metric: str) -> Selection:
+def choose(rows: Sequence[Row], selection: SelectionConfig, metric: str, seed: int) -> Selection:
     """The best of the candidates.
 
     Args:
         rows: one per candidate and seed, as in repeats.parquet; at least one candidate.
         selection: the rule.
         metric: lower is better.
+        seed: of the search.
 
     Raises:
         ValueError: no row has a value.
     """
-    found = [_candidate(group, metric) for group in _by_trial(rows)]
+    found = [_candidate(group, metric, selection, seed) for group in _by_trial(rows)]
     if not any(one.mean is not None for one in found):
         raise ValueError(f"None of {len(found)} candidates has a value of {metric}.")
     # A configuration that fails with another seed is not one to trust.
@@ -117,7 +127,7 @@ def choose(rows: Sequence[Row], selection: SelectionConfig, metric: str) -> Sele
         (one for one in eligible if one.mean is not None), key=lambda one: (one.mean, one.number)
     )
     lowest = ranked[0]
-    error = _standard_error(found, selection.n_seeds)
+    error = _standard_error(found, selection.n_seeds) if selection.n_seeds else None
     limit = means[lowest.trial_id]
     if selection.rule == "one_standard_error" and error is not None:
         limit += error
@@ -142,14 +152,17 @@ def _by_trial(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _candidate(group: list[Row], metric: str) -> Candidate:
-    values = {str(row["seed"]): _value(row, metric) for row in group}
+def _candidate(group: list[Row], metric: str, selection: SelectionConfig, seed: int) -> Candidate:
+    every = {str(row["seed"]): _value(row, metric) for row in group}
+    own = str(seed)
+    fresh = {name: value for name, value in every.items() if name != own}
+    values = fresh if selection.n_seeds else every
     known = [value for value in values.values() if value is not None]
     mean = float(np.mean(known)) if known else None
     first = group[0]
     return Candidate(
         first["trial_id"], first["number"], first["latent_dim"], values, mean,
-        len(known) == len(values), False,
+        len(known) == len(values), False, every.get(own),
     )  # fmt: skip
 
 
@@ -184,9 +197,10 @@ def _sentence(
 ) -> str:
     name = f"Best: {chosen.trial_id} (latent_dim {chosen.latent_dim})"
     n = selection.n_seeds
+    seeds = f"{n} fresh seed{'s' * (n != 1)}"
     if chosen != lowest:
         text = (
-            f"{name}, the smallest within one standard error ({error:.2g}, {n} seeds) of the "
+            f"{name}, the smallest within one standard error ({error:.2g}, {seeds}) of the "
             f"lowest mean of {metric}, {lowest.trial_id}'s {lowest.mean:.4g}; its own is "
             f"{chosen.mean:.4g}"
         )
@@ -197,13 +211,19 @@ def _sentence(
             why = f"the only candidate; {metric}"
         elif n_eligible == 1:
             why = f"the only candidate that completed with every seed; {metric}"
-        elif n == 1:
-            why = f"the lowest {metric} of {n_eligible} candidates,"
+        elif n == 0:
+            why = f"the lowest {metric} of {n_eligible} candidates in the search,"
         else:
             why = f"the lowest mean of {metric} of {n_eligible} candidates,"
         text = f"{name}, {why} {chosen.mean:.4g}"
         if error is not None:
-            text += f" (standard error {error:.2g}, {n} seeds)"
+            text += f" (standard error {error:.2g}, {seeds})"
+        elif n == 1:
+            text += f" ({seeds})"
+    if n == 0:
+        return f"{text}; no other seed was tried"
+    if chosen.in_search is not None:
+        text += f"; the search itself saw {chosen.in_search:.4g}"
     unsound = [one.trial_id for one in judged if not one.is_sound]
     if len(unsound) == len(judged):
         return f"{text}; but no candidate completed with every seed: trust none of them"

@@ -90,15 +90,19 @@ def _shown(config: StudyConfig) -> list[str]:
 
 
 def write_tables(paths: RunPaths, rows: list[Row], repeats: list[Row], trials: SearchState) -> None:
-    """Write trials.parquet, trial_reports.parquet and repeats.parquet."""
-    reports = []
+    """Write trials.parquet, trial_reports.parquet, trial_by_bird_age.parquet, repeats.parquet."""
+    reports, by_bird_age = [], []
     for number in sorted(trials.trials):
+        name = trials.trials[number].spec.name
         for report in trials.outcome(number).reports:
             seen = {"report": report["report"], "snippets_seen": report["snippets_seen"]}
-            name = trials.trials[number].spec.name
             reports.append({"trial_id": name, **seen, **counted(report)})
+        measured = TrialFolder(paths.search / name).by_bird_age()
+        by_bird_age += [{"trial_id": name, **row} for row in measured]
     write_rows(paths.trials, rows, _schema(rows))
     write_rows(paths.trial_reports, reports, _schema(reports))
+    if by_bird_age:
+        write_rows(paths.trial_by_bird_age, by_bird_age, _schema(by_bird_age))
     if repeats:
         write_rows(paths.repeats, repeats, _schema(repeats))
 

@@ -1,6 +1,7 @@
 """One trial: what Ray Tune runs on a worker."""
 
 import dataclasses
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,13 @@ from models.mdgan.training import TrainingFailedError, TrainingReport
 from models.metrics.evaluation import COLLAPSED_OBJECTIVE
 from study.cluster.gpus import UnusableGpuError, device, wait_for_memory
 from study.search.system_metrics import system_metrics
-from study.search.trial_folder import Report, TrialFolder, TrialSpec, read_reports
+from study.search.trial_folder import (
+    BY_BIRD_AGE,
+    Report,
+    TrialFolder,
+    TrialSpec,
+    read_reports,
+)
 from study.training.data import TrialData
 from study.training.train import new_mdgan, train_on, trial_params
 
@@ -102,11 +109,6 @@ def _train_trial(
     seconds_before = reports[-1]["time/seconds"] if reports else 0.0
     began = time.monotonic()
 
-    def fill(path: Path) -> dict[str, str]:
-        hashes = save_training(model, path, {"seed": spec.seed, "data_sha256": data.sha256})
-        facts = {"snippets_seen": model.snippets_seen, "params": dataclasses.asdict(params)}
-        return hashes | save_decoder(model, path, facts)
-
     def report(progress: TrainingReport) -> None:
         now = time.monotonic()
         metrics = progress.metrics
@@ -124,6 +126,14 @@ def _train_trial(
                 "reason": "",
             }
         )
+
+        def fill(path: Path) -> dict[str, str]:
+            hashes = save_training(model, path, {"seed": spec.seed, "data_sha256": data.sha256})
+            facts = {"snippets_seen": model.snippets_seen, "params": dataclasses.asdict(params)}
+            content = {"report": progress.report, "rows": progress.by_bird_age}
+            (path / BY_BIRD_AGE).write_text(json.dumps(content), "utf-8")
+            return hashes | save_decoder(model, path, facts)
+
         folder.save(progress.report, reports, fill)
         tune.report({**reports[-1], "note": "; ".join(notes)})
         notes.clear()

@@ -4,7 +4,8 @@ trial-000/
     trial.json          number, seed and parameters; written before its training begins
     checkpoint-0002/    training, decoder and all reports so far; the newest two are kept
     ended.json          how it ended
-    decoder/            what is kept of the last checkpoint once it has ended
+    decoder/            what is kept of the last checkpoint once it has ended; by_bird_age.json
+                        holds what its report measured of each bird and age
 
 Only JSON and safetensors: nothing in these files is ever run. A checkpoint is read only where every
 file of it has the hash in its checkpoint.json.
@@ -18,12 +19,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import atomic_dir, remove_leftovers, write_json
+from data_io.files import atomic_dir, read_json, remove_leftovers, write_json
 from models.mdgan.tensor_files import file_sha256
 from study.base.errors import StudyError
 
 Report = dict[str, Any]
 KEPT_CHECKPOINTS = 2
+BY_BIRD_AGE = "by_bird_age.json"
 _ENDED_ENTRIES = (
     "reports",
     "reason",
@@ -91,6 +93,14 @@ class TrialFolder:
     def decoder(self) -> Path:
         """The decoder that is kept of a trial that has ended."""
         return self.path / "decoder"
+
+    def by_bird_age(self) -> list[dict[str, Any]]:
+        """What was measured of each bird and age for the kept decoder, with ``report``.
+
+        Empty where there is no such decoder, or it is from a version that did not write this down.
+        """
+        content = read_json(self.decoder / BY_BIRD_AGE) or {"report": 0, "rows": []}
+        return [{"report": content["report"], **row} for row in content["rows"]]
 
     def begin(self, spec: TrialSpec) -> None:
         """Write trial.json."""

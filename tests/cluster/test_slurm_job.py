@@ -17,7 +17,7 @@ NODES = "songhead,songworker1"
 TINY = [
     "--preset", "smoke", "data.simulation.n_birds=1", "data.simulation.ages_dph=[45]",
     "mdgan.n_snippets=3200", "search.n_trials=3", "search.selection.rule=lowest",
-    "search.selection.n_seeds=1",
+    "search.selection.n_seeds=0",
 ]  # fmt: skip
 
 

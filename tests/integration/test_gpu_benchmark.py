@@ -225,5 +225,5 @@ def test_networks_and_trainings_are_those_of_the_presets():
             for field in ("batch_size", "n_snippets", "n_reports", "monitor", "adversarial_from"):
                 assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
     search = load_config("full", None, []).search
-    again = search.selection.n_candidates * (search.selection.n_seeds - 1)
+    again = search.selection.n_candidates * search.selection.n_seeds
     assert search.n_trials + again == gpu.N_TRAININGS

@@ -24,7 +24,7 @@ TINY = [
     "data.simulation.minutes=0.17", "data.simulation.recording_s=[1.8,2.2]",
     "mdgan.n_snippets=2560", "mdgan.n_reports=10", "mdgan.dense_width=8",
     "search.n_eval_snippets=200", "search.grace_reports=10", "search.max_retries=5",
-    "search.selection={rule: lowest, n_seeds: 1}",
+    "search.selection={rule: lowest, n_seeds: 0}",
     "hmm.n_states=[1,2]", "hmm.max_n_states=2", "hmm.n_restarts=1", "hmm.min_snippets=50",
     "songs.seconds=1.0", "songs.griffin_lim_iterations=2",
 ]  # fmt: skip

@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import optuna
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
@@ -67,7 +69,7 @@ def test_the_same_seed_suggests_the_same_trials_and_another_seed_others(tmp_path
     assert not {s["params"]["lr"] for s in first} & {p["lr"] for p in other}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "quasi_random", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "quasi_random", "nsga2"])
 def test_suggestions_stay_inside_the_space_and_differ(tmp_path, sampler):
     got = params(new_search(load(f"search.sampler={sampler}"), tmp_path), 20)
     assert len({p["lr"] for p in got}) == 20
@@ -77,7 +79,7 @@ def test_suggestions_stay_inside_the_space_and_differ(tmp_path, sampler):
         assert 5e-4 <= p["lr"] <= 2e-3
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "quasi_random", "nsga2", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "quasi_random", "nsga2", "grid"])
 def test_a_search_that_was_killed_suggests_what_it_would_have_suggested(tmp_path, sampler):
     narrow = [f"search.sampler={sampler}", "search.n_startup_trials=3"]
     if sampler == "grid":
@@ -98,7 +100,7 @@ def test_a_search_that_was_killed_suggests_what_it_would_have_suggested(tmp_path
     whole = run(tmp_path / "whole", ())
     assert run(tmp_path / "killed", (1, 4, 5, 7)) == whole
     # A child of a genetic search may be its parent again.
-    assert sampler == "nsga2" or len({p["lr"] for p in whole}) == 8
+    assert sampler == "nsga2" or len({tuple(p.values()) for p in whole}) == 8
 
 
 def test_unfinished_trials_come_first_and_no_number_twice(tmp_path):
@@ -266,6 +268,64 @@ def test_several_objectives_are_all_told(tmp_path):
     complete(search, "0", report(1, 2.0), report(2, 1.5))
     assert search.optuna_study.trials[0].values == [0.1, 0.2]
     assert on_disk(config, tmp_path).best_trials[0].number == 0
+
+
+TWO = "search.objectives=[valid/recon_l1, valid/frechet_sample]"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_each_sampler_that_lowers_several_metrics_comes_near_their_front(tmp_path, sampler):
+    # Both are lowest where lambda_prior is 3; lr trades one for the other.
+    config = load(f"search.sampler={sampler}", "search.n_startup_trials=8", TWO)
+    search = new_search(config, tmp_path)
+    found = []
+    for i in range(30):
+        got = search.suggest(str(i))["spec"]["params"]
+        far, between = np.log(got["lambda_prior"] / 3), np.log(got["lr"] / 5e-4)
+        values = {"valid/recon_l1": 1 + far + between, "valid/frechet_sample": 3 + far - between}
+        complete(search, str(i), report(1, 1.0, **values), report(2, 1.0, **values))
+        found.append(far)
+    assert np.mean(found[-10:]) < 0.6 * np.mean(found[:8])
+
+
+def test_the_order_of_latent_sizes_is_told_to_optuna_and_their_values_to_all_others(tmp_path):
+    sizes = "search.space.latent_dim={choice: [32, 8, 64, 16, 4], role: scientific}"
+    config = load(sizes, "search.first=[{latent_dim: 64}]", "search.n_startup_trials=30")
+    search = new_search(config, tmp_path)
+    got = specs(search, 20)
+    assert {spec["params"]["latent_dim"] for spec in got} == {4, 8, 16, 32, 64}
+    assert got[0]["params"]["latent_dim"] == 64
+    rebuilt = new_search(config, tmp_path / "again", *search._state.trials.values())
+    for study in (search.optuna_study, rebuilt.optuna_study, on_disk(config, tmp_path)):
+        for spec, trial in zip(got, study.trials, strict=True):
+            assert trial.distributions["latent_dim"] == IntDistribution(0, 4)
+            assert [4, 8, 16, 32, 64][trial.params["latent_dim"]] == spec["params"]["latent_dim"]
+            assert trial.user_attrs["params"] == spec["params"]
+            assert type(trial.params["order"]) is str  # words have no order
+    assert TrialFolder(tmp_path / "trial-000").spec().params["latent_dim"] == 64
+
+
+def test_a_gaussian_process_learns_from_stopped_trials_and_is_not_led_astray_by_collapsed_ones(
+    tmp_path,
+):
+    # The lower lr, the better; every trial but one is stopped, and a third collapses.
+    config = load("search.sampler=gp", "search.n_startup_trials=8", "search.n_trials=60")
+    state = SearchState(Rungs([1], 1000), config.mdgan.n_reports)
+    search = StudySearch(config, state, tmp_path)
+    collapsed = {"valid/collapsed": 1.0, "valid/spread": 0.01}
+    found = []
+    for i in range(24):
+        lr = search.suggest(str(i))["spec"]["params"]["lr"]
+        found.append(lr)
+        if i == 0:
+            complete(search, "0", report(1, 0.4), report(2, 0.4))
+        elif lr > 1.5e-3:
+            complete(search, str(i), report(1, 1000.0, **collapsed))
+        else:
+            complete(search, str(i), report(1, 0.5 + lr / 2e-3))
+    states = [trial.state for trial in search.optuna_study.trials]
+    assert states.count(OptunaState.PRUNED) > 12
+    assert np.median(found[12:]) < 7e-4 < np.median(found[:8])
 
 
 def test_a_search_with_every_parameter_fixed_runs_that_one(tmp_path):

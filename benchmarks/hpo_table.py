@@ -1,0 +1,202 @@
+"""The table that `benchmarks.hpo_replay` replays: small trainings all over the space.
+
+Points are the first of a scrambled Sobol sequence over SPACE, the same for every material; each is
+trained with seeds 0 and 1, and reports N_REPORTS times. Nets and budgets are small, so that one
+training with its reports takes a few seconds of one core. The table holds numbers alone.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from scipy.stats import qmc
+
+from benchmarks.material import N_FRAMES, Loaded, crops, load, pool
+from data_io.aviary.params import AviaryParams
+from data_io.aviary.write import simulate_aviary
+from data_io.snippets import FramePool
+from models.mdgan.frames import Balance, Frames
+from models.mdgan.model import Mdgan
+from models.mdgan.params import MdganParams
+from models.mdgan.training import TrainingFailedError, TrainingReport, train
+from models.metrics.evaluation import COLLAPSED_OBJECTIVE, evaluate
+from models.metrics.reference import Reference, fit_reference
+from models.metrics.songs import Songs, gather_songs
+from study.config.space import SpaceEntry
+from study.search.distributions import at_share
+
+SPACE = {
+    "latent_dim": SpaceEntry(choice=(8, 16, 32), role="scientific"),
+    "lambda_recon": SpaceEntry(log_uniform=(100.0, 600.0), role="scientific"),
+    "lambda_prior": SpaceEntry(log_uniform=(1.0, 30.0), role="scientific"),
+    "lr": SpaceEntry(log_uniform=(3e-4, 5e-3)),
+}
+BASE = MdganParams(
+    dense_width=128, n_components=64, disc_width=4, n_snippets=16_000, n_reports=10, batch_size=64,
+    adversarial_from=1.0, monitor=False,
+)  # fmt: skip
+N_POINTS, SEEDS = 128, (0, 1)
+N_HELD_OUT = 400  # snippets behind every metric
+N_REFERENCE = 4000
+MOST_RECORDINGS = 24  # of a bird and age
+REAL_BIRDS = ("G402", "bl26lb16", "R3625")
+KEPT = ("objective", "frechet_song", "frechet_song_worst", "coverage_song", "recon_l1",
+        "recon_l1_vs_pca", "recon_l1_worst", "frechet_sample")  # fmt: skip
+
+
+class Ground(NamedTuple):
+    """What the trainings of one material learn from, and what measures them."""
+
+    pool: FramePool
+    songs: tuple[Songs, ...]
+    reference: Reference
+
+
+def points(n: int) -> list[dict[str, Any]]:
+    """The first n points of the table."""
+    shares = qmc.Sobol(len(SPACE), scramble=True, rng=0).random(n)
+    return [
+        {
+            name: at_share(entry, share)
+            for (name, entry), share in zip(SPACE.items(), row, strict=True)
+        }
+        for row in shares.tolist()
+    ]
+
+
+def aviary() -> Ground:
+    """Two simulated birds, each at two ages."""
+    params = AviaryParams(n_birds=2, ages_dph=(60, 90), minutes=1.5)
+    with tempfile.TemporaryDirectory() as folder:
+        simulate_aviary(Path(folder) / "aviary", params, 0)
+        return ground(load(Path(folder) / "aviary", None))
+
+
+def real(data: Path) -> Ground:
+    """Recordings of REAL_BIRDS, at most MOST_RECORDINGS of each bird and age."""
+    return ground([one for bird in REAL_BIRDS for one in fewer(load(data, bird))])
+
+
+def fewer(loaded: list[Loaded]) -> list[Loaded]:
+    """Every n-th recording, so that MOST_RECORDINGS of each bird and age are left at most."""
+    found: list[Loaded] = []
+    for bird_age in dict.fromkeys((one.recording.bird, one.recording.age) for one in loaded):
+        mine = [one for one in loaded if (one.recording.bird, one.recording.age) == bird_age]
+        found += mine[:: -(-len(mine) // MOST_RECORDINGS)]
+    return found
+
+
+def ground(loaded: list[Loaded]) -> Ground:
+    """Pool, held-out songs and reference of recordings."""
+    training, held_out = (pool(loaded, side) for side in ("training", "selection"))
+    songs = gather_songs(
+        training.by_recording(), held_out.by_recording(), N_FRAMES, N_HELD_OUT, seed=0
+    )
+    seen = crops(training, N_REFERENCE, torch.Generator().manual_seed(0))
+    return Ground(training, songs, fit_reference(seen, songs, 0))
+
+
+def curve(on: Ground, point: dict[str, Any], seed: int) -> list[dict[str, float]]:
+    """The reports of one training; a failed one ends with the value of collapsed trials."""
+    params = dataclasses.replace(BASE, **point)
+    model = Mdgan(params, N_FRAMES, seed, pca=on.reference.pca)
+    balance = Balance.of(params, on.pool.has_sound, on.pool.frames_of.values())
+    frames = Frames(on.pool.frames, on.pool.starts, N_FRAMES, model.device, balance)
+    reports: list[TrainingReport] = []
+    try:
+        train(model, frames, lambda m: evaluate(m, on.reference, on.songs, seed), reports.append)
+    except TrainingFailedError as error:
+        print(f"{point} with seed {seed}: {error}", file=sys.stderr)
+    found = [{name: one.metrics[f"valid/{name}"] for name in KEPT} for one in reports]
+    worst = dict.fromkeys(KEPT, float("nan")) | {"objective": COLLAPSED_OBJECTIVE}
+    return found + [worst] * (BASE.n_reports - len(found))
+
+
+def make(out: Path, data: Path, n_jobs: int) -> None:
+    """Train what is missing of the table, and write it; a killed run goes on from its journal.
+
+    Args:
+        out: Parquet file to write; its journal has the same name and .jsonl.
+        data: folder of recordings that holds REAL_BIRDS.
+        n_jobs: processes at once, of one thread each.
+    """
+    journal = out.with_suffix(".jsonl")
+    lines = journal.read_text("utf-8").splitlines() if journal.exists() else []
+    done = [json.loads(line) for line in lines]
+    known = {(one["material"], one["point"], one["seed"]) for one in done}
+    chosen = points(N_POINTS)
+    wanted = [
+        (name, i, chosen[i], seed)
+        for i in range(N_POINTS) for seed in SEEDS for name in ("aviary", "real")
+        if (name, i, seed) not in known
+    ]  # fmt: skip
+    if wanted:
+        grounds = {"aviary": aviary(), "real": real(data)}
+        with (
+            multiprocessing.get_context("fork").Pool(n_jobs, _begin, (grounds,)) as workers,
+            journal.open("a", encoding="utf-8") as file,
+        ):
+            for one in workers.imap(_row, wanted):
+                done.append(one)
+                file.write(json.dumps(one) + "\n")
+                file.flush()
+                print(f"{len(done)} of {len(wanted) + len(known)}", file=sys.stderr)
+    write(out, done)
+
+
+_GROUNDS: dict[str, Ground] = {}
+
+
+def _begin(grounds: dict[str, Ground]) -> None:
+    torch.set_num_threads(1)
+    _GROUNDS.update(grounds)
+
+
+def _row(wanted: tuple[str, int, dict[str, Any], int]) -> dict[str, Any]:
+    name, i, point, seed = wanted
+    reports = curve(_GROUNDS[name], point, seed)
+    return {"material": name, "point": i, "seed": seed, "params": point, "reports": reports}
+
+
+def write(out: Path, done: list[dict[str, Any]]) -> None:
+    """Write one row per report."""
+    rows = [
+        {
+            "material": one["material"], "point": one["point"], "seed": one["seed"],
+            **one["params"], "report": number,
+            "snippets_seen": BASE.n_snippets * number // BASE.n_reports, **report,
+        }
+        for one in sorted(done, key=lambda one: (one["material"], one["point"], one["seed"]))
+        for number, report in enumerate(one["reports"], 1)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    singles = [
+        (field.name, pa.float32()) if field.name in KEPT else (field.name, field.type)
+        for field in table.schema
+    ]
+    pq.write_table(table.cast(pa.schema(singles)), out, compression="zstd")
+    print(f"{out}: {len(rows):,} rows, {out.stat().st_size / 1e6:.2f} MB")
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """By material: points (list of parameters), and ``curves`` [seeds, points, reports]."""
+    rows = pq.read_table(path).to_pylist()
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(row["material"] for row in rows):
+        mine = [row for row in rows if row["material"] == name]
+        n = 1 + max(row["point"] for row in mine)
+        curves = np.full((len(SEEDS), n, BASE.n_reports), np.nan)
+        chosen: list[dict[str, Any]] = [{} for _ in range(n)]
+        for row in mine:
+            curves[row["seed"], row["point"], row["report"] - 1] = row["objective"]
+            chosen[row["point"]] = {param: row[param] for param in SPACE}
+        found[name] = {"points": chosen, "curves": curves}
+    return found
