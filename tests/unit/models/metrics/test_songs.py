@@ -9,6 +9,7 @@ from models.metrics.songs import (
     LEAST_HELD_OUT,
     MOST_SONGS,
     MOST_TRAINING,
+    STRETCH,
     gather_songs,
     own_pca_l1,
     spread,
@@ -58,9 +59,25 @@ def test_training_song_has_a_limit_and_no_part_in_the_choice_of_held_out_songs()
     assert len(songs.training) == sum(songs.training_lengths) == MOST_TRAINING
     (alone,) = gathered(held_out, 100, {})
     np.testing.assert_array_equal(alone.held_out, songs.held_out)
-    assert alone.held_out_lengths == songs.held_out_lengths == (30, 30, 30, 10)
+    assert alone.held_out_lengths == songs.held_out_lengths
     assert not alone.has_song
     assert songs.has_song
+
+
+def test_where_not_all_is_taken_stretches_come_from_all_recordings():
+    held_out = {("b1", "45"): [recording(16 * 60, i) for i in range(6)]}
+    (all_of_it,) = gathered(held_out, 400)
+    assert sorted(all_of_it.held_out_lengths) == [60] * 6
+    (some,) = gathered(held_out, 250)
+    assert sum(some.held_out_lengths) == len(some.held_out) == 250
+    assert max(some.held_out_lengths) == STRETCH
+    assert len(np.unique(some.held_out[:, 0, 0])) == 6
+    ends = np.cumsum(some.held_out_lengths)
+    for n, end in zip(some.held_out_lengths, ends, strict=True):
+        frames = some.held_out[end - n : end, 0, 1].ravel()
+        np.testing.assert_array_equal(np.diff(frames), 1)
+    places = {(float(x[0, 0, 0]), float(x[0, 1, 0])) for x in some.held_out}
+    assert len(places) == 250  # none twice
 
 
 def test_the_choice_of_recordings_follows_from_the_seed():
@@ -93,7 +110,7 @@ def test_few_held_out_windows_are_no_song():
     def has_song(*n_snippets):
         return gathered({("b1", "45"): [recording(16 * n) for n in n_snippets]})[0].has_song
 
-    assert [has_song(11), has_song(10), has_song(3, 3, 3, 3), has_song(7, 7)] == [
+    assert [has_song(23), has_song(22), has_song(*[3] * 20), has_song(13, 13)] == [
         True, False, False, True,
     ]  # fmt: skip
 
