@@ -27,7 +27,7 @@ Batch = Callable[[], tuple[Tensor, int]]  # snippets, and how many of them, the 
 # them with the presets.
 RECIPES = {
     "full": MdganParams(
-        latent_dim=32, width=64, dense_width=1024, disc_width=64, batch_size=256,
+        latent_dim=32, width=64, dense_width=1024, batch_size=256,
         n_snippets=6_000_000, n_reports=30, monitor=False,
     ),
     "paper": MdganParams(
@@ -41,7 +41,7 @@ RECIPES = {
 }  # fmt: skip
 # Its step takes the gradient of a gradient, which a graph has to record too.
 RECIPES["relativistic"] = dataclasses.replace(
-    RECIPES["full"], gan_loss="relativistic", adversarial_from=0.0
+    RECIPES["full"], gan_loss="relativistic", adversarial_from=0.0, disc_width=64
 )
 # Ways to compute a step; the last ones need a compiler, or cannot be repeated.
 WAYS: dict[str, dict[str, Any]] = {

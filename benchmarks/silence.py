@@ -6,8 +6,9 @@ All learn the same recordings without adversary, and are measured on all snippet
 variance of latents within silent (no frame holds sound) over that within sounding snippets (more
 than half of the frames do); states of a hidden Markov model with full covariances, and those of
 them most of whose snippets are silent; and on held-out recordings L1 over that of a PCA with as
-many dimensions, of all snippets, of those with sound and of silent ones, and of the worst bird.
-Latents are whitened by one mean and spread. Without --data: simulated birds.
+many dimensions, of all snippets, of those with sound, of silent ones, and of each bird. Latents
+are whitened by one mean and spread; the states are those of the first bird. Without --data:
+simulated birds.
 
 --noise adds white noise 50 dB below the reference level of its bird and age (the RMS that a quarter
 of the sounding frames passes) to every recording, and does all again: the states that hold sound
@@ -34,9 +35,11 @@ from models.mdgan.params import MdganParams
 
 RECIPES: dict[str, dict[str, object]] = {
     "uniform": {"minibatch": "uniform"},
+    "uniform, lambda_prior 10 (0.5.0)": {"minibatch": "uniform", "lambda_prior": 10.0},
     "balanced, silence apart": {"lambda_silence": 0.0},
     "  lambda_silence 1": {"lambda_silence": 1.0},
     "  lambda_silence 10, the default": {"lambda_silence": 10.0},
+    "  the default, lambda_prior 10": {"lambda_prior": 10.0},
     "  lambda_silence 100": {"lambda_silence": 100.0},
     "  silent_share 0.1": {"silent_share": 0.1},
     "  silent_share 0.4": {"silent_share": 0.4},
@@ -52,17 +55,16 @@ class Row:
         variance: of latents, within silent over within sounding snippets.
         n_silent: states most of whose snippets are silent.
         n_states: all states.
-        ratios: L1 over PCA's of all held-out snippets, those with sound, silent ones, and the worst
-            bird.
+        ratios: L1 over PCA's of held-out snippets: all, those with sound, silent ones, each bird.
     """
 
     variance: float
     n_silent: int
     n_states: int
-    ratios: tuple[float, float, float, float]
+    ratios: dict[str, float]
 
     def __str__(self) -> str:
-        ratios = " ".join(f"{ratio:7.3f}" for ratio in self.ratios)
+        ratios = " ".join(f"{ratio:>{max(len(n), 7)}.3f}" for n, ratio in self.ratios.items())
         n_sounding = self.n_states - self.n_silent
         return f"{self.variance:9.4f} {self.n_silent:7} {n_sounding:9} {ratios}"
 
@@ -88,17 +90,17 @@ def variance_ratio(recordings: list[Encoded]) -> float:
     return float(z[share == 0].var(0).mean() / z[share > 0.5].var(0).mean())
 
 
-def ratios(on: Material, ours: dict[str, tuple[Tensor, Tensor]]) -> tuple[float, ...]:
-    """L1 over PCA's: all, with sound, silent, worst bird; ``ours`` is x and x_hat by bird."""
+def ratios(on: Material, ours: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """L1 over PCA's: all, with sound, silent, each bird; ``ours`` is x and x_hat by bird."""
     errors, sounding = [], sound_shares(on)
     for bird, (x, x_hat) in ours.items():
         x_pca = on.reference.pca_decode(on.reference.pca_scores(x, LATENT_DIM))
         pair = [(x - other).abs().mean((1, 2, 3)) for other in (x_hat, x_pca)]
         errors.append((torch.stack(pair, 1), torch.from_numpy(sounding[bird] > 0)))
     both, has_sound = (torch.cat(part) for part in zip(*errors, strict=True))
-    parts = [both, both[has_sound], both[~has_sound], *(pair for pair, _ in errors)]
-    found = [float(part[:, 0].sum() / part[:, 1].sum()) for part in parts if len(part)]
-    return found[0], found[1], found[2], max(found[3:])
+    parts = {"all": both, "sound": both[has_sound], "silence": both[~has_sound]}
+    parts |= {bird: pair for bird, (pair, _) in zip(ours, errors, strict=True)}
+    return {name: float(part[:, 0].sum() / part[:, 1].sum()) for name, part in parts.items()}
 
 
 def sound_shares(on: Material) -> dict[str, np.ndarray]:
@@ -120,7 +122,7 @@ def measured(on: Material, params: MdganParams, seed: int) -> Row:
     birds = sorted({one.bird for one in recordings})
     # States of one bird only: each has its own HMM.
     n_silent, n_states = states_of([one for one in recordings if one.bird == birds[0]], seed)
-    return Row(variance_ratio(recordings), n_silent, n_states, found)  # type: ignore[arg-type]
+    return Row(variance_ratio(recordings), n_silent, n_states, found)
 
 
 def noisy(root: Path, loaded: list[Loaded], into: Path, seed: int) -> None:
@@ -140,8 +142,9 @@ def show(
     loaded: list[Loaded], recipes: dict[str, dict[str, object]], n_snippets: int, seeds: int
 ) -> None:
     """Print one line per recipe and seed."""
-    names = ("all", "sound", "silence", "worst")
-    print(f"{'':29} {'seed':>4}  variance  silent  sounding " + " ".join(f"{n:>7}" for n in names))
+    names = ["all", "sound", "silence", *sorted({one.recording.bird for one in loaded})]
+    columns = " ".join(f"{name:>7}" for name in names)
+    print(f"{'':31} {'seed':>4}  variance  silent  sounding {columns}", flush=True)
     for seed in range(seeds):
         on = material_of(loaded, seed)
         for name, changes in recipes.items():
@@ -149,7 +152,7 @@ def show(
                 latent_dim=LATENT_DIM, adversarial_from=1.0, n_snippets=n_snippets, n_reports=1,
                 **changes,
             )  # type: ignore[arg-type]  # fmt: skip
-            print(f"{name:29} {seed:4} {measured(on, params, seed)}", flush=True)
+            print(f"{name:31} {seed:4} {measured(on, params, seed)}", flush=True)
 
 
 def main() -> None:

@@ -52,7 +52,8 @@ class MdganParams:
         lambda_silence: weight of the squared distance of the latents of silent snippets to their
             mean in the minibatch, 0 leaves it out.
         adversarial_from: share of the training before the adversarial terms begin; until then
-            encoder and generator learn to reconstruct. 0 as in the paper, 1 for an autoencoder.
+            encoder and generator learn to reconstruct. 0 as in the paper; 1, the default, for no
+            adversary: an autoencoder (``benchmarks/adversary.py`` says why).
         order: alternating (two updates of the generator, manifold then diffusion, as in the
             paper), or joint (one update by the sum).
         gan_loss: paper (a discriminator says real or not of each snippet), or relativistic (it says
@@ -105,9 +106,9 @@ class MdganParams:
     mse_weight: float = 2.0
     lambda_recon: float = 300.0
     lambda_latent: float = 1.0
-    lambda_prior: float = 10.0
+    lambda_prior: float = 1.0
     lambda_silence: float = 10.0
-    adversarial_from: float = 0.9
+    adversarial_from: float = 1.0
     order: Order = "joint"
     gan_loss: GanLoss = "paper"
     r1_r2: float = 1.0

@@ -207,15 +207,16 @@ class Phases:
         # The monitor's own loss says how far snippets differ: it stays the same for all trainings.
         is_relativistic = self._params.gan_loss == "relativistic" and name != "monitor_disc"
         is_penalised = is_relativistic and weight > 0
-        given = [one.detach().requires_grad_(is_penalised) for one in (first, second)]
-        logits = [self._pass(name, snippets) for snippets in given]
+        first, second = (one.detach().requires_grad_(is_penalised) for one in (first, second))
+        of_first, of_second = self._pass(name, first), self._pass(name, second)
         if is_relativistic:
-            loss = losses.relativistic_loss(*logits)
+            loss = losses.relativistic_loss(of_first, of_second)
         else:
-            loss = losses.discriminator_loss(*logits, numbers[f"{name}_labels"])
+            loss = losses.discriminator_loss(of_first, of_second, numbers[f"{name}_labels"])
         out[f"train/{name}"] = loss
         if is_penalised:
-            penalty = torch.stack([*map(losses.gradient_penalty, logits, given)]).sum()
+            r1 = losses.gradient_penalty(of_first, first)
+            penalty = r1 + losses.gradient_penalty(of_second, second)
             out[f"train/{name}_penalty"] = penalty
             loss = loss + weight * penalty
         return loss
