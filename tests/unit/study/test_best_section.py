@@ -27,12 +27,12 @@ def write(root, rows, **metrics):
     return paths
 
 
-def page(section):
+def page(section, caution=""):
     folder = jinja2.FileSystemLoader(ROOT / "study" / "report")
     environment = jinja2.Environment(
         loader=folder, autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template("best.html.j2").render(chosen=section)
+    return environment.get_template("best.html.j2").render(chosen=section, decoders_caution=caution)
 
 
 def test_final_figures_stand_before_those_that_chose_and_the_worst_bird_comes_first(tmp_path):
@@ -94,3 +94,11 @@ def test_a_study_without_a_report_side_has_a_table_too(tmp_path):
     text = page(best_section(paths, [("b1", "45")]))
     assert "No bird and age has enough bouts for a report side" in text
     assert "<td>no report side</td>" in text
+
+
+def test_where_birds_have_their_own_decoders_the_figures_say_whose_they_are(tmp_path):
+    paths = write(tmp_path, [row("report", "b1", 0.7), row("selection", "b1", 0.6)], recon_l1=0.05)
+    section = best_section(paths, [("b1", "45")])
+    words = "these figures are of the one chosen among the trials"
+    assert words in page(section, caution="Decoders: one for each bird.")
+    assert words not in page(section)
