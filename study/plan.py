@@ -14,6 +14,19 @@ from study.config.stopping import first_rung, searched_late
 from study.config.tree import StudyConfig, scope_in_words
 
 MAX_BIRDS, MAX_AGES, MAX_REASONS = 30, 8, 5
+_SONG = "Frechet distance of sampled to real songs"
+OBJECTIVES_IN_WORDS = {
+    "valid/objective": f"{_SONG}, mean over birds and ages; trials that collapsed come last",
+    "valid/frechet_song": f"{_SONG}, mean over birds and ages",
+    "valid/frechet_song_worst": f"{_SONG}, of the worst bird and age",
+    "valid/recon_l1": "L1 of reconstructions over all snippets",
+    "valid/recon_l1_mean": "L1 of reconstructions, mean over birds and ages",
+    "valid/recon_l1_worst": "L1 of reconstructions of the worst bird and age",
+    "valid/recon_l1_vs_pca": "L1 of reconstructions over that of a PCA of 16 dimensions",
+    "valid/recon_l2": "L2 of reconstructions over all snippets",
+    "valid/recon_lsd_db": "log-spectral distance of reconstructions",
+    "valid/frechet_sample": "Frechet distance of samples of the prior, which no song comes from",
+}
 
 
 def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Console) -> None:
@@ -38,9 +51,10 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
     for name, entry in search.space.items():
         c.line(f"            {name}: {entry.describe()} ({entry.role})")
     c.line(f"          proposed by {_sampler_in_words(search)}")
-    c.line(f"          ranked by {search.objective} on held-out recordings")
+    ranked = f"ranked by {search.objective} on held-out recordings:"
+    _indented(f"{ranked} {OBJECTIVES_IN_WORDS[search.objective]}", c, 10)
     stopping = _stopping_in_words(config)
-    c.line(textwrap.fill(stopping, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12))
+    _indented(stopping, c, 10)
     c.line(f"Best      {_rule_in_words(search)}")
     if config.decoders.scope != "all":
         c.line(f"Decoders  {scope_in_words(config.decoders.scope)}")
@@ -116,8 +130,9 @@ def _listed(names: list[str], unit: str = "") -> str:
     return f"{', '.join(names[: MAX_AGES - 1])} ... {names[-1]}{unit} ({len(names)} ages)"
 
 
-def _indented(text: str, c: Console) -> None:
-    c.line(textwrap.fill(text, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 14))
+def _indented(text: str, c: Console, by: int = 12) -> None:
+    first, others = " " * by, " " * (by + 2)
+    c.line(textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=others))
 
 
 def _sampler_in_words(search: SearchConfig) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from data_io.files import digest, read_json, write_json
-from data_io.recordings.table import BirdAge
+from data_io.recordings.table import REPORT, SELECTION, BirdAge
 from data_io.store import read_table
 from models.hmm import HmmFit
 from models.hmm.choice import best_fits
 from models.mdgan.params import MdganParams
 from study.base.ledger import StageRecord, StageResult
-from study.base.paths import without_password
+from study.base.paths import RunPaths, without_password
 from study.base.provenance import versions
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
@@ -144,7 +144,20 @@ def _trials(study: Study, begun: Stamp) -> Iterator[RunPicture]:
         "selection": selection["sentence"],
     }
     model = model_of(paths.best, f"{config.name}-decoder", tags)
-    yield RunPicture(STUDY, begun["study_run_id"], model=model)
+    # A step is sent once, and a study that goes on with more trials may choose another decoder.
+    curve = {config.search.n_trials: final_figures(paths)}
+    yield RunPicture(STUDY, begun["study_run_id"], model=model, curve=curve)
+
+
+def final_figures(paths: RunPaths) -> Measured:
+    """The best decoder's figures: final/ of the report side, selection/ of those that chose it."""
+    prefixes = {REPORT: "final", SELECTION: "selection"}
+    figures = {
+        f"{prefixes[side]}/{name.removeprefix('valid/')}": value
+        for side, found in (read_json(paths.best_held_out) or {}).items()
+        for name, value in found["metrics"].items()
+    }
+    return Measured(paths.best_held_out.stat().st_mtime, figures)
 
 
 def _trial_figures(study: Study, begun: Stamp) -> Iterator[RunPicture]:

@@ -101,6 +101,11 @@ class RunPaths:
         return self.root / "best_held_out.json"
 
     @property
+    def best_by_bird_age(self) -> Path:
+        """The same figures for each bird and age, one row for each and side."""
+        return self.root / "best_by_bird_age.parquet"
+
+    @property
     def best(self) -> Path:
         """Encoder and generator of the best trial."""
         return self.root / "best"
@@ -159,7 +164,7 @@ class RunPaths:
 
     @property
     def songs(self) -> Path:
-        """Songs to see and hear: real, reconstructed and sampled."""
+        """Songs to see and hear: real, inverted, reconstructed and sampled."""
         return self.root / "songs"
 
     @property

@@ -22,10 +22,10 @@ MAX_BIRDS_NAMED = 20  # more colours look alike, and a longer legend does not fi
 MAX_AGES_NAMED = 8
 MAX_NAME_CHARS = 12
 HELD_OUT_CURVES = {
-    "valid/recon_l1_vs_pca": "L1 / PCA",
-    "valid/recon_l2_vs_pca": "L2 / PCA",
-    "valid/frechet_recon": "Frechet, reconstr.",
-    "valid/frechet_sample": "Frechet, samples",
+    "valid/recon_l1_vs_pca": "L1 / PCA-16",
+    "valid/recon_l2_vs_pca": "L2 / PCA-16",
+    "valid/frechet_song": "Frechet, songs",
+    "valid/frechet_sample": "Frechet, prior samples",
 }
 
 
@@ -110,7 +110,7 @@ def _draw_held_out(ax: Axes, reports: Sequence[Row]) -> None:
         _draw_curve(ax, reports, name, words, f"C{i}")
     ax.axhline(1, color="0.6", lw=0.8, ls="--", zorder=1)
     ax.set_ylim(0, None)
-    _finish_curves(ax, "held out; below 1: better than PCA, than the mean")
+    _finish_curves(ax, "held out; L1, L2 below 1: better than PCA-16")
 
 
 def _draw_curve(ax: Axes, reports: Sequence[Row], name: str, words: str, colour: str) -> None:

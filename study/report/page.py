@@ -18,6 +18,8 @@ from study.context import Stage, Study
 from study.decoders.scope import caution
 from study.hmms.tables import CRITERIA
 from study.ingest import count_recordings
+from study.plan import OBJECTIVES_IN_WORDS
+from study.report.best_section import best_section
 from study.report.figures import as_svg, bic_figure, states_figure, trials_figure
 from study.report.search_section import search_section
 from study.songs import song_files
@@ -26,12 +28,13 @@ Row = dict[str, Any]
 MAX_PROBLEMS = 100
 METRIC_COLUMNS = {
     "objective": "objective",
+    "valid/frechet_song": "Frechet, songs",
+    "valid/frechet_song_worst": "its worst",
+    "valid/coverage_song": "coverage",
     "valid/recon_l1": "L1",
-    "valid/recon_l1_vs_pca": "L1 / PCA",
-    "valid/recon_l2_vs_pca": "L2 / PCA",
-    "valid/frechet_recon": "Frechet, reconstr.",
-    "valid/frechet_sample": "Frechet, samples",
-    "valid/latent_frechet": "latents to prior",
+    "valid/recon_l1_vs_pca": "L1 / PCA-16",
+    "valid/recon_l1_worst": "L1, worst",
+    "valid/frechet_sample": "Frechet, prior",
     "snippets_seen": "snippets seen",
 }
 
@@ -73,13 +76,14 @@ def write_report(
         snippet_ms=f"{1000 * config.snippets.n_frames * config.spectrogram.frame_s:g}",
         objective=config.search.objective,
         decoders_caution=caution(config.decoders.scope),
-        objective_words=_objective_words(config.search.objective),
+        objective_words=OBJECTIVES_IN_WORDS[config.search.objective],
         columns=[*params, *METRIC_COLUMNS.values()],
         trials=[{**row, "values": [_text(row.get(c)) for c in [*params, *METRIC_COLUMNS]],
                  "figure": _link_to_figure(paths, row["trial_id"])}
                 for row in trials],
         best=best,
         best_figure=_figure_of(paths, best),
+        chosen=best_section(paths, bird_ages),
         search=search_section(config, paths, trials, best),
         trials_figure=safe(as_svg(trials_figure(reports, config.search.objective, best))),
         states_figure=safe(as_svg(states_figure(selected))),
@@ -112,12 +116,6 @@ def by_bird(rows: Sequence[Row], birds: Iterable[str]) -> dict[str, list[Row]]:
     for row in rows:
         found[row["bird"]].append(row)
     return found
-
-
-def _objective_words(objective: str) -> str:
-    if objective != "valid/objective":
-        return ""
-    return ": L1 divided by the L1 of PCA, plus twice the Frechet distance of samples"
 
 
 def _songs_inside(bird_ages: list[BirdAge], n: int) -> list[BirdAge]:

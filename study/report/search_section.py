@@ -19,7 +19,6 @@ from study.report.search_figures import (
     seeds_figure,
     slices_figure,
 )
-from study.search.report_side import in_words
 from study.search.selection import Selection, rule_in_words
 
 Row = dict[str, Any]
@@ -43,7 +42,7 @@ def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], 
     figures = []
     if selection is not None and selection.n_seeds > 0:
         figures.append(seeds_figure(selection))
-    figures.append(front_figure(trials, front_metrics(search), front(search, trials), best))
+    figures.append(front_figure(trials, front_metrics(search, trials), front(search, trials), best))
     if found.shares:
         figures.append(importances_figure(found.shares))
     slices = slices_figure(trials, search.space, search.objective, best) if search.space else None
@@ -55,8 +54,7 @@ def search_section(config: StudyConfig, paths: RunPaths, trials: Sequence[Row], 
         "compared": search.compared,
         "n_seeds": search.selection.n_seeds,
         "sentence": selection.sentence if selection is not None else "",
-        "held_out": in_words(paths),
-        "front_metrics": list(front_metrics(search)),
+        "front_metrics": list(front_metrics(search, trials)),
         "figures": [safe(as_svg(figure)) for figure in figures],
         "slices": safe(as_svg(slices)) if slices is not None else "",
         "importances": found.sentence,

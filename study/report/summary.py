@@ -57,15 +57,18 @@ def show_result(
 
 def _trials_table(trials: list[dict[str, Any]], c: Console) -> None:
     rows = ranked(trials)
-    header = ["trial", "status", "latent", "recon", "prior", "lr", "obj.", "L1/PCA", "L2/PCA",
-              "Frechet", "/PCA"]  # fmt: skip
+    header = ["trial", "status", "latent", "recon", "prior", "lr", "obj.", "song", "worst", "cover",
+              "L1/PCA", "worst L1"]  # fmt: skip
     keys = ["status", "latent_dim", "lambda_recon", "lambda_prior", "lr", "objective",
-            "valid/recon_l1_vs_pca", "valid/recon_l2_vs_pca",
-            "valid/frechet_sample", "valid/frechet_sample_vs_pca"]  # fmt: skip
+            "valid/frechet_song", "valid/frechet_song_worst", "valid/coverage_song",
+            "valid/recon_l1_vs_pca", "valid/recon_l1_worst"]  # fmt: skip
     c.line(
-        "Trials, best first (obj.: the objective; recon, prior: weights; L1, L2: held-out errors;"
+        "Trials, best first (obj.: the objective; recon, prior: weights; song: Frechet distance of"
     )
-    c.line("Frechet: distance of samples to song; /PCA: divided by PCA's value, below 1 is better)")
+    c.line(
+        "sampled songs, mean over birds and ages, and the worst; cover: share of real song that has"
+    )
+    c.line("a sampled one near, higher is better; L1/PCA: of reconstructions, over that of PCA-16)")
     names = [row["trial_id"] + (" *" if row["is_best"] else "") for row in rows]
     table = [[name, *(row.get(key) for key in keys)] for name, row in zip(names, rows, strict=True)]
     for line in table:

@@ -33,7 +33,7 @@ def _run(study: Study) -> StageResult:
     made = digest(json.loads((paths.best / "model.json").read_text("utf-8"))["sha256"])
     outputs = [
         paths.reference, paths.trials, paths.trial_reports, paths.trial_by_bird_age,
-        paths.repeats, paths.selection, paths.best, paths.best_held_out,
+        paths.repeats, paths.selection, paths.best, paths.best_held_out, paths.best_by_bird_age,
     ]  # fmt: skip
     facts = {"best_trial": selection.chosen, "reference_sha256": data.reference.sha256}
     facts |= {"study_run_id": study.tracker.study_run_id}

@@ -140,8 +140,9 @@ def test_every_artefact_is_there_and_the_counts_agree(study):
 def test_the_report_holds_everything_inside(study):
     _, out, _ = study
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 13  # 12 of songs, the best trial's decoder
-    assert page.count("data:audio/wav;base64,") == 12
+    assert page.count("data:image/png;base64,") == 17  # 16 of songs, the best trial's decoder
+    assert page.count("data:audio/wav;base64,") == 16
+    assert page.count("<td>sim1</td><td>45</td>") == 2  # its final figures, its HMM
     assert page.count('href="trials/trial-') == len(list((out / "trials").glob("*.png"))) > 0
     for figure in ("snippets seen", "Candidates: ", "Trade-offs", "latent_dim", "age (dph"):
         assert len(figures_with(page, figure)) == 1, figure
@@ -149,6 +150,20 @@ def test_the_report_holds_everything_inside(study):
     assert [words & {"sim1", "sim2"} for words in curves] == [{"sim1"}, {"sim2"}]
     for outside in ("<link", "<script src", 'src="http', "@import"):
         assert outside not in page
+
+
+def test_final_figures_of_every_bird_and_age_are_kept_and_those_of_all_stand_in_mlflow(study):
+    cwd, out, _ = study
+    kept = rows(out / "best_by_bird_age.parquet")
+    bird_ages = sorted((r["bird"], r["age"]) for r in rows(out / "hmm_selected.parquet"))
+    for side in ("selection", "report"):
+        assert sorted((r["bird"], r["age"]) for r in kept if r["side"] == side) == bird_ages
+    found = json.loads((out / "best_held_out.json").read_text())
+    _, (run_,) = mlflow_runs(cwd, "study")
+    for side, prefix in (("selection", "selection"), ("report", "final")):
+        for name in ("recon_l1", "recon_l1_vs_own_pca_worst", "frechet_song"):
+            value = found[side]["metrics"][f"valid/{name}"]
+            assert run_.data.metrics[f"{prefix}/{name}"] == value
 
 
 def test_study_json_says_what_made_it(study):

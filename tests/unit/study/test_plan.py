@@ -5,9 +5,10 @@ import io
 import pytest
 
 from data_io.names.listing import survey
+from models.metrics.evaluation import OBJECTIVES
 from study.base.console import Console
 from study.config.tree import StudyConfig
-from study.plan import ages_in_words, show_data
+from study.plan import OBJECTIVES_IN_WORDS, ages_in_words, show_data
 
 
 def plan_of(root):
@@ -66,3 +67,8 @@ def test_ages_are_listed_as_a_person_reads_them():
     assert ages_in_words([str(n) for n in range(40, 60)]) == (
         "40, 41, 42, 43, 44, 45, 46 ... 59 dph (20 ages)"
     )
+
+
+def test_every_objective_has_words_of_its_own():
+    assert set(OBJECTIVES_IN_WORDS) == set(OBJECTIVES)
+    assert len(set(OBJECTIVES_IN_WORDS.values())) == len(OBJECTIVES)

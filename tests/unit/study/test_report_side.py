@@ -7,11 +7,12 @@ import pytest
 
 from data_io.files import read_json
 from data_io.recordings.table import SIDES, Recording, Recordings
+from data_io.store import read_table
 from models.mdgan.checkpoints import save_decoder
 from models.metrics.reference import fit_reference
 from study.base.paths import RunPaths
 from study.config.reader import load_config
-from study.search.report_side import in_words, measure_best, worst_in_words
+from study.search.report_side import in_words, measure_best, worst_in_words, write_figures
 from tests.helpers.reference_snippets import SONGS, TRAIN
 from tests.helpers.stored import write_levelled
 from tests.helpers.tiny_mdgan import build
@@ -43,29 +44,46 @@ def test_the_best_decoder_is_measured_on_both_held_out_sides_each_by_itself(stud
     found = measure_best(CONFIG, Recordings.from_rows(rows), paths, reference)
     assert read_json(paths.best_held_out) == found
     assert list(found) == ["selection", "report"]
-    for figures in found.values():
+    rows = read_table(paths.best_by_bird_age).to_pylist()
+    assert [row["side"] for row in rows] == list(found)
+    for figures, row in zip(found.values(), rows, strict=True):
         assert (figures["n_recordings"], figures["n_snippets"]) == (3, 18)
-        (row,) = figures["by_bird_age"]
         assert (row["bird"], row["age"], row["n_windows"]) == ("b1", "45", 9)
         assert row["frechet_song"] == figures["metrics"]["valid/frechet_song"] > 0
     # An untrained decoder misses more where the song is three times as loud.
     l1 = {side: found[side]["metrics"]["valid/recon_l1"] for side in found}
     assert l1["report"] > 1.5 * l1["selection"]
     words = in_words(paths)
-    assert words.startswith("The best decoder on 3 recordings that chose nothing: L1 ")
+    beginning = "The best decoder on 3 recordings that chose nothing, of 1 bird and age: L1 "
+    assert words.startswith(beginning)
     for side in found:
         assert f"{l1[side]:.3g}, " in words
 
 
-def test_the_worst_bird_and_age_is_named_where_there_are_several():
-    rows = [
-        {"bird": "b1", "age": "45", "recon_l1": 0.2, "recon_l1_vs_own_pca": 0.8},
-        {"bird": "b2", "age": "60", "recon_l1": 0.1, "recon_l1_vs_own_pca": 0.95},
-        {"bird": "b3", "age": "60", "recon_l1": 0.3, "recon_l1_vs_own_pca": None},
-    ]
-    expected = " Worst is b2 at 60: L1 0.1, 0.95 times that of its own PCA."
-    assert worst_in_words(rows) == expected
+def row(bird, l1_vs_own, song, side="report"):
+    return {"side": side, "bird": bird, "age": "45", "recon_l1": 0.2, "frechet_real": 0.01,
+            "recon_l1_vs_own_pca": l1_vs_own, "frechet_song": song}  # fmt: skip
+
+
+def test_the_worst_birds_and_ages_are_named_where_there_are_several():
+    rows = [row("b1", 0.8, 0.3), row("b2", 0.95, None), row("b3", None, 0.1)]
+    assert worst_in_words(rows) == (
+        " Reconstructed worst is b2 at 45: L1 0.2, 0.95 times that of its own PCA-16. Sampled "
+        "worst is b1 at 45: Frechet distance 0.3, where real songs have 0.01."
+    )
     assert worst_in_words(rows[:1]) == ""
+
+
+def test_birds_and_ages_without_a_report_side_are_counted(tmp_path):
+    paths = RunPaths(tmp_path)
+    figures = {"metrics": {"valid/recon_l1": 0.5}, "n_recordings": 1}
+    rows = [row("b1", 0.8, 0.3, side) for side in ("selection", "report")]
+    rows += [row(bird, 1.5, 0.6, "selection") for bird in ("b2", "b3")]
+    write_figures(paths, {"selection": figures, "report": figures}, rows)
+    assert in_words(paths) == (
+        "The best decoder on 1 recording that chose nothing, of 1 bird and age: L1 0.5 (on those "
+        "that chose it 0.5). 2 more have too few bouts for that."
+    )
 
 
 def test_a_study_without_a_report_side_says_that_its_figures_flatter(study):

@@ -36,6 +36,7 @@ from study.report.search_figures import (
 )
 from study.report.search_section import search_section
 from study.report.summary import show_result
+from study.search.report_side import write_figures
 from study.search.selection import choose
 from tests.helpers.report_figures import figures_with
 
@@ -175,7 +176,7 @@ def test_the_advice_names_what_to_widen():
 
 def by_two(*points):
     return [
-        trial(i, **{"valid/recon_l1_vs_pca": a, "valid/frechet_sample": b})
+        trial(i, **{"valid/recon_l1_vs_pca": a, "valid/frechet_song": b})
         for i, (a, b) in enumerate(points)
     ]
 
@@ -183,18 +184,25 @@ def by_two(*points):
 def test_the_front_holds_the_completed_trials_that_no_other_beats():
     rows = by_two((0.5, 0.5), (0.6, 0.4), (0.6, 0.5), (0.4, 0.9), (0.5, 0.6), (0.1, math.nan))
     rows.append({**rows[0], "trial_id": "trial-006", "status": "stopped",
-                 "valid/frechet_sample": 0.0})  # fmt: skip
+                 "valid/frechet_song": 0.0})  # fmt: skip
     assert front(config().search, rows) == ["trial-000", "trial-001", "trial-003"]
 
 
 def test_several_objectives_make_the_front():
     names = ["valid/recon_l1", "valid/recon_lsd_db", "valid/frechet_sample"]
     search = config(f"search.objectives={names}").search
-    assert front_metrics(search) == tuple(names)
-    assert front_metrics(config().search) == ("valid/recon_l1_vs_pca", "valid/frechet_sample")
     values = [(1, 2, 3), (1, 2, 4), (3, 1, 3), (2, 2, 2)]
     rows = [trial(i, **dict(zip(names, v, strict=True))) for i, v in enumerate(values)]
+    assert front_metrics(search, rows) == tuple(names)
     assert front(search, rows) == ["trial-000", "trial-002", "trial-003"]
+
+
+def test_one_objective_trades_reconstruction_against_song_or_samples_where_there_is_no_song():
+    search, rows = config().search, by_two((0.5, 0.5))
+    assert front_metrics(search, rows) == ("valid/recon_l1_vs_pca", "valid/frechet_song")
+    no_song = [{**rows[0], "valid/frechet_song": None, "valid/frechet_sample": 0.1}]
+    assert front_metrics(search, no_song) == ("valid/recon_l1_vs_pca", "valid/frechet_sample")
+    assert front(search, no_song) == ["trial-000"]
 
 
 # What it cost.
@@ -307,19 +315,19 @@ def test_trade_offs_are_drawn_with_their_front():
     rows = by_two((0.5, 0.5), (0.6, 0.4), (0.6, 0.5), (0.4, 0.9))
     search = config().search
     found = front(search, rows)
-    (ax,) = front_figure(rows, front_metrics(search), found, "trial-001").axes
+    (ax,) = front_figure(rows, front_metrics(search, rows), found, "trial-001").axes
     joined = [line for line in ax.get_lines() if line.get_linestyle() == "-"]
     assert [*zip(*joined[0].get_data(), strict=True)] == [(0.4, 0.9), (0.5, 0.5), (0.6, 0.4)]
     assert points(ax)["best trial"] == [(0.6, 0.4)]
     three = ("valid/recon_l1", "valid/recon_l1_vs_pca", "valid/frechet_sample")
     axes = front_figure(rows, three, found, "trial-001").axes
-    assert [ax.get_ylabel() for ax in axes] == ["L1 / PCA", "Frechet, samples"]
+    assert [ax.get_ylabel() for ax in axes] == ["L1 / PCA-16", "Frechet, prior samples"]
 
 
 def test_labels_of_trade_offs_do_not_run_into_one_another():
     rows = by_two((0.8764, 0.264), (0.8789, 0.188), (0.8968, 0.250))
     search = config().search
-    fig = front_figure(rows, front_metrics(search), front(search, rows), "trial-001")
+    fig = front_figure(rows, front_metrics(search, rows), front(search, rows), "trial-001")
     FigureCanvasAgg(fig).draw()
     (ax,) = fig.axes
     low, high = ax.get_xlim()
@@ -379,6 +387,8 @@ def write_study(root, study_config, rows, repeats):
     write_plain(paths.trial_reports, reports)
     write_rows(paths.hmm_grid, [], GRID)
     write_rows(paths.hmm_selected, [no_decoder_row(("b1", "45"), "no")], SELECTED)
+    figures = {"metrics": {"valid/recon_l1": 0.05}, "n_snippets": 50, "n_recordings": 1}
+    write_figures(paths, {"selection": figures}, [])
     if repeats:
         search = study_config.search
         write_plain(paths.repeats, repeats)
