@@ -6,11 +6,12 @@
 Recipe 0.5.0: no level, no high-pass, minibatches drawn evenly over all frames, latents pulled to
 the prior (10), the adversary in the last tenth, HMMs with diagonal covariances. Recipe now: the
 defaults of this version. Each trains a decoder (16 latents), fits an HMM to the latents of the
-training recordings of every bird and age (number of states by BIC), and samples songs in the steady
-state, three times as many as the held-out ones (selection and report side). Frechet distance over single
-snippets and over windows of 4, coverage over windows. "own": heard in the recipe's own spectrograms
-and features. "today's": what 0.5.0 decodes is brought to today's spectrograms (gain and high-pass
-of the bird and age, exactly) and compared there. "real": training songs against held-out ones.
+training recordings of every bird and age (number of states by BIC), and samples songs in the
+steady state, three times as many as the held-out ones (selection and report side). Frechet distance
+over single snippets and over windows of 4, coverage over windows. "own": heard in the recipe's own
+spectrograms and features. "today's": what 0.5.0 decodes is brought to today's spectrograms (gain
+and high-pass of the bird and age, exactly) and compared there. "real": training songs against
+held-out ones.
 """
 
 import argparse
