@@ -1,6 +1,6 @@
 """Does the adversary earn its place? The same decoder with and without, over several seeds.
 
-python -m benchmarks.adversary --data DIR --bird G402 [--snippets 40000] [--seeds 3]
+python -m benchmarks.adversary --data DIR --bird G402 [--snippets 20000] [--seeds 3]
 
 Each recipe learns the same song with each seed, and is judged by what is heard: songs of the quick
 sequence model, decoded, against held-out song (Frechet distance and coverage of a study, mean over
@@ -168,7 +168,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of recordings; without: simulated birds")
     parser.add_argument("--bird", help="only this one")
-    parser.add_argument("--snippets", type=int, default=40_000, help="seen in each training")
+    parser.add_argument("--snippets", type=int, default=20_000, help="seen in each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[""], help="recipes whose name has this in it")
     args = parser.parse_args()

@@ -217,12 +217,13 @@ def test_networks_and_trainings_are_those_of_the_presets():
     for name, params in bench.RECIPES.items():
         preset = {"dense": "demo", "relativistic": "full"}.get(name, name)
         config = load_config(preset, None, [])
-        for field in ("width", "dense_width", "disc_width", "order", "normalisation", "is_residual",
+        for field in ("width", "dense_width", "order", "normalisation", "is_residual",
                       "has_head", "lambda_prior", "pool_weight", "mse_weight", "minibatch",
                       "silent_share", "lambda_silence"):  # fmt: skip
             assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
         if name in ("full", "paper"):
-            for field in ("batch_size", "n_snippets", "n_reports", "monitor", "adversarial_from"):
+            for field in ("batch_size", "n_snippets", "n_reports", "monitor", "adversarial_from",
+                          "disc_width"):  # fmt: skip
                 assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
     search = load_config("full", None, []).search
     again = search.selection.n_candidates * search.selection.n_seeds
