@@ -8,14 +8,19 @@ import pytest
 import torch
 
 from data_io.snippets import FramePool
+from data_io.store import read_table
 from models.mdgan import training
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.params import MdganParams
 from models.mdgan.training import Evaluation
 from models.metrics.reference import fit_reference
 from models.metrics.songs import gather_songs
+from study.base.paths import RunPaths
 from study.config.space import NOT_SEARCHED
 from study.search import trial
+from study.search.rungs import Rungs
+from study.search.state import SearchState, TrialState
+from study.search.tables import write_tables
 from study.search.trial import TrialJob, run_trial
 from study.search.trial_folder import TrialFolder, TrialSpec, read_reports
 from study.training import train
@@ -192,6 +197,33 @@ def test_a_collapsed_decoder_is_ranked_last_whatever_the_objective(runner, monke
     assert reported[0]["valid/recon_l1"] == 0.1  # what was measured stays
     metrics["valid/collapsed"] = 0.0
     assert runner.run("trial-001", objective="valid/recon_l1")[0]["objective"] == 0.1
+
+
+def test_what_the_last_report_measured_of_each_bird_and_age_stands_in_the_table(
+    runner, monkeypatch
+):
+    def measured(model, *_):
+        metrics = {"valid/collapsed": 0.0, "valid/objective": 0.5}
+        row = {"bird": "b1", "recon_l1": float(model.snippets_seen), "frechet_song": None}
+        return Evaluation(metrics, [{**row, "age": "45"}, {**row, "age": "60"}])
+
+    monkeypatch.setattr(train, "evaluate", measured)
+    paths = RunPaths(runner.root)
+    runner.root = paths.search
+    state = SearchState(Rungs([], 2), BASE.n_reports)
+    for number in range(2):
+        reported = runner.run(f"trial-{number:03d}")
+        ended = {"reports": reported, "reason": "", "may_go_on": False, "ended_at": 1.0,
+                 "node": "a", "n_retries": 0, "mlflow_run_id": None}  # fmt: skip
+        runner.folder.end(ended)
+        spec = TrialSpec(f"trial-{number:03d}", number, 0, {})
+        state.add(TrialState(spec, {r["report"]: r for r in reported}, ended))
+    write_tables(paths, [{"trial_id": "trial-000"}], [], state)
+    assert read_table(paths.trial_by_bird_age).to_pylist() == [
+        {"trial_id": f"trial-{number:03d}", "report": BASE.n_reports, "bird": "b1",
+         "recon_l1": float(BASE.n_snippets), "frechet_song": None, "age": age}
+        for number in range(2) for age in ("45", "60")
+    ]  # fmt: skip
 
 
 def test_a_training_that_diverges_is_reported_with_its_reason(runner):
