@@ -5,6 +5,7 @@ covariances, and transitions counted between the likeliest components of consecu
 (``benchmarks/objective.py`` says how well its songs stand for those of the finished model).
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def fit_sequence_model(z: Array, lengths: Sequence[int], seed: int) -> SequenceM
 
 def n_components(n: int, latent_dim: int) -> int:
     """Components for ``n`` snippets: 16, 14 and 9 of 1,500 with 8, 16 and 32 dimensions."""
-    return max(1, round(PER_ROOT * n**0.5 / (1 + (latent_dim / HALF_AT) ** 2)))
+    return max(1, round(PER_ROOT * math.sqrt(n) / (1 + (latent_dim / HALF_AT) ** 2)))
 
 
 def steady_state(transitions: Array) -> Array:
