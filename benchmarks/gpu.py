@@ -25,10 +25,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from any folder
 
 import torch
-from torch import Tensor
 
 from benchmarks import gpu_sections
-from benchmarks.gpu_bench import RECIPES, WAYS, Bench, read_frames
+from benchmarks.gpu_bench import RECIPES, WAYS, Batch, Bench, read_frames
 from models.mdgan.model import Mdgan
 
 Row = dict[str, Any]
@@ -114,7 +113,7 @@ def work(bench: Bench, folder: Path, number: int, compilation: str) -> None:
     _begin(bench, model, batch, 0)  # most steps of a training are of this kind
     n, began = 0, time.perf_counter()
     while time.perf_counter() - began < (0.2 if bench.is_tiny else RUN_S):
-        model.train_step(batch())
+        model.train_step(*batch())
         n += params.batch_size
         if n % (20 * params.batch_size) == 0:
             bench.wait()  # or the CPU runs ahead of the clock
@@ -125,11 +124,11 @@ def work(bench: Bench, folder: Path, number: int, compilation: str) -> None:
     temporary.rename(folder / f"done-{number}")
 
 
-def _begin(bench: Bench, model: Mdgan, batch: Callable[[], Tensor], snippets_seen: int) -> None:
+def _begin(bench: Bench, model: Mdgan, batch: Batch, snippets_seen: int) -> None:
     """The first steps from some point of a training on, up to a recorded one and beyond."""
     model.snippets_seen = snippets_seen
     for _ in range(8):
-        model.train_step(batch())
+        model.train_step(*batch())
     bench.wait()
 
 
@@ -266,7 +265,9 @@ def _short(value: Any) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", type=Path, help=".npz with frames [n, 129] and starts")
+    parser.add_argument(
+        "--pool", type=Path, help=".npz with frames [n, 129], starts, and has_sound [n] if known"
+    )
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     parser.add_argument("--minutes", type=float, default=8.0, help="for all sections together")
     parser.add_argument("--cpu-smoke", action="store_true")

@@ -10,22 +10,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.mdgan.frames import Frames
+from models.mdgan.frames import Balance, Frames
 from models.mdgan.model import Mdgan
-from models.mdgan.params import MdganParams
+from models.mdgan.params import MdganParams, Minibatch
+
+Batch = Callable[[], tuple[Tensor, int]]  # snippets, and how many of them, the first, hold sound
 
 # The networks of the presets, with a latent as large as the middle of their search; a test compares
 # them with the presets.
 RECIPES = {
     "full": MdganParams(
-        latent_dim=32, width=64, dense_width=1024, disc_width=64, batch_size=256,
+        latent_dim=32, width=64, dense_width=1024, batch_size=256,
         n_snippets=6_000_000, n_reports=30, monitor=False,
     ),
     "paper": MdganParams(
@@ -33,10 +35,14 @@ RECIPES = {
         initialisation="normal", order="alternating", adversarial_from=0.0, pool_weight=1.0,
         mse_weight=0.0, lambda_recon=100.0, lambda_prior=0.0, lr=5e-5, disc_lr_ratio=1.0,
         lr_schedule="constant", lr_warmup=0.0, collapse_after=10_000, batch_size=64,
-        n_snippets=3_000_000, n_reports=30, monitor=True,
+        minibatch="uniform", n_snippets=3_000_000, n_reports=30, monitor=True,
     ),
     "dense": MdganParams(latent_dim=32),
 }  # fmt: skip
+# Its step takes the gradient of a gradient, which a graph has to record too.
+RECIPES["relativistic"] = dataclasses.replace(
+    RECIPES["full"], gan_loss="relativistic", adversarial_from=0.0, disc_width=64
+)
 # Ways to compute a step; the last ones need a compiler, or cannot be repeated.
 WAYS: dict[str, dict[str, Any]] = {
     "float32": {},
@@ -51,6 +57,25 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+class Recorded(NamedTuple):
+    """What minibatches are cut from.
+
+    Attributes:
+        frames: [n, 129] end to end.
+        starts: where snippets may start.
+        has_sound: [n]; empty if all frames hold sound.
+    """
+
+    frames: np.ndarray
+    starts: np.ndarray
+    has_sound: np.ndarray
+
+    def on(self, device: torch.device, params: MdganParams) -> Frames:
+        """The frames on a device, for minibatches as ``params`` ask for them."""
+        balance = Balance.of(params, self.has_sound, ())
+        return Frames(self.frames, self.starts, 16, device, balance)
+
+
 @dataclass(frozen=True)
 class Bench:
     """Where and with what is measured.
@@ -58,7 +83,8 @@ class Bench:
     Attributes:
         device: "cuda" or "cpu".
         is_tiny: small networks and few steps: a test of the script, not a measurement.
-        pool: .npz with ``frames`` [n, 129] and ``starts``, or None for a made-up one.
+        pool: .npz with ``frames`` [n, 129], ``starts`` and, if known, ``has_sound`` [n], or None
+            for a made-up one.
     """
 
     device: str
@@ -80,21 +106,21 @@ class Bench:
         """``many``, or a few where the bench is tiny."""
         return 2 if self.is_tiny else many
 
-    def frames(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frames end to end, and where snippets may start."""
+    def frames(self) -> Recorded:
+        """Frames end to end, where snippets may start, and which frames hold sound."""
         return _frames(self.pool, 2_000 if self.is_tiny else 500_000)
 
-    def batches(self, params: MdganParams) -> Callable[[], Tensor]:
+    def batches(self, params: MdganParams) -> Batch:
         """Minibatches on the device, the same ones each time that it is asked."""
-        frames, rng = _frames_on(self), torch.Generator().manual_seed(1)
-        return lambda: frames.sample(params.batch_size, rng)
+        frames = _frames_on(self, params.minibatch)
+        rng, n = torch.Generator().manual_seed(1), params.batch_size
+        return lambda: (frames.sample(n, rng), frames.n_sounding(n))
 
     def snippets(self, n: int) -> Tensor:
         """Snippets [n, 1, 129, 16] on the CPU."""
         n = min(n, 300) if self.is_tiny else n
-        return Frames(*self.frames(), 16, torch.device("cpu")).sample(
-            n, torch.Generator().manual_seed(2)
-        )
+        everything = self.frames().on(torch.device("cpu"), MdganParams(minibatch="uniform"))
+        return everything.sample(n, torch.Generator().manual_seed(2))
 
     def wait(self) -> None:
         """Wait until the device has done all."""
@@ -114,19 +140,21 @@ class Bench:
 
 
 @cache
-def _frames(pool: Path | None, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The frames of a file; without one, ``n`` of a bump that wanders, with noise."""
+def _frames(pool: Path | None, n: int) -> Recorded:
+    """The frames of a file; without one, ``n`` of a bump that wanders, with noise and pauses."""
     if pool is not None:
         return read_frames(pool)
     rng = np.random.default_rng(0)
     pitch = np.cumsum(rng.standard_normal(n, dtype=np.float32)) % 129
     height = np.exp(-((np.arange(129, dtype=np.float32) - pitch[:, None]) ** 2) / 50)
     noise = 0.1 * rng.random((n, 129), dtype=np.float32)
-    return (2 * height + noise).astype(np.float32), np.arange(n - 16)
+    has_sound = np.arange(n) % 200 >= 80
+    frames = 2 * height * has_sound[:, None] + noise
+    return Recorded(frames.astype(np.float32), np.arange(n - 16), has_sound)
 
 
-def read_frames(pool: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and starts of a file.
+def read_frames(pool: Path) -> Recorded:
+    """Frames of a file, starts, and which frames hold sound; all if it does not say.
 
     Raises:
         ValueError: they cannot be used.
@@ -135,21 +163,27 @@ def read_frames(pool: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(pool, allow_pickle=False) as arrays:
             frames = arrays["frames"].astype(np.float32, copy=False)
             starts = arrays["starts"].astype(np.int64, copy=False)
+            has_sound = arrays.get("has_sound", np.zeros(0)).astype(np.bool_, copy=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise ValueError(f"{pool} is no .npz with frames and starts: {error}.") from error
-    is_sound = frames.ndim == 2 and frames.shape[1] == 129 and starts.ndim == 1 and len(starts)
-    if not is_sound or starts.min() < 0 or starts.max() + 16 > len(frames):
+    is_whole = frames.ndim == 2 and frames.shape[1] == 129 and starts.ndim == 1 and len(starts)
+    if not is_whole or starts.min() < 0 or starts.max() + 16 > len(frames):
         # On a GPU an index out of range ends the process without saying which.
         raise ValueError(
             f"{pool} holds frames {list(frames.shape)} and starts {list(starts.shape)}: give "
             "frames [n, 129], and starts of snippets of 16 frames that lie within them."
         )
-    return frames, starts
+    if has_sound.shape not in ((0,), (len(frames),)):
+        raise ValueError(
+            f"{pool} holds has_sound {list(has_sound.shape)}: give one answer for each of "
+            f"{len(frames)} frames, or leave it out."
+        )
+    return Recorded(frames, starts, has_sound)
 
 
 @cache
-def _frames_on(bench: Bench) -> Frames:
-    return Frames(*bench.frames(), 16, torch.device(bench.device))
+def _frames_on(bench: Bench, minibatch: Minibatch) -> Frames:
+    return bench.frames().on(torch.device(bench.device), MdganParams(minibatch=minibatch))
 
 
 def kinds_of_step(params: MdganParams) -> list[tuple[str, MdganParams]]:
@@ -160,13 +194,13 @@ def kinds_of_step(params: MdganParams) -> list[tuple[str, MdganParams]]:
     return [("reconstruction", dataclasses.replace(params, adversarial_from=1.0)), late]
 
 
-def ms_per_step(bench: Bench, model: Mdgan, batch: Callable[[], Tensor], n: int) -> float:
+def ms_per_step(bench: Bench, model: Mdgan, batch: Batch, n: int) -> float:
     """Mean over ``n`` steps after the first ones."""
     for _ in range(bench.n(8)):
-        model.train_step(batch())
+        model.train_step(*batch())
     bench.wait()
     began = time.perf_counter()
     for _ in range(n):
-        model.train_step(batch())
+        model.train_step(*batch())
     bench.wait()
     return 1000 * (time.perf_counter() - began) / n

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.gpu_bench import RECIPES, WAYS, Bench, kinds_of_step, ms_per_step
+from benchmarks.gpu_bench import RECIPES, WAYS, Batch, Bench, kinds_of_step, ms_per_step
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.devices import send
-from models.mdgan.frames import Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 from models.metrics.evaluation import evaluate
@@ -55,7 +54,7 @@ def facts(bench: Bench) -> Iterator[Row]:
     params = bench.params("full")
     batch = bench.batches(params)()
     began = time.perf_counter()
-    Mdgan(params, 16, 0, bench.device).train_step(batch)
+    Mdgan(params, 16, 0, bench.device).train_step(*batch)
     bench.wait()
     yield {**row, "first_step_s": time.perf_counter() - began}
 
@@ -87,15 +86,13 @@ def _step(bench: Bench, params: MdganParams) -> Row:
     }  # fmt: skip
 
 
-def _launches(
-    bench: Bench, model: Mdgan, batch: Callable[[], Tensor]
-) -> tuple[float | None, float | None]:
+def _launches(bench: Bench, model: Mdgan, batch: Batch) -> tuple[float | None, float | None]:
     """Kernels and copies of a step, and the milliseconds they take; operations on a CPU."""
     n, kind = bench.n(5), torch.profiler.ProfilerActivity
     on_gpu = bench.device == "cuda"
     with torch.profiler.profile(activities=[kind.CPU, kind.CUDA] if on_gpu else [kind.CPU]) as seen:
         for _ in range(n):
-            model.train_step(batch())
+            model.train_step(*batch())
         bench.wait()
     events = seen.events() or []
     if not on_gpu:
@@ -112,7 +109,7 @@ def _kernels(events: Iterable[Any]) -> list[Any]:
     return [e for e in events if e.device_type == cuda and not e.is_user_annotation]
 
 
-def _waits(bench: Bench, model: Mdgan, batch: Callable[[], Tensor]) -> float | None:
+def _waits(bench: Bench, model: Mdgan, batch: Batch) -> float | None:
     """How often a step waits for the GPU, by torch's own count; None on a CPU."""
     if bench.device != "cuda":
         return None
@@ -123,7 +120,7 @@ def _waits(bench: Bench, model: Mdgan, batch: Callable[[], Tensor]) -> float | N
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(n):
-            model.train_step(batch())
+            model.train_step(*batch())
     torch.cuda.set_sync_debug_mode("default")
     return sum("synchronizing" in str(one.message) for one in caught) / n
 
@@ -131,11 +128,12 @@ def _waits(bench: Bench, model: Mdgan, batch: Callable[[], Tensor]) -> float | N
 def inputs(bench: Bench) -> Iterator[Row]:
     """Three ways to bring a minibatch to the device; all give the same snippets."""
     device, n = torch.device(bench.device), bench.params("full").batch_size
-    arrays = bench.frames()
+    recorded = bench.frames()
     began = time.perf_counter()
-    on_device = Frames(*arrays, 16, device)
+    on_device = recorded.on(device, bench.params("full"))
     bench.wait()
-    load_s, on_cpu = time.perf_counter() - began, Frames(*arrays, 16, torch.device("cpu"))
+    load_s = time.perf_counter() - began
+    on_cpu = recorded.on(torch.device("cpu"), bench.params("full"))
     ways: dict[str, Callable[[torch.Generator], Tensor]] = {
         "cut on the CPU, copied as it is": lambda rng: on_cpu.sample(n, rng).to(device),
         "cut on the CPU, pinned": lambda rng: send(on_cpu.sample(n, rng), device),
@@ -151,8 +149,11 @@ def inputs(bench: Bench) -> Iterator[Row]:
             way(rng)
         bench.wait()
         ms = 1000 * (time.perf_counter() - began) / rounds
-        yield {"way": name, "ms": ms, "is_equal": is_equal, "frames_gb": arrays[0].nbytes / 1e9,
-               "load_s": load_s if way is ways["cut on the device"] else None}  # fmt: skip
+        yield {
+            "way": name, "ms": ms, "is_equal": is_equal,
+            "frames_gb": recorded.frames.nbytes / 1e9,
+            "load_s": load_s if way is ways["cut on the device"] else None,
+        }  # fmt: skip
 
 
 def ways(bench: Bench) -> Iterator[Row]:
@@ -196,7 +197,7 @@ def _trained(bench: Bench, params: MdganParams, n_steps: int) -> Mdgan:
     )
     model, batch = Mdgan(shortened, 16, 0, bench.device), bench.batches(shortened)
     for _ in range(n_steps):
-        model.train_step(batch())
+        model.train_step(*batch())
     return model
 
 
@@ -238,7 +239,7 @@ def _goes_on(bench: Bench, params: MdganParams, n_steps: int) -> str:
     for step in range(n_steps):
         if step == n_steps // 2:
             after.load_state_dict(before.state_dict())
-        (before if step < n_steps // 2 else after).train_step(batch())
+        (before if step < n_steps // 2 else after).train_step(*batch())
     return _weights(after)
 
 
@@ -246,7 +247,7 @@ def _losses(bench: Bench, params: MdganParams) -> list[float]:
     params = dataclasses.replace(params, n_snippets=AGREE_STEPS * params.batch_size, n_reports=1)
     model, batch = Mdgan(params, 16, 0, bench.device), bench.batches(params)
     for _ in range(AGREE_STEPS):
-        out = model.train_step(batch())
+        out = model.train_step(*batch())
     return [float(value) for value in out.values()]
 
 
@@ -268,7 +269,7 @@ def reports(bench: Bench) -> Iterator[Row]:
     params = bench.params("full")
     model = Mdgan(params, 16, 0, bench.device)
     yield _evaluation(model, reference, songs)
-    model.train_step(bench.batches(params)())
+    model.train_step(*bench.batches(params)())
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         save_training(model, Path(folder))

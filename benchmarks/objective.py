@@ -3,12 +3,12 @@
 python -m benchmarks.objective --data DIR [--bird NAME] [--labels CSV]      real recordings
 python -m benchmarks.objective                                              two simulated birds
 
-Sixteen decoders: latent sizes 8, 16 and 32; with and without pull to the prior, adversary and the
+Thirteen decoders: latent sizes 8, 16 and 32; with and without pull to the prior, adversary and the
 rule of silence; hardly trained, a PCA, and constant output. For each the yardstick is the finished
 stage: a hidden Markov model of each bird and age with full covariances and as many states as BIC
-wants, fitted to the latents of all training song; songs as long and as many as the held-out
-recordings, sampled from its steady state and decoded; their Frechet distance to held-out song in
-the study's window features, mean over birds and ages, for two seeds of the sampling. With labels
+wants, fitted to the latents of all training song; songs as long as the held-out recordings, eight
+of each length, sampled from its steady state and decoded; their Frechet distance to held-out song
+in window features of a study, mean over birds and ages, for two seeds of the sampling. With labels
 (a CSV with recording, onset_s, offset_s and label) also the V-measure of its states against the
 label at the centre of each snippet, silence a label of its own.
 
@@ -48,8 +48,9 @@ BirdAge = tuple[str, str]
 
 TWO_BIRDS = AviaryParams(n_birds=2, ages_dph=(60, 90), minutes=2.5, recording_s=(2.0, 6.0))
 HMM = HmmParams(min_snippets=1, min_recordings=1, n_restarts=1, held_out_fraction=0.0)
-STATES = (5, 60)
+STATES = (5, 45)
 N_SAMPLINGS = 2
+SONGS_PER_HELD_OUT = 8  # sampled of each length: fewer make the yardstick a noisy one
 SILENCE = ""  # the label between syllables
 CONSTANT = "constant output"
 
@@ -59,19 +60,15 @@ def decoders(n_snippets: int) -> list[tuple[str, MdganParams]]:
     base = MdganParams(n_snippets=n_snippets, n_reports=1, monitor=False, collapse_after=0)
     alone = replace(base, adversarial_from=1.0)
     uniform = {"minibatch": "uniform", "lambda_silence": 0.0}
-    changed: list[tuple[str, MdganParams]] = []
-    for size in (8, 16, 32):
-        changed += [
-            ("pull", replace(alone, latent_dim=size)),
-            ("no pull", replace(alone, latent_dim=size, lambda_prior=0.0)),
-            ("adversary", replace(base, latent_dim=size, adversarial_from=0.5)),
-            ("no silence rule", replace(alone, latent_dim=size, **uniform)),
-        ]
+    sizes = (8, 16, 32)
     short = replace(alone, n_snippets=max(n_snippets // 20, alone.batch_size))
     still = replace(alone, n_snippets=alone.batch_size, lr=1e-9)
     constant = replace(alone, width=4, dense_width=0, initialisation="normal", lr=1e-7)
     return [
-        *changed,
+        *(("pull", replace(alone, latent_dim=size)) for size in sizes),
+        *(("no pull", replace(alone, latent_dim=size, lambda_prior=0.0)) for size in sizes),
+        *(("no silence rule", replace(alone, latent_dim=size, **uniform)) for size in (16, 32)),
+        ("adversary", replace(base, adversarial_from=0.5)),
         ("hardly trained", replace(short, latent_dim=8)),
         ("hardly trained", replace(short, latent_dim=32)),
         ("as it begins", replace(still, latent_dim=16)),
@@ -169,9 +166,10 @@ def finish(model: Mdgan, on: Material, truth: Truth) -> Finished:
         if found.model is None:
             return Finished([math.nan] * N_SAMPLINGS, math.nan, math.nan)
         n_states.append(found.model.n_components)
-        decode = sampled(model, found.model, mean, std, truth.lengths[key])
+        lengths = SONGS_PER_HELD_OUT * truth.lengths[key]
+        decode = sampled(model, found.model, mean, std, lengths)
         frechet[key] = [
-            song.frechet(on.reference.features(decode(seed)), truth.lengths[key])
+            song.frechet(on.reference.features(decode(seed)), lengths)
             for seed in range(N_SAMPLINGS)
         ]
         named = [i for i in mine if truth.labels[i]]
@@ -191,7 +189,7 @@ def sampled(
 
     @torch.no_grad()
     def decode(seed: int) -> Tensor:
-        songs = [sample_latents(hmm, n, 1000 * seed + i)[0] for i, n in enumerate(lengths)]
+        songs = [sample_latents(hmm, n, 10_000 * seed + i)[0] for i, n in enumerate(lengths)]
         z = torch.from_numpy(np.concatenate(songs) * std + mean).float()
         return in_batches(model.decode, z)
 

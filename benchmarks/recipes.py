@@ -21,6 +21,7 @@ from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
 
 AUTOENCODER = {"adversarial_from": 1.0, "lambda_prior": 0.0}
+LATE = {"adversarial_from": 0.9}
 CONVOLUTIONS = {**AUTOENCODER, "width": 16, "dense_width": 0, "batch_size": 32}
 # The recipe of the paper, at a width and a rate that learn something in minutes.
 PAPER = {
@@ -36,13 +37,13 @@ RECIPES = {
     "dense + convolutions (8), autoencoder": {**AUTOENCODER, "width": 8},
     "dense path, autoencoder": AUTOENCODER,
     "  no squared difference": {**AUTOENCODER, "mse_weight": 0.0},
-    "  to the prior, weight 10": {"adversarial_from": 1.0},
-    "  to the prior, weight 30": {"adversarial_from": 1.0, "lambda_prior": 30.0},
-    "the default: + adversary, last tenth": {},
-    "  the paper's two updates": {"order": "alternating"},
-    "  no latent cycle": {"lambda_latent": 0.0},
-    "  discriminators of width 4": {"disc_width": 4},
-    "  discriminators of width 16": {"disc_width": 16},
+    "the default: + to the prior": {},
+    "  to the prior, weight 10": {"lambda_prior": 10.0},
+    "+ adversary, last tenth": LATE,
+    "  the paper's two updates": {**LATE, "order": "alternating"},
+    "  no latent cycle": {**LATE, "lambda_latent": 0.0},
+    "  discriminators of width 4": {**LATE, "disc_width": 4},
+    "  discriminators of width 16": {**LATE, "disc_width": 16},
     "  adversary from the first step": {"adversarial_from": 0.0},
 }
 

@@ -26,8 +26,8 @@ from tests.helpers.waits import counted_waits
 class WrittenOut(Mdgan):
     """The same phases, every pass computed where it is needed."""
 
-    def train_step(self, x: torch.Tensor) -> Losses:
-        """One pass through all phases; gives no losses."""
+    def train_step(self, x: torch.Tensor, n_sounding: int | None = None) -> Losses:
+        """One pass through all phases; gives no losses, and takes all snippets for sounding."""
         p = self.params
         encoder, generator = self.encoder, self.generator
         manifold, diffusion = self.nets["manifold_disc"], self.nets["diffusion_disc"]
@@ -70,21 +70,25 @@ class WrittenOut(Mdgan):
         return {}
 
 
-def rows(width: int, batch: int) -> list[tuple[str, str, Mdgan]]:
-    """What is compared: nets, name and model of each row, the first the base of all ratios."""
+def rows(width: int, batch: int) -> list[tuple[str, str, Mdgan, int]]:
+    """What is compared: nets, name, model and sounding snippets of each row.
+
+    The first is the base of all ratios.
+    """
     base = MdganParams(
         width=width, dense_width=0, disc_width=width, batch_size=batch, pool_weight=1.0,
         mse_weight=0.0, lambda_prior=0.0, adversarial_from=0.0, order="alternating", monitor=True,
     )  # fmt: skip
-    models: list[tuple[str, str, Mdgan]] = [
-        ("equal", "earlier order, every pass written out", WrittenOut(base, 16, 0)),
-        ("equal", "ours: no pass twice, owners frozen", Mdgan(base, 16, 0)),
+    models: list[tuple[str, str, Mdgan, int]] = [
+        ("equal", "earlier order, every pass written out", WrittenOut(base, 16, 0), batch),
+        ("equal", "ours: no pass twice, owners frozen", Mdgan(base, 16, 0), batch),
     ]
+    n_sounding = batch
 
     def further(nets: str, name: str, **changes: object) -> None:
         nonlocal base
         base = dataclasses.replace(base, **changes)  # type: ignore[arg-type]
-        models.append((nets, name, Mdgan(base, 16, 0)))
+        models.append((nets, name, Mdgan(base, 16, 0), n_sounding))
 
     further("equal", "  + one joint update of encoder and generator", order="joint")
     if torch.cpu._is_avx512_bf16_supported():
@@ -92,6 +96,9 @@ def rows(width: int, batch: int) -> list[tuple[str, str, Mdgan]]:
     further("no monitor", "  + no monitor", monitor=False)
     further("narrower", "  + discriminators of half the width", disc_width=max(1, width // 2))
     further("other", "dense path instead of convolutions", width=0, dense_width=512)
+    n_sounding = batch - batch // 4
+    further("other", "  + a quarter of the snippets is silent", lambda_prior=10.0)
+    further("other", "  + relativistic, with R1 and R2", gan_loss="relativistic")
     further("no adversary", "  its steps before adversarial_from", adversarial_from=1.0)
     return models
 
@@ -102,15 +109,15 @@ def main(width: int, batch: int, seconds: float) -> None:
     compared = rows(width, batch)
     x = torch.rand(batch, 1, 129, 16)
     waits = []
-    for _, _, model in compared:
+    for _, _, model, n_sounding in compared:
         with counted_waits() as found:
-            model.train_step(x)  # warms up
+            model.train_step(x, n_sounding)  # warms up
         waits.append(found.n_waits)
     times: list[list[float]] = [[] for _ in compared]
     while sum(times[0]) < seconds or len(times[0]) < 5:
-        for row, (_, _, model) in zip(times, compared, strict=True):
+        for row, (_, _, model, n_sounding) in zip(times, compared, strict=True):
             begin = time.perf_counter()
-            model.train_step(x)
+            model.train_step(x, n_sounding)
             row.append(time.perf_counter() - begin)
     print(
         f"torch {torch.__version__}, one thread, width {width}, batch {batch}, "
@@ -118,7 +125,7 @@ def main(width: int, batch: int, seconds: float) -> None:
     )
     print(f"{'':46} {'nets':13} snippets/s  ratio  waits")
     first = statistics.median(times[0])
-    for row, (nets, name, _), n_waits in zip(times, compared, waits, strict=True):
+    for row, (nets, name, _, _), n_waits in zip(times, compared, waits, strict=True):
         median = statistics.median(row)
         print(f"{name:46} {nets:13} {batch / median:10.1f} {first / median:6.2f} {n_waits:6}")
 

@@ -1,7 +1,7 @@
-"""Loss terms of the MDGAN, one pure function per term; weights are applied in models.mdgan.model.
+"""Loss terms of the MDGAN, one pure function per term; weights are applied in models.mdgan.phases.
 
 Source: Che et al. 2016, Mode Regularized GANs, arXiv 1612.02136, section 3.3 (manifold and
-diffusion steps), with the additions that model.py names.
+diffusion steps), with the additions that phases.py names.
 """
 
 from typing import Literal, get_args
@@ -93,6 +93,29 @@ def discriminator_loss(logits_first: Tensor, logits_second: Tensor, labels: Tens
 def adversarial_loss(logits: Tensor) -> Tensor:
     """-log D(generated): the non-saturating loss of the network that made the snippets."""
     return functional.softplus(-logits).mean()
+
+
+def relativistic_loss(logits_better: Tensor, logits_worse: Tensor) -> Tensor:
+    """-log sigmoid(D(better) - D(worse)), the mean over pairs; both arguments are [n].
+
+    A discriminator gives the first kind and the second, the network that made the second gives the
+    second and the first. Source: Jolicoeur-Martineau 2018, arXiv 1807.00734; with the penalty below
+    it is R3GAN's: Huang et al. 2025, arXiv 2501.05441, equation 1 and section 2.2.
+    """
+    return functional.softplus(logits_worse - logits_better).mean()
+
+
+def gradient_penalty(logits: Tensor, snippets: Tensor) -> Tensor:
+    """Squared length of the logits' gradient by ``snippets``, the mean over them; it has a graph.
+
+    R1 on real snippets, R2 on generated ones (Mescheder et al. 2018, arXiv 1801.04406).
+
+    Args:
+        logits: [n], computed from ``snippets``.
+        snippets: [n, 1, n_freq, n_frames] that ask for a gradient.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), snippets, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
 
 
 def sample_prior(

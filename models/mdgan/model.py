@@ -163,7 +163,8 @@ class Mdgan:
     def _set_rates(self) -> Tensor:
         """Set the learning rates of this step, and give both of them [2]."""
         rate = learning_rate(self.params, self.snippets_seen)
-        rates = rate, rate * self.params.disc_lr_ratio
+        p = self.params
+        rates = rate, (p.lr if p.is_disc_lr_constant else rate) * p.disc_lr_ratio
         on_gpu = self.device.type == "cuda"
         for name, optimizer in self.optimizers.items():
             i = int(name.endswith("_disc"))

@@ -12,13 +12,14 @@ Schedule = Literal["constant", "linear", "cosine"]
 Order = Literal["alternating", "joint"]
 Compilation = Literal["off", "default", "cuda_graphs"]
 Minibatch = Literal["balanced", "uniform"]
+GanLoss = Literal["paper", "relativistic"]
 
 # The most that a number may be; beyond, float32 overflows or the training never ends.
 _MOST = {
     "prior_scale": 1e3, "lr": 1.0, "disc_lr_ratio": 1e3, "batch_size": 2**16, "n_snippets": 10**12,
     "n_reports": 10**5, "pool_weight": 1e6, "mse_weight": 1e6, "lambda_recon": 1e6,
     "lambda_latent": 1e6, "lambda_prior": 1e6, "lambda_silence": 1e6, "max_grad_norm": 1e9,
-    "collapse_after": 10**12,
+    "collapse_after": 10**12, "r1_r2": 1e6,
 }  # fmt: skip
 LEAST_RATE = 0.05  # share of lr that is left at the end of a schedule
 
@@ -51,12 +52,20 @@ class MdganParams:
         lambda_silence: weight of the squared distance of the latents of silent snippets to their
             mean in the minibatch, 0 leaves it out.
         adversarial_from: share of the training before the adversarial terms begin; until then
-            encoder and generator learn to reconstruct. 0 as in the paper, 1 for an autoencoder.
+            encoder and generator learn to reconstruct. 0 as in the paper; 1, the default, for no
+            adversary: an autoencoder (``benchmarks/adversary.py`` says why).
         order: alternating (two updates of the generator, manifold then diffusion, as in the
             paper), or joint (one update by the sum).
-        label_noise: probability, per sample, that a discriminator's label is flipped.
+        gan_loss: paper (a discriminator says real or not of each snippet), or relativistic (it says
+            which of two is real, and its gradient is penalised, as in R3GAN).
+        r1_r2: weight of the penalty on the squared gradients of a relativistic discriminator, half
+            of it on each kind of snippets; 0 leaves it out.
+        label_noise: probability, per sample, that a discriminator's label is flipped. Relativistic
+            discriminators have no labels.
         lr: Adam's learning rate for encoder and generator at the start.
         disc_lr_ratio: the discriminators' learning rate as a share of ``lr``.
+        is_disc_lr_constant: the discriminators' rate stays as it is at the start, whatever
+            ``lr_schedule`` and ``lr_warmup`` say of the others'.
         lr_schedule: constant, or linear or cosine to 5 % of ``lr`` at the end.
         lr_warmup: share of the training during which the rate rises from 0.
         beta1: Adam's first decay.
@@ -97,13 +106,16 @@ class MdganParams:
     mse_weight: float = 2.0
     lambda_recon: float = 300.0
     lambda_latent: float = 1.0
-    lambda_prior: float = 10.0
+    lambda_prior: float = 1.0
     lambda_silence: float = 10.0
-    adversarial_from: float = 0.9
+    adversarial_from: float = 1.0
     order: Order = "joint"
+    gan_loss: GanLoss = "paper"
+    r1_r2: float = 1.0
     label_noise: float = 0.1
     lr: float = 1e-3
     disc_lr_ratio: float = 0.5
+    is_disc_lr_constant: bool = False
     lr_schedule: Schedule = "cosine"
     lr_warmup: float = 0.02
     beta1: float = 0.5
@@ -128,7 +140,7 @@ class MdganParams:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0.")
         for name in (
             "pool_weight", "mse_weight", "lambda_recon", "lambda_latent", "lambda_prior",
-            "lambda_silence", "max_grad_norm", "collapse_after",
+            "lambda_silence", "max_grad_norm", "collapse_after", "r1_r2",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more.")
@@ -147,6 +159,7 @@ class MdganParams:
         choices = {
             "prior": Prior, "distance": Distance, "lr_schedule": Schedule, "order": Order,
             "precision": Precision, "compilation": Compilation, "minibatch": Minibatch,
+            "gan_loss": GanLoss,
         }  # fmt: skip
         for name, kinds in choices.items():
             if getattr(self, name) not in get_args(kinds):
@@ -163,6 +176,11 @@ class MdganParams:
             raise ValueError(
                 f"n_snippets is {self.n_snippets}: too few for {self.n_reports} reports of at "
                 f"least one batch of {self.batch_size}. Raise n_snippets or lower n_reports."
+            )
+        if self.compilation == "default" and self.gan_loss == "relativistic" and self.r1_r2:
+            raise ValueError(
+                f"compilation is 'default' and r1_r2 {self.r1_r2}: torch.compile cannot compute "
+                "the gradient of a gradient. Set compilation=off (or cuda_graphs), or r1_r2=0."
             )
         self.shape(16)
 

@@ -3,9 +3,9 @@
 Source: Che et al. 2016, arXiv 1612.02136, section 3.3. Additions to the paper: the pooled copy and
 the squared difference in the reconstruction, the latent cycle, the distance of latents to the prior
 (sliced Wasserstein, Kolouri et al. 2018, arXiv 1804.01947), adversarial terms that begin later,
-noisy labels, the monitor, and silence apart from sound: silent snippets are reconstructed and
-encoded near one place, and nothing else sees them. Here lambda_recon weighs the reconstruction; in
-the paper the weight belongs to the adversarial term.
+relativistic discriminators, noisy labels, the monitor, and silence apart from sound: silent
+snippets are reconstructed and encoded near one place, and nothing else sees them. Here lambda_recon
+weighs the reconstruction; in the paper the weight belongs to the adversarial term.
 """
 
 from collections.abc import Iterator, Mapping
@@ -85,7 +85,7 @@ class Phases:
         self._require_grad("generator")
         x_sampled = self._sample(numbers["prior"])
         self.diffusion_discriminator_phase(made, x_sampled, numbers, out)
-        self.diffusion_generator_phase(x_sampled, out)
+        self.diffusion_generator_phase(made, x_sampled, out)
         if self._params.lambda_latent > 0:
             self.latent_phase(numbers, out)
         if self._params.monitor:
@@ -105,8 +105,8 @@ class Phases:
         self.diffusion_discriminator_phase(made, x_sampled, numbers, out)
         with self._phase("encoder", "generator"):
             loss = self._autoencoder_loss(x, x_hat, z, n_sounding, numbers, out)
-            loss = loss + self._deceive("manifold", made, out)
-            loss = loss + self._deceive("diffusion", x_sampled, out)
+            loss = loss + self._deceive("manifold", real, made, out)
+            loss = loss + self._deceive("diffusion", made, x_sampled, out)
             if self._params.lambda_latent > 0:
                 loss = loss + self._cycle_loss(numbers["prior"], x_sampled, out)
             loss.backward()
@@ -118,16 +118,14 @@ class Phases:
     ) -> None:
         """1: the manifold discriminator tells real snippets from reconstructions."""
         with self._phase("manifold_disc"):
-            loss = self._disc_loss("manifold_disc", x, x_hat, numbers)
-            loss.backward()
-        out["train/manifold_disc"] = loss
+            self._disc_loss("manifold_disc", x, x_hat, numbers, out).backward()
 
     def manifold_autoencoder_phase(
         self, x: Tensor, x_hat: Tensor, z: Tensor, n_sounding: int, numbers: Numbers, out: Losses
     ) -> None:
         """2: encoder and generator reconstruct, and make reconstructions that pass for real."""
         with self._phase("encoder", "generator"):
-            adversarial = self._deceive("manifold", x_hat[:n_sounding], out)
+            adversarial = self._deceive("manifold", x[:n_sounding], x_hat[:n_sounding], out)
             loss = adversarial + self._autoencoder_loss(x, x_hat, z, n_sounding, numbers, out)
             loss.backward()
 
@@ -139,14 +137,12 @@ class Phases:
         It takes the reconstructions from the start of the step, which saves a pass through E and G.
         """
         with self._phase("diffusion_disc"):
-            loss = self._disc_loss("diffusion_disc", x_hat, x_sampled, numbers)
-            loss.backward()
-        out["train/diffusion_disc"] = loss
+            self._disc_loss("diffusion_disc", x_hat, x_sampled, numbers, out).backward()
 
-    def diffusion_generator_phase(self, x_sampled: Tensor, out: Losses) -> None:
+    def diffusion_generator_phase(self, x_hat: Tensor, x_sampled: Tensor, out: Losses) -> None:
         """4: the generator makes samples that pass for reconstructions. The gradient reaches it."""
         with self._phase("generator"):
-            self._deceive("diffusion", x_sampled, out).backward()
+            self._deceive("diffusion", x_hat, x_sampled, out).backward()
 
     def latent_phase(self, numbers: Numbers, out: Losses) -> None:
         """5: encoding a sample gives back its latent, on a graph of its own."""
@@ -157,9 +153,7 @@ class Phases:
     def monitor_phase(self, x: Tensor, x_sampled: Tensor, numbers: Numbers, out: Losses) -> None:
         """6: the monitor tells real snippets from samples; its loss tells how far they differ."""
         with self._phase("monitor_disc"):
-            loss = self._disc_loss("monitor_disc", x, x_sampled, numbers)
-            loss.backward()
-        out["train/monitor_disc"] = loss
+            self._disc_loss("monitor_disc", x, x_sampled, numbers, out).backward()
 
     def _reconstruction(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self._pass("encoder", x)
@@ -188,8 +182,14 @@ class Phases:
             loss = loss + p.lambda_silence * spread
         return loss
 
-    def _deceive(self, step: str, made: Tensor, out: Losses) -> Tensor:
-        loss = losses.adversarial_loss(self._pass(f"{step}_disc", made))
+    def _deceive(self, step: str, real: Tensor, made: Tensor, out: Losses) -> Tensor:
+        logits = self._pass(f"{step}_disc", made)
+        if self._params.gan_loss == "relativistic":
+            with torch.no_grad():
+                of_real = self._pass(f"{step}_disc", real)
+            loss = losses.relativistic_loss(logits, of_real)
+        else:
+            loss = losses.adversarial_loss(logits)
         out[f"train/{step}_adversarial"] = loss
         return loss
 
@@ -199,9 +199,27 @@ class Phases:
         out["train/latent_cycle"] = loss
         return self._params.lambda_latent * loss
 
-    def _disc_loss(self, name: str, first: Tensor, second: Tensor, numbers: Numbers) -> Tensor:
-        logits = self._pass(name, first.detach()), self._pass(name, second.detach())
-        return losses.discriminator_loss(*logits, numbers[f"{name}_labels"])
+    def _disc_loss(
+        self, name: str, first: Tensor, second: Tensor, numbers: Numbers, out: Losses
+    ) -> Tensor:
+        """Loss of a discriminator, with its weighted penalty if it is relativistic."""
+        weight = self._params.r1_r2 / 2
+        # The monitor's own loss says how far snippets differ: it stays the same for all trainings.
+        is_relativistic = self._params.gan_loss == "relativistic" and name != "monitor_disc"
+        is_penalised = is_relativistic and weight > 0
+        first, second = (one.detach().requires_grad_(is_penalised) for one in (first, second))
+        of_first, of_second = self._pass(name, first), self._pass(name, second)
+        if is_relativistic:
+            loss = losses.relativistic_loss(of_first, of_second)
+        else:
+            loss = losses.discriminator_loss(of_first, of_second, numbers[f"{name}_labels"])
+        out[f"train/{name}"] = loss
+        if is_penalised:
+            r1 = losses.gradient_penalty(of_first, first)
+            penalty = r1 + losses.gradient_penalty(of_second, second)
+            out[f"train/{name}_penalty"] = penalty
+            loss = loss + weight * penalty
+        return loss
 
     def _pass(self, name: str, *inputs: Any) -> Tensor:
         half = torch.autocast(self._device.type, torch.bfloat16) if self._is_half else nullcontext()

@@ -20,7 +20,7 @@ def names_of(p: MdganParams, is_adversarial: bool) -> list[str]:
     ``prior``, ``to_prior`` and ``cycle`` are latents [n, latent_dim] of the prior: for samples, for
     the distance of encoded latents to the prior, and for the latent cycle of the alternating order.
     ``directions`` [latent_dim, N_DIRECTIONS] belong to that distance. ``<disc>_labels`` [2, n] are
-    the noisy labels of a discriminator.
+    the noisy labels of a discriminator; relativistic ones have none.
     """
     to_prior = ["to_prior", "directions"] if p.lambda_prior else []
     if not is_adversarial:
@@ -30,6 +30,8 @@ def names_of(p: MdganParams, is_adversarial: bool) -> list[str]:
     else:
         names = ["manifold_disc_labels", *to_prior, "prior", "diffusion_disc_labels"]
         names += ["cycle"] if p.lambda_latent else []
+    if p.gan_loss == "relativistic":
+        names = [name for name in names if not name.endswith("_labels")]
     return names + (["monitor_disc_labels"] if p.monitor else [])
 
 

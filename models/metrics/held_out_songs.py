@@ -28,7 +28,7 @@ class HeldOutSong:
     Args:
         reference: of the study.
         features: `Reference.features` [n, n_features] of held-out snippets.
-        lengths: snippets of each recording.
+        lengths: snippets of each stretch.
     """
 
     def __init__(self, reference: Reference, features: Array, lengths: Sequence[int]):
@@ -84,17 +84,18 @@ class HeldOutSongs:
         self.snippets = HeldOut(reference, snippets)
         ends = np.cumsum([len(s.held_out) for s in songs])
         self.rows = [slice(end - len(s.held_out), end) for s, end in zip(songs, ends, strict=True)]
+        # Copies: what Ray shares is read-only.
         training = np.concatenate([s.training for s in songs])
         self.training = torch.from_numpy(training).to(device)
+        parts = self.training.split([len(s.training) for s in songs])
         self.of_song: list[HeldOutSong | None] = []
         self.frechet_real: list[float | None] = []
-        for s, rows in zip(songs, self.rows, strict=True):
+        for s, rows, seen in zip(songs, self.rows, parts, strict=True):
             song, real = None, None
             if s.has_song:
                 song = HeldOutSong(reference, self.snippets.raw_features[rows], s.held_out_lengths)
                 if n_windows(s.training_lengths) > 1:
-                    seen = reference.features(torch.from_numpy(s.training).to(device))
-                    real = song.frechet(seen, s.training_lengths)
+                    real = song.frechet(reference.features(seen), s.training_lengths)
             self.of_song.append(song)
             self.frechet_real.append(real)
 

@@ -121,8 +121,8 @@ class Reference:
         """Features [n_windows, 2 * N_WINDOW_FEATURES] of all windows within recordings.
 
         Args:
-            features: `features` [n, n_features] of consecutive snippets, recordings end to end.
-            lengths: snippets of each recording.
+            features: `features` [n, n_features] of consecutive snippets, stretches end to end.
+            lengths: snippets of each stretch.
         """
         windows: Array = (windows_of(features, lengths) - self.window_mean) @ self.window_components
         return windows

@@ -60,8 +60,8 @@ def fit_sequence_model(z: Array, lengths: Sequence[int], seed: int) -> SequenceM
     """Fit by the fixed recipe.
 
     Args:
-        z: whitened latents [n, d] of consecutive snippets, recordings end to end.
-        lengths: snippets of each recording.
+        z: whitened latents [n, d] of consecutive snippets, stretches end to end.
+        lengths: snippets of each stretch.
         seed: of the start of the mixture.
     """
     k = int(np.clip(len(z) // SNIPPETS_PER_COMPONENT, 1, MOST_COMPONENTS))

@@ -1,4 +1,4 @@
-"""Songs of each bird and age that measure a decoder: consecutive snippets of whole recordings."""
+"""Songs of each bird and age that measure a decoder: consecutive snippets of recordings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,22 +18,23 @@ LEAST_HELD_OUT = 32  # snippets of each bird and age, where it has as many
 MOST_TRAINING = 800  # snippets of each bird and age that the sequence model learns from
 MOST_SONGS = 24  # birds and ages that have a sequence model
 N_WINDOW = 4  # consecutive snippets in a window of song
-LEAST_WINDOWS = 8  # held-out windows of a bird and age that has song metrics
+LEAST_WINDOWS = 20  # held-out windows of a bird and age that has song metrics
+STRETCH = 25  # consecutive snippets at most, where not all are taken
 
 
 # Compared by identity, so that a cache can hold what is computed from them.
 @dataclass(frozen=True, eq=False)
 class Songs:
-    """Consecutive snippets of one bird and age; a recording gives as many as it holds whole.
+    """Consecutive snippets of one bird and age.
 
     Attributes:
         bird: its name.
         age: as the study writes it.
         training: [n, 1, n_freq, n_frames] of training recordings, at most MOST_TRAINING; none where
             the bird and age has no part in the song metrics.
-        training_lengths: snippets of each recording in ``training``, in order.
+        training_lengths: snippets of each recording, or stretch of one, in ``training``.
         held_out: [m, 1, n_freq, n_frames] of held-out recordings.
-        held_out_lengths: snippets of each recording in ``held_out``.
+        held_out_lengths: the same of ``held_out``.
         own_pca_l1: mean absolute error (log1p units) of ``held_out`` by a PCA of OWN_PCA_DIM
             dimensions of this bird and age's own training snippets; NaN where it has fewer than two
             different ones.
@@ -69,8 +70,9 @@ def gather_songs(
 
     Every bird and age gives ``n_held_out`` divided by their number, and at least LEAST_HELD_OUT: so
     with many of them there are more than ``n_held_out`` in all. Song metrics are made for
-    MOST_SONGS of them, in turn from each bird, so that a study of a thousand stays quick.
-    Recordings are taken whole, in an order drawn by the seed; only the last is cut.
+    MOST_SONGS of them, in turn from each bird, so that a study of a thousand stays quick. Where not
+    all snippets of a bird and age are taken, stretches of STRETCH are, from all of its recordings
+    and in an order drawn by the seed: a few whole recordings would not be like the rest.
 
     Args:
         training: frames [n_recording_frames, n_freq] of each training recording, by bird and age.
@@ -132,13 +134,17 @@ def own_pca_l1(training: Float32, held_out: Float32, seed: int) -> float:
 def _consecutive(
     recordings: Sequence[Float32], n_frames: int, most: int, rng: np.random.Generator
 ) -> tuple[Float32, tuple[int, ...]]:
-    """Consecutive snippets [n, 1, n_freq, n_frames] of whole recordings, and how many of each."""
+    """Stretches of consecutive snippets [n, 1, n_freq, n_frames], and the length of each."""
+    whole = [len(frames) // n_frames for frames in recordings]
+    step = STRETCH if sum(whole) > most else max(whole, default=1)
+    stretches = [(i, at) for i, n in enumerate(whole) for at in range(0, n, max(step, 1))]
     parts = [np.zeros((0, 1, N_FREQ, n_frames), np.float32)]
     lengths: list[int] = []
-    for i in rng.permutation(len(recordings)):
-        n = min(len(recordings[i]) // n_frames, most - sum(lengths))
+    for j in rng.permutation(len(stretches)):
+        i, at = stretches[j]
+        n = min(step, whole[i] - at, most - sum(lengths))
         if n:
-            frames = recordings[i][: n * n_frames].reshape(n, n_frames, -1)
-            parts.append(frames.swapaxes(1, 2)[:, None])
+            frames = recordings[i][at * n_frames : (at + n) * n_frames]
+            parts.append(frames.reshape(n, n_frames, -1).swapaxes(1, 2)[:, None])
             lengths.append(n)
     return np.ascontiguousarray(np.concatenate(parts, dtype=np.float32)), tuple(lengths)

@@ -27,6 +27,7 @@ HUNGRIEST_FIRST = {
         "instance", "batch", "batch_no_affine", "layer", "spectral", "selu", "none",
     ),
     "order": ("joint", "alternating"),
+    "gan_loss": ("relativistic", "paper"),
 }  # fmt: skip
 # Here the smallest value takes most memory: adversarial terms then begin at once.
 LEAST_IS_HUNGRIEST = ("adversarial_from",)

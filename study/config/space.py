@@ -89,8 +89,7 @@ class SpaceEntry:
 DEFAULT_SPACE = {
     "latent_dim": SpaceEntry(choice=(8, 16, 32), role="scientific"),
     "lambda_recon": SpaceEntry(log_uniform=(100.0, 600.0), role="scientific"),
-    "lambda_prior": SpaceEntry(log_uniform=(3.0, 30.0), role="scientific"),
-    "lambda_latent": SpaceEntry(log_uniform=(0.1, 10.0), role="scientific"),
+    "lambda_prior": SpaceEntry(log_uniform=(0.1, 10.0), role="scientific"),
     "lr": SpaceEntry(log_uniform=(3e-4, 2e-3)),
 }
 

@@ -6,7 +6,8 @@ from study.config.tree import StudyConfig
 
 # Parameters of MDGAN that change nothing before the adversarial terms begin.
 _ACT_LATE = (
-    "lambda_latent", "disc_width", "disc_lr_ratio", "label_noise", "order", "adversarial_from",
+    "lambda_latent", "disc_width", "disc_lr_ratio", "is_disc_lr_constant", "label_noise", "order",
+    "gan_loss", "r1_r2", "adversarial_from",
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def run_phase(model, phase, x):
         "manifold_discriminator": (x, x_hat, numbers),
         "manifold_autoencoder": (x, x_hat, z, len(x), numbers),
         "diffusion_discriminator": (x_hat, x_sampled, numbers),
-        "diffusion_generator": (x_sampled,),
+        "diffusion_generator": (x_hat, x_sampled),
         "latent": (numbers,),
         "monitor": (x, x_sampled, numbers),
     }[phase]

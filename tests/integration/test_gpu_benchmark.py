@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What a rented machine with torch may lack.
 NOT_NEEDED = ("ray", "mlflow", "librosa", "pyarrow", "optuna", "hmmlearn", "study", "data_io")
 N_ROWS = {
-    "facts": 1, "steps": 10, "inputs": 3, "ways": 18, "processes": 3, "determinism": 5,
+    "facts": 1, "steps": 12, "inputs": 3, "ways": 18, "processes": 3, "determinism": 5,
     "reports": 2,
 }  # fmt: skip
 
@@ -154,6 +154,10 @@ def test_what_the_gpu_did_is_counted_once():
         ({"frames": np.zeros((129, 20)), "starts": np.arange(3)}, r"holds frames \[129, 20\]"),
         ({"frames": np.zeros((20, 129)), "starts": np.arange(6)}, "starts .* that lie within"),
         ({"frames": np.zeros((20, 129)), "starts": np.arange(0)}, "starts .* that lie within"),
+        (
+            {"frames": np.zeros((20, 129)), "starts": np.arange(3), "has_sound": np.ones(19)},
+            r"has_sound \[19\]: give one answer for each of 20 frames",
+        ),
         ("text", "is no .npz"),
     ],
 )
@@ -176,8 +180,12 @@ def test_a_file_of_frames_is_read_as_it_is(tmp_path):
     bench, frames = load("gpu_bench"), np.random.default_rng(0).random((20, 129))
     np.savez(tmp_path / "frames.npz", frames=frames, starts=np.arange(5, dtype=np.int32))
     found = bench.Bench("cpu", True, tmp_path / "frames.npz").frames()
-    assert [array.dtype for array in found] == [np.float32, np.int64]
-    assert np.array_equal(found[0], frames.astype(np.float32))
+    assert [array.dtype for array in found] == [np.float32, np.int64, np.bool_]
+    assert np.array_equal(found.frames, frames.astype(np.float32))
+    assert len(found.has_sound) == 0
+    sound = np.arange(20) > 15
+    np.savez(tmp_path / "sound.npz", frames=frames, starts=np.arange(5), has_sound=sound)
+    assert np.array_equal(bench.read_frames(tmp_path / "sound.npz").has_sound, sound)
 
 
 def test_words_say_only_what_was_measured():
@@ -207,12 +215,15 @@ def test_words_say_only_what_was_measured():
 def test_networks_and_trainings_are_those_of_the_presets():
     gpu, bench = load("gpu"), load("gpu_bench")
     for name, params in bench.RECIPES.items():
-        config = load_config("demo" if name == "dense" else name, None, [])
-        for field in ("width", "dense_width", "disc_width", "order", "normalisation", "is_residual",
-                      "has_head", "lambda_prior", "pool_weight", "mse_weight"):  # fmt: skip
+        preset = {"dense": "demo", "relativistic": "full"}.get(name, name)
+        config = load_config(preset, None, [])
+        for field in ("width", "dense_width", "order", "normalisation", "is_residual",
+                      "has_head", "lambda_prior", "pool_weight", "mse_weight", "minibatch",
+                      "silent_share", "lambda_silence"):  # fmt: skip
             assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
-        if name != "dense":
-            for field in ("batch_size", "n_snippets", "n_reports", "monitor", "adversarial_from"):
+        if name in ("full", "paper"):
+            for field in ("batch_size", "n_snippets", "n_reports", "monitor", "adversarial_from",
+                          "disc_width"):  # fmt: skip
                 assert getattr(params, field) == getattr(config.mdgan, field), (name, field)
     search = load_config("full", None, []).search
     again = search.selection.n_candidates * search.selection.n_seeds

@@ -40,7 +40,7 @@ def spectrogram(n_frames, seed=0):
 
 
 SONGS = [spectrogram(n, seed=n) for n in (60, 16, 90)]
-HELD_OUT = [spectrogram(n, seed=n) for n in (210, 150)]
+HELD_OUT = [spectrogram(n, seed=n) for n in (500, 150)]
 
 
 def fitted(**changes):
@@ -106,7 +106,7 @@ def test_training_learns_from_songs_and_is_measured_on_the_held_out_ones(monkeyp
     assert metrics == reports[-1].metrics != reports[0].metrics
     assert len(seen) == 2
     model, reference, (songs,), seed = seen[-1]
-    assert songs.held_out.shape == (13, 1, 129, 16)
+    assert songs.held_out.shape == (31, 1, 129, 16)
     assert songs.held_out.min() >= 7 > reference.pca_mean.max()
     assert sorted(songs.training_lengths) == [1, 3, 5]
     assert seed == 0  # whatever the seed of the training: metrics of all seeds compare

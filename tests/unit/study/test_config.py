@@ -117,9 +117,7 @@ def test_null_takes_an_entry_out_of_the_space():
 
 def test_the_default_space_is_sound():
     check_space(DEFAULT_SPACE)
-    assert set(DEFAULT_SPACE) == {
-        "latent_dim", "lambda_recon", "lambda_prior", "lambda_latent", "lr",
-    }  # fmt: skip
+    assert set(DEFAULT_SPACE) == {"latent_dim", "lambda_recon", "lambda_prior", "lr"}
 
 
 def test_every_sampled_value_reaches_the_trial():

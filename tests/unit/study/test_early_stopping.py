@@ -224,6 +224,7 @@ def test_a_value_that_is_no_number_is_the_worst():
 FEW = [
     "search.grace_reports=1",
     "mdgan.adversarial_from=0.9",
+    "search.space.lambda_latent={log_uniform: [0.1, 10]}",
     "mdgan.n_reports=30",
     "mdgan.n_snippets=60000",
 ]
@@ -272,7 +273,7 @@ def test_the_plan_says_when_trials_are_stopped_and_why_not_before(capsys):
     assert (
         "no trial is stopped early: lambda_latent acts only after mdgan.adversarial_from of the "
         "training, and no report is left to compare at; raise mdgan.n_reports (4)"
-    ) in plan(early, "mdgan.n_reports=4")
+    ) in plan(*FEW, early, "mdgan.n_reports=4")
 
 
 def test_a_cutoff_beside_an_infinite_value_is_a_number():

@@ -39,10 +39,12 @@ CHANGED = {
     "order": "alternating", "label_noise": 0.4, "lr": 0.003, "disc_lr_ratio": 1.0,
     "lr_schedule": "linear", "lr_warmup": 0.5, "beta1": 0.9, "max_grad_norm": 1e-3,
     "ema_decay": 0.9, "batch_size": 8, "minibatch": "uniform", "silent_share": 0.1,
-    "lambda_silence": 3.0,
+    "lambda_silence": 3.0, "gan_loss": "relativistic", "r1_r2": 3.0,
+    "is_disc_lr_constant": True,
 }  # fmt: skip
 # These change nothing by themselves: they steer the convolutions.
 WITH_CONVOLUTIONS = ("normalisation", "is_residual", "has_head", "initialisation")
+WITH_RELATIVISTIC = ("r1_r2",)
 UNSTEADY = ("time/", "system/", "reported_at")
 
 
@@ -112,7 +114,9 @@ def test_every_value_sampled_reaches_the_training(runner, unchanged, name):
     base = dataclasses.replace(BASE, n_reports=1)
     if name in WITH_CONVOLUTIONS:
         base = dataclasses.replace(base, width=2)
-    key = base.width
+    if name in WITH_RELATIVISTIC:
+        base = dataclasses.replace(base, gan_loss="relativistic")
+    key = base.width, base.gan_loss
     if key not in unchanged:
         unchanged[key] = losses(runner.run("plain", base))
         assert unchanged[key] == losses(runner.run("plain-again", base))

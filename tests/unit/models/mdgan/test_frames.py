@@ -55,7 +55,7 @@ def test_the_sounding_snippets_come_first_and_are_as_many_in_each_minibatch(n, s
         assert list(found) == [False] * (n - n_silent) + [True] * n_silent
 
 
-def test_a_bird_comes_as_often_as_the_square_root_of_its_snippets():
+def test_a_bird_comes_as_often_as_its_snippets_to_the_power_of_three_quarters():
     frames = made(Balance(0.25, sounds(), FRAMES_OF))
     starts = starts_of(frames.sample(80_000, rng_of()))
     bird = np.searchsorted(np.cumsum(FRAMES_OF), starts, side="right")
@@ -63,7 +63,7 @@ def test_a_bird_comes_as_often_as_the_square_root_of_its_snippets():
     n_silent = np.array(QUIET) - 15
     n_sounding = np.array(FRAMES_OF) - 15 - n_silent
     for part, counts in ((bird[:60_000], n_sounding), (bird[60_000:], n_silent)):
-        expected = np.sqrt(counts) / np.sqrt(counts).sum()
+        expected = counts**0.75 / (counts**0.75).sum()
         assert np.bincount(part, minlength=3) / len(part) == pytest.approx(expected, abs=0.01)
 
 
@@ -98,7 +98,7 @@ def test_without_silence_all_snippets_are_sounding(has_sound):
     assert frames.n_sounding(128) == 128
     starts = starts_of(frames.sample(20_000, rng_of()))
     bird = np.searchsorted(np.cumsum(FRAMES_OF), starts, side="right")
-    expected = np.sqrt(np.array(FRAMES_OF) - 15)
+    expected = (np.array(FRAMES_OF) - 15) ** 0.75
     assert np.bincount(bird) / 20_000 == pytest.approx(expected / expected.sum(), abs=0.015)
 
 

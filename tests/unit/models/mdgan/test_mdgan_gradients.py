@@ -64,7 +64,8 @@ def test_gradients_of_the_diffusion_phase_hold_nothing_of_the_phases_before(kind
     z = torch.randn(16, 3, generator=rng)
     functional.softplus(-disc(generator(z, "prior"))).mean().backward()
     model.phases._require_grad("generator")
-    model.phases.diffusion_generator_phase(model.generator(model.sample_prior(16), "prior"), {})
+    sampled = model.generator(model.sample_prior(16), "prior")
+    model.phases.diffusion_generator_phase(DATA[:16], sampled, {})
     assert_same_gradients(model.generator, generator)
 
 

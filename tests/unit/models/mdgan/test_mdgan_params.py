@@ -55,15 +55,22 @@ def test_a_warm_up_rises_evenly_to_the_rate_and_each_schedule_ends_at_a_twentiet
         assert rates[-1] == pytest.approx(0.05 * 5e-3)
 
 
+@pytest.mark.parametrize("is_disc_lr_constant", [False, True])
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("warmup", [0.0, 0.2])
-def test_optimizers_hold_the_rate_of_the_formula_at_each_step(schedule, warmup):
-    model = build("dense", lr_schedule=schedule, lr_warmup=warmup, disc_lr_ratio=0.3)
+def test_optimizers_hold_the_rate_of_the_formula_at_each_step(
+    schedule, warmup, is_disc_lr_constant
+):
+    model = build(
+        "dense", lr_schedule=schedule, lr_warmup=warmup, disc_lr_ratio=0.3,
+        is_disc_lr_constant=is_disc_lr_constant,
+    )  # fmt: skip
     for step in range(4):
         steps(model, 1)
         rate = by_hand(schedule, warmup, 4 * step)
         held = {name: o.param_groups[0]["lr"] for name, o in model.optimizers.items()}
-        expected = {"encoder": rate, "generator": rate, **dict.fromkeys(DISCS, 0.3 * rate)}
+        of_discs = 0.3 * (5e-3 if is_disc_lr_constant else rate)
+        expected = {"encoder": rate, "generator": rate, **dict.fromkeys(DISCS, of_discs)}
         assert held == pytest.approx(expected, rel=1e-12)
 
 
@@ -93,12 +100,13 @@ CHANGES = {
     "mse_weight": 0.5, "lambda_recon": 20.0, "lambda_latent": 3.0, "lambda_prior": 0.0,
     "adversarial_from": 0.1, "order": "alternating", "label_noise": 0.4, "lr": 1e-3,
     "disc_lr_ratio": 0.2, "lr_schedule": "constant", "lr_warmup": 0.2, "beta1": 0.9,
+    "gan_loss": "relativistic", "is_disc_lr_constant": True,
     "max_grad_norm": 0.01, "batch_size": 5, "n_snippets": 80, "precision": "bfloat16",
 }  # fmt: skip
 # Of these the effect, or that there is none, has tests of its own.
 ELSEWHERE = {
     "ema_decay", "collapse_after", "n_reports", "monitor", "channels_last", "compilation",
-    "minibatch", "silent_share", "lambda_silence",
+    "minibatch", "silent_share", "lambda_silence", "r1_r2",
 }  # fmt: skip
 
 
@@ -127,6 +135,12 @@ def test_no_parameter_is_forgotten():
         ({"lambda_recon": -1.0}, "lambda_recon is -1.0: it must be 0 or more"),
         ({"lambda_prior": -1.0}, "lambda_prior is -1.0: it must be 0 or more"),
         ({"lambda_silence": -1.0}, "lambda_silence is -1.0: it must be 0 or more"),
+        ({"r1_r2": -1.0}, "r1_r2 is -1.0: it must be 0 or more"),
+        ({"gan_loss": "hinge"}, "gan_loss is 'hinge': choose one of paper, relativistic"),
+        (
+            {"gan_loss": "relativistic", "compilation": "default"},
+            "compilation is 'default' and r1_r2 1.0: .* Set compilation=off",
+        ),
         ({"silent_share": 1.0}, "silent_share is 1.0: .* below 1"),
         ({"minibatch": "even"}, "minibatch is 'even': choose one of balanced, uniform"),
         ({"mse_weight": -1.0}, "mse_weight is -1.0: it must be 0 or more"),
