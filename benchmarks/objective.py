@@ -57,8 +57,10 @@ CONSTANT = "constant output"
 
 def decoders(n_snippets: int) -> list[tuple[str, MdganParams]]:
     """Kind and parameters of each."""
-    base = MdganParams(n_snippets=n_snippets, n_reports=1, monitor=False, collapse_after=0)
-    alone = replace(base, adversarial_from=1.0)
+    alone = MdganParams(
+        lambda_prior=10.0, adversarial_from=1.0, n_snippets=n_snippets, n_reports=1, monitor=False,
+        collapse_after=0,
+    )  # fmt: skip
     uniform = {"minibatch": "uniform", "lambda_silence": 0.0}
     sizes = (8, 16, 32)
     short = replace(alone, n_snippets=max(n_snippets // 20, alone.batch_size))
@@ -68,7 +70,7 @@ def decoders(n_snippets: int) -> list[tuple[str, MdganParams]]:
         *(("pull", replace(alone, latent_dim=size)) for size in sizes),
         *(("no pull", replace(alone, latent_dim=size, lambda_prior=0.0)) for size in sizes),
         *(("no silence rule", replace(alone, latent_dim=size, **uniform)) for size in (16, 32)),
-        ("adversary", replace(base, adversarial_from=0.5)),
+        ("adversary", replace(alone, adversarial_from=0.5)),
         ("hardly trained", replace(short, latent_dim=8)),
         ("hardly trained", replace(short, latent_dim=32)),
         ("as it begins", replace(still, latent_dim=16)),

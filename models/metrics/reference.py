@@ -167,7 +167,9 @@ def windows_of(features: Array, lengths: Sequence[int]) -> Array:
     ends = np.cumsum(lengths, dtype=np.int64)
     starts = [np.arange(end - n, end - N_WINDOW + 1) for end, n in zip(ends, lengths, strict=True)]
     rows = np.concatenate([np.zeros(0, np.int64), *starts])[:, None] + np.arange(N_WINDOW)
-    parts = [features[:, part][rows].reshape(len(rows), -1) for part in FEATURE_PARTS]
+    parts = []
+    for of_kind in (features[:, part] for part in FEATURE_PARTS):
+        parts.append(of_kind[rows].reshape(len(rows), N_WINDOW * of_kind.shape[1]))
     windows: Array = np.hstack(parts)
     return windows
 

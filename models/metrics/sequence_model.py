@@ -5,6 +5,7 @@ covariances, and transitions counted between the likeliest components of consecu
 (``benchmarks/objective.py`` says how well its songs stand for those of the finished model).
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
 
-MOST_COMPONENTS = 20
-SNIPPETS_PER_COMPONENT = 40
+# Components: PER_ROOT times the root of the number of snippets, and half of that at HALF_AT
+# dimensions. So do the states with the lowest BIC of full covariances grow and shrink.
+PER_ROOT, HALF_AT = 0.45, 32
 FLOOR = 1e-3  # added to every variance, in whitened units
 N_ITER = 20
 PRIOR_MOVES = 1.0  # transitions from each component that are added, spread as the components are
@@ -64,7 +66,7 @@ def fit_sequence_model(z: Array, lengths: Sequence[int], seed: int) -> SequenceM
         lengths: snippets of each stretch.
         seed: of the start of the mixture.
     """
-    k = int(np.clip(len(z) // SNIPPETS_PER_COMPONENT, 1, MOST_COMPONENTS))
+    k = n_components(*z.shape)
     mixture = GaussianMixture(k, reg_covar=FLOOR, max_iter=N_ITER, random_state=seed)
     # In one thread sums have one order, so the same latents give the same model.
     with threadpool_limits(1), warnings.catch_warnings():
@@ -83,6 +85,11 @@ def fit_sequence_model(z: Array, lengths: Sequence[int], seed: int) -> SequenceM
         mixture.means_,
         np.linalg.cholesky(mixture.covariances_),
     )
+
+
+def n_components(n: int, latent_dim: int) -> int:
+    """Components for ``n`` snippets: 16, 14 and 9 of 1,500 with 8, 16 and 32 dimensions."""
+    return max(1, round(PER_ROOT * math.sqrt(n) / (1 + (latent_dim / HALF_AT) ** 2)))
 
 
 def steady_state(transitions: Array) -> Array:

@@ -15,7 +15,8 @@ BirdAge = tuple[str, str]
 
 OWN_PCA_DIM = 16  # whatever the latent size, so that all sizes meet the same figure
 LEAST_HELD_OUT = 32  # snippets of each bird and age, where it has as many
-MOST_TRAINING = 800  # snippets of each bird and age that the sequence model learns from
+MOST_TRAINING = 1500  # snippets of each bird and age that its sequence model learns from
+MOST_TRAINING_IN_ALL = 12_000
 MOST_SONGS = 24  # birds and ages that have a sequence model
 N_WINDOW = 4  # consecutive snippets in a window of song
 LEAST_WINDOWS = 20  # held-out windows of a bird and age that has song metrics
@@ -70,7 +71,8 @@ def gather_songs(
 
     Every bird and age gives ``n_held_out`` divided by their number, and at least LEAST_HELD_OUT: so
     with many of them there are more than ``n_held_out`` in all. Song metrics are made for
-    MOST_SONGS of them, in turn from each bird, so that a study of a thousand stays quick. Where not
+    MOST_SONGS of them, in turn from each bird, so that a study of a thousand stays quick, from
+    MOST_TRAINING training snippets of each or MOST_TRAINING_IN_ALL of them together. Where not
     all snippets of a bird and age are taken, stretches of STRETCH are, from all of its recordings
     and in an order drawn by the seed: a few whole recordings would not be like the rest.
 
@@ -96,9 +98,10 @@ def gather_songs(
     n_each = max(LEAST_HELD_OUT, n_held_out // len(measured))
     new = {key: _consecutive(held_out[key], n_frames, n_each, rng) for key in measured}
     with_song = spread(measured, MOST_SONGS, rng)
+    n_training = min(MOST_TRAINING, MOST_TRAINING_IN_ALL // len(with_song))
     found = []
     for key in measured:
-        seen, seen_lengths = _consecutive(training.get(key, ()), n_frames, MOST_TRAINING, rng)
+        seen, seen_lengths = _consecutive(training.get(key, ()), n_frames, n_training, rng)
         own = own_pca_l1(seen, new[key][0], seed)
         if key not in with_song:
             seen, seen_lengths = seen[:0], ()

@@ -13,7 +13,7 @@ from models.mdgan.params import MdganParams
 from models.mdgan.shape import N_FREQ
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import fit_reference
-from models.metrics.songs import gather_songs
+from models.metrics.songs import MOST_TRAINING_IN_ALL, gather_songs
 from study.config.space import SpaceEntry
 from study.config.tree import StudyConfig
 
@@ -55,8 +55,8 @@ class Measured:
     Attributes:
         gpu: its name.
         total_bytes: its memory.
-        trial_bytes: most memory that a trial holds, including the libraries' own part and frames of
-            recordings.
+        trial_bytes: most memory that a trial holds, including the libraries' own part, frames of
+            recordings and the songs that it is measured on.
     """
 
     gpu: str
@@ -77,7 +77,8 @@ def measure_training(config: StudyConfig, where: str) -> Measured:
     frames = config.max_frames("training") * N_FREQ * FLOAT_BYTES
     if frames > FRAMES_SHARE_OF_GPU * total:
         frames = 0  # they stay on the CPU
-    return Measured(name, total, torch.cuda.max_memory_reserved() + context + frames)
+    songs = MOST_TRAINING_IN_ALL * N_FREQ * config.snippets.n_frames * FLOAT_BYTES
+    return Measured(name, total, torch.cuda.max_memory_reserved() + context + frames + songs)
 
 
 def train_briefly(params: MdganParams, n_frames: int, where: str) -> Mdgan:

@@ -18,6 +18,7 @@ from data_io.store import read_table
 from models.mdgan.checkpoints import load_decoder, save_decoder
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
+from models.mdgan.training import Evaluation
 from models.metrics.reference import Reference, fit_reference
 from study import songs
 from study.base.console import Console
@@ -351,7 +352,7 @@ def test_what_cannot_be_trained_is_named_and_served_by_no_other(tmp_path):
 )
 def test_a_training_that_gives_nothing_gives_a_row_that_says_so(monkeypatch, status, value, reason):
     metrics = {"valid/collapsed": 1.0, "valid/spread": 0.01, "valid/odd": np.inf}
-    monkeypatch.setattr(train, "evaluate", lambda *_: dict(metrics))
+    monkeypatch.setattr(train, "evaluate", lambda *_: Evaluation(dict(metrics)))
     pool = FramePool(np.full((64, 129), value, "f4"), np.arange(40), N_FRAMES)
     plan = plan_of(listed(("a", "45")), "a", "45")
     model = Mdgan(dataclasses.replace(TINY, n_snippets=16), N_FRAMES, 0)

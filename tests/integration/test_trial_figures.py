@@ -17,6 +17,7 @@ from models.mdgan.checkpoints import decoder_nets, save_decoder
 from models.mdgan.losses import sample_prior
 from models.metrics.reference import fit_reference
 from study.base.console import Console
+from study.base.errors import StudyError
 from study.base.ledger import Ledger
 from study.base.paths import RunPaths, Where
 from study.config.reader import load_config
@@ -46,13 +47,13 @@ HELD_OUT = HeldOutSnippets(VALID.numpy(), [PIECES[i % 4] for i in range(len(VALI
 SHOWN = np.array([3, 150, 7])
 
 
-def recorded(folder, split=("training", "selection")):
+def recorded(folder, split=("training", "selection"), n_frames=400):
     """Recordings whose spectrograms hold their own number, written out of order; by number."""
     found = []
     for i, (bird, age) in enumerate(5 * PIECES):
         path = f"{bird}/{age}/songs/{i}.wav"
         side = split[(i // 4) % len(split)]
-        found.append(Recording(bird, age, None, None, path, n_frames=200 + i, split=side))
+        found.append(Recording(bird, age, None, None, path, n_frames=n_frames + i, split=side))
     for bird, age in PIECES:
         noise = np.random.default_rng(0)
         songs = [
@@ -116,6 +117,21 @@ def test_more_birds_than_places_are_thinned_evenly():
     held_out = HeldOutSnippets(VALID[:64].numpy(), 4 * many)
     shown = choose_to_show(held_out, 8)
     assert [held_out.birds_and_ages[i] for i in shown] == many[::2]
+
+
+@pytest.mark.parametrize("metric", ["valid/objective", "valid/frechet_song_worst"])
+def test_recordings_too_short_for_windows_of_song_end_a_study_that_ranks_by_them(
+    tmp_path, monkeypatch, metric
+):
+    monkeypatch.setattr(trial_data, "N_REFERENCE_SNIPPETS", 100)
+    paths = RunPaths(tmp_path)
+    short = Recordings.from_rows(recorded(paths.spectrograms, n_frames=40))
+    config = load_config("smoke", None, [f"search.objective={metric}"])
+    with pytest.raises(StudyError, match=f"None of 4 birds and ages has 20.*{metric} needs.*Give"):
+        trial_data.load_trial_data(config, short, paths)
+    config = load_config("smoke", None, ["search.objective=valid/recon_l1"])
+    data = trial_data.load_trial_data(config, short, paths)
+    assert not any(songs.has_song for songs in data.songs)
 
 
 # What is shown.

@@ -99,6 +99,25 @@ def test_lengths_are_those_of_the_recordings_in_their_order(tmp_path: Path) -> N
     assert sum(pool.lengths[:2]) == pool.frames_of["b1", "43"]
 
 
+def test_recordings_of_a_pool_are_whole_under_their_bird_and_age(tmp_path: Path) -> None:
+    whole = written(tmp_path, MIXED)
+    pool = pool_of(tmp_path, MIXED)
+    found = pool.by_recording()
+    assert {key: sorted(map(len, parts)) for key, parts in found.items()} == {
+        ("b1", "43"): [15, 16], ("b1", "90"): [40], ("b2", "43"): [1, 17],
+    }  # fmt: skip
+    for parts in found.values():
+        for frames in parts:
+            assert np.shares_memory(frames, pool.frames)
+            assert exact(frames).T.tobytes() in {s.tobytes() for s in whole.values()}
+
+
+def test_a_pool_that_does_not_know_its_recordings_says_so() -> None:
+    pool = FramePool(np.zeros((64, 129), "f4"), np.arange(40), 16)
+    with pytest.raises(ValueError, match=r"count \[0\] frames, the pool holds 64: make the pool"):
+        pool.by_recording()
+
+
 def test_crop_layout_is_frequency_by_frame(tmp_path: Path) -> None:
     whole = written(tmp_path, MIXED)["b1/90/songs/c.wav"]
     pool = pool_of(tmp_path, [MIXED[2]])

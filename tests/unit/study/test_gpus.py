@@ -197,14 +197,15 @@ def test_evaluation_and_frames_count_as_memory_of_a_trial(monkeypatch):
     for name, call in calls.items():
         monkeypatch.setattr(torch.cuda, name, call)
     evaluated = []
-    monkeypatch.setattr(gpu_memory, "evaluate", lambda *args: evaluated.append(args[2].shape))
+    monkeypatch.setattr(gpu_memory, "evaluate", lambda *args: evaluated.append(args[2]))
     overrides = ["search.n_eval_snippets=300", "mdgan.dense_width=8", "mdgan.disc_width=1"]
     # 129 numbers of 4 bytes for each of the 15,000 frames of a minute; 800 minutes stay on the CPU.
     for minutes, frames in ((10, 129 * 4 * 15_000 * 10), (800, 0)):
         config = load_config("smoke", None, [*overrides, f"snippets.max_minutes={minutes}"])
         measured = gpu_memory.measure_training(config, "cpu")
-        assert measured == Measured("made up", 24 * 10**9, 4 * 10**9 + 10**9 + frames)
-    assert evaluated == [(300, 1, 129, 16)] * 2
+        songs = 12_000 * 129 * 16 * 4  # training song, of which each report samples songs
+        assert measured == Measured("made up", 24 * 10**9, 4 * 10**9 + 10**9 + frames + songs)
+    assert [songs[0].held_out.shape for songs in evaluated] == [(300, 1, 129, 16)] * 2
 
 
 def test_frames_lie_on_the_gpu_where_they_leave_a_trial_and_its_neighbours_room(monkeypatch):

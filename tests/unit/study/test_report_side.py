@@ -28,8 +28,8 @@ def study(tmp_path):
     for i in range(9):
         side = SIDES[i % 3]
         path = f"b1/45/songs/{i}.wav"
-        rows.append(Recording("b1", "45", 45, None, path, n_frames=96, split=side))
-        song = np.concatenate(TRAIN[6 * i : 6 * i + 6, 0].numpy(), axis=1)
+        rows.append(Recording("b1", "45", 45, None, path, n_frames=192, split=side))
+        song = np.concatenate(TRAIN[12 * i : 12 * i + 12, 0].numpy(), axis=1)
         sounds.append((path, LOUDER[side] * song))
     write_levelled(paths.spectrograms, "b1", "45", sounds)
     model = build("both")
@@ -44,9 +44,9 @@ def test_the_best_decoder_is_measured_on_both_held_out_sides_each_by_itself(stud
     assert read_json(paths.best_held_out) == found
     assert list(found) == ["selection", "report"]
     for figures in found.values():
-        assert (figures["n_recordings"], figures["n_snippets"]) == (3, 18)
+        assert (figures["n_recordings"], figures["n_snippets"]) == (3, 36)
         (row,) = figures["by_bird_age"]
-        assert (row["bird"], row["age"], row["n_windows"]) == ("b1", "45", 9)
+        assert (row["bird"], row["age"], row["n_windows"]) == ("b1", "45", 27)
         assert row["frechet_song"] == figures["metrics"]["valid/frechet_song"] > 0
     # An untrained decoder misses more where the song is three times as loud.
     l1 = {side: found[side]["metrics"]["valid/recon_l1"] for side in found}

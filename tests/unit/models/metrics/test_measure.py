@@ -87,6 +87,7 @@ def test_windows_lie_within_recordings_and_hold_their_snippets_in_order_kind_by_
         windows[0], np.hstack([first[:, :32].ravel(), first[:, 32:].ravel()])
     )
     np.testing.assert_array_equal(windows[2, :32], features[8, :32])
+    assert windows_of(features, [3, 3, 3, 3]).shape == (0, N_WINDOW * 96)
 
 
 def test_features_of_windows_are_principal_components_of_windows_of_training_song(reference):

@@ -5,9 +5,9 @@ import pytest
 
 from models.metrics.sequence_model import (
     FLOOR,
-    MOST_COMPONENTS,
     SequenceModel,
     fit_sequence_model,
+    n_components,
     steady_state,
 )
 
@@ -47,7 +47,7 @@ def test_songs_of_a_model_have_its_shares_moves_and_shapes():
 def test_songs_of_the_fitted_model_are_like_those_it_was_fitted_to():
     z = TRUE.sample(40, 20, np.random.default_rng(1))
     model = fit_sequence_model(z, [20] * 40, seed=0)
-    assert len(model.start) == MOST_COMPONENTS
+    assert len(model.start) == 13
     songs = model.sample(2000, 5, np.random.default_rng(2)).reshape(2000, 5, 2)
     true = TRUE.sample(2000, 5, np.random.default_rng(3)).reshape(2000, 5, 2)
     np.testing.assert_allclose(songs.mean((0, 1)), true.mean((0, 1)), atol=0.3)
@@ -56,20 +56,19 @@ def test_songs_of_the_fitted_model_are_like_those_it_was_fitted_to():
 
 
 def test_the_end_of_a_recording_is_followed_by_nothing():
-    a, b = np.zeros((40, 1)), np.full((40, 1), 5.0)
-    z = np.concatenate([a, b]) + np.random.default_rng(0).normal(0, 0.1, (80, 1))
-    joined = fit_sequence_model(z, [80], seed=0)
-    apart = fit_sequence_model(z, [40, 40], seed=0)
+    a, b = np.zeros((10, 1)), np.full((10, 1), 5.0)
+    z = np.concatenate([a, b]) + np.random.default_rng(0).normal(0, 0.1, (20, 1))
+    joined = fit_sequence_model(z, [20], seed=0)
+    apart = fit_sequence_model(z, [10, 10], seed=0)
     first = int(np.argmin(joined.means))
-    # One move in 41, beside the one that is added by half.
-    assert joined.transitions[first, 1 - first] == pytest.approx(1.5 / 41)
-    assert apart.transitions[first, 1 - first] == pytest.approx(0.5 / 40)
+    # One move in 11, beside the one that is added by half.
+    assert joined.transitions[first, 1 - first] == pytest.approx(1.5 / 11)
+    assert apart.transitions[first, 1 - first] == pytest.approx(0.5 / 10)
 
 
-@pytest.mark.parametrize(("n", "k"), [(5, 1), (79, 1), (80, 2), (800, 20), (2000, 20)])
-def test_the_number_of_components_follows_from_the_number_of_snippets(n, k):
-    z = np.random.default_rng(0).standard_normal((n, 3))
-    assert len(fit_sequence_model(z, [n], seed=0).start) == k
+def test_components_grow_with_the_root_of_the_snippets_and_shrink_with_the_dimensions():
+    found = [n_components(n, d) for n, d in ((1, 64), (375, 16), (1500, 16), (1500, 8), (1500, 32))]
+    assert found == [1, 7, 14, 16, 9]
 
 
 def test_latents_that_are_all_equal_give_a_model_of_them():
