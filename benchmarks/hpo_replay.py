@@ -200,12 +200,10 @@ def replay(table: Table, proposals: Proposals, rule: Rule, seed: int) -> Found:
 
 def rules(n_reports: int) -> list[Rule]:
     """The rules that are compared."""
-    one = [Rule(f"one rung at {at}, best third", [at], 3) for at in (1, 2, 3, 5)]
     return [
         Rule("none stopped", [], 3),
-        Rule("ordered ASHA, 1, 3, 9", rung_reports(1, 3, n_reports), 3),
-        Rule("ordered ASHA, 2, 6", rung_reports(2, 3, n_reports), 3),
-        *one,
+        *(Rule(f"ordered ASHA from {at}", rung_reports(at, 3, n_reports), 3) for at in (1, 2, 3)),
+        *(Rule(f"one rung at {at}, best third", [at], 3) for at in (1, 2, 3, 5)),
         Rule("one rung at 3, best half", [3], 2),
     ]
 

@@ -30,7 +30,7 @@ from data_io.spectrogram import SpectrogramParams, log_spectrogram
 PARAMS = SpectrogramParams()
 HOP = PARAMS.hop_length
 N_RECORDINGS, SECONDS = 3, 5.0
-OURS, LIBROSA = (0, 10, 32, 50, 100), (32, 100)
+OURS, LIBROSA = (0, 10, 32, 50, 100), (32, 50, 100)
 
 
 def loudest(magnitude: Magnitude) -> Magnitude:

@@ -57,7 +57,7 @@ def seeds_figure(selection: Selection) -> Figure:
             )  # fmt: skip
     if any(not one.is_sound for one in candidates):
         ax.margins(y=0.3)
-    title = "Candidates: rings fresh seeds, bars means, crosses the search, red chosen"
+    title = "Candidates: rings fresh seeds, bars means,\ncrosses the search, red chosen"
     if selection.rule == "one_standard_error" and selection.standard_error is not None:
         ax.axhline(selection.limit, ls="--", lw=1, color="0.5", zorder=0)
         title += "\ndashed: lowest mean + 1 standard error"
