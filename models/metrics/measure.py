@@ -67,8 +67,8 @@ def measure(encode: Net, decode: Net, held_out: HeldOutSongs, seed: int) -> Meas
 
     Sampled songs come from `models.metrics.sequence_model`, fitted to the latents of training song
     of the same bird and age, and are as they would be heard: decoded, more than the held-out song.
-    Song metrics are means over N_FITS fits. They are compared with it over windows of consecutive snippets
-    (`models.metrics.held_out_songs.HeldOutSong`).
+    Song metrics are means over N_FITS fits. They are compared with it over windows of consecutive
+    snippets (`models.metrics.held_out_songs.HeldOutSong`).
 
     Args:
         encode: snippets [n, 1, n_freq, n_frames] to latents [n, latent_dim].
