@@ -7,6 +7,7 @@ from models.metrics.sequence_model import (
     FLOOR,
     SequenceModel,
     fit_sequence_model,
+    leaning,
     n_components,
     steady_state,
 )
@@ -53,6 +54,13 @@ def test_songs_of_the_fitted_model_are_like_those_it_was_fitted_to():
     np.testing.assert_allclose(songs.mean((0, 1)), true.mean((0, 1)), atol=0.3)
     np.testing.assert_allclose(moments(songs), moments(true), atol=0.8)
     assert abs(moments(true)[:2, 2:]).max() > 2  # the order counts
+
+
+def test_a_component_of_few_snippets_has_nearly_the_mean_shape():
+    shrunk = leaning(COVARIANCES, np.array([2e6, 2e6, 2.0]))
+    mean = (COVARIANCES[0] + COVARIANCES[1]) / 2
+    np.testing.assert_allclose(shrunk[:2], COVARIANCES[:2], atol=1e-4)
+    np.testing.assert_allclose(shrunk[2], mean + 2 / 22 * (COVARIANCES[2] - mean), atol=1e-4)
 
 
 def test_the_end_of_a_recording_is_followed_by_nothing():
