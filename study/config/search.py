@@ -72,13 +72,13 @@ class SearchConfig:
 
     n_trials: int = 8
     space: dict[str, SpaceEntry] = field(default_factory=lambda: dict(DEFAULT_SPACE))
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "gp"
     first: tuple[dict[str, Any], ...] = ()
     objective: str = "valid/objective"
     objectives: tuple[str, ...] = ()
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    n_startup_trials: int = 10
-    grace_reports: int = 2
+    n_startup_trials: int = 5
+    grace_reports: int = 3
     reduction_factor: int = 3
     n_eval_snippets: int = 2000
     max_retries: int = 3
