@@ -45,6 +45,7 @@ from study.search.selection import candidates
 ROOT = Path(__file__).resolve().parent
 MOST_SPENT = 48  # whole trainings, those of the preset `full`
 EARLY = 12
+TODAYS_STARTUP = 10  # random trials of version 0.5.0
 WITHIN = 1.01
 SELECTION = SelectionConfig()
 OPTUNA_SPACE = {name: distribution(entry) for name, entry in SPACE.items()}
@@ -120,7 +121,9 @@ class Proposals:
         self._random = np.random.default_rng(seed)
         self._sobol = qmc.Sobol(len(SPACE), scramble=True, rng=seed)
         self._search = SearchConfig(
-            sampler="gp" if name == "gp" else "tpe", space=SPACE, n_startup_trials=n_startup
+            sampler="gp" if name == "gp" else "tpe",
+            space=SPACE,
+            n_startup_trials=TODAYS_STARTUP if name == "today" else n_startup,
         )
         self._study = optuna.create_study()
         self._space = OPTUNA_SPACE
@@ -253,8 +256,9 @@ def show(table: Table, name: str, rule: Rule, n_searches: int, n_startup: int) -
     ]
     costs = np.sort([one.cost for one in every])
     low, high = costs[[int(0.5 * n_searches - 0.5 * n_searches**0.5), n_searches // 2]]
+    error = high - low if np.isfinite(high) else np.inf
     excess = np.mean([one.excess for one in every])
-    print(f"{name:8}{rule.name:28}{n_searches:9}{np.median(costs):10.1f}{high - low:5.1f}"
+    print(f"{name:8}{rule.name:28}{n_searches:9}{np.median(costs):10.1f}{error:5.1f}"
           f"{np.isfinite(costs).mean():7.0%}{excess:16.1%}", flush=True)  # fmt: skip
 
 
@@ -265,7 +269,7 @@ if __name__ == "__main__":
     parser.add_argument("table", type=Path, nargs="?", default=ROOT / "hpo_table.parquet")
     parser.add_argument("--searches", type=int, default=200)
     parser.add_argument("--samplers", nargs="+", default=["today", "random", "sobol", "tpe", "gp"])
-    parser.add_argument("--startup", type=int, default=10, help="trials before a sampler learns")
+    parser.add_argument("--startup", type=int, default=SearchConfig().n_startup_trials)
     parser.add_argument("--only", default="", help="rules of stopping whose name holds this")
     parser.add_argument("--make", type=Path, help="train the table anew, to this Parquet file")
     parser.add_argument("--data", type=Path, help="folder of recordings, for --make")

@@ -62,8 +62,10 @@ class SearchConfig:
         selection: the rule that picks the best trial.
         n_startup_trials: trials drawn at random before the sampler learns from results; the
             population of nsga2.
-        grace_reports: report at which a trial may first be stopped; later where what is searched
-            acts later (`study.config.stopping`). mdgan.n_reports or more stops none.
+        grace_reports: report at which a trial may first be stopped, best at half of a training:
+            earlier ones stop trials that would end best (``benchmarks/hpo_replay.py``). Later where
+            what is searched acts later (`study.config.stopping`). mdgan.n_reports or more stops
+            none.
         reduction_factor: at each rung the best 1/reduction_factor goes on.
         n_eval_snippets: held-out snippets behind every metric; a Frechet distance is biased where
             they are few, so the number is the same for all trials.
@@ -72,13 +74,13 @@ class SearchConfig:
 
     n_trials: int = 8
     space: dict[str, SpaceEntry] = field(default_factory=lambda: dict(DEFAULT_SPACE))
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "gp"
     first: tuple[dict[str, Any], ...] = ()
     objective: str = "valid/objective"
     objectives: tuple[str, ...] = ()
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    n_startup_trials: int = 10
-    grace_reports: int = 2
+    n_startup_trials: int = 4
+    grace_reports: int = 4
     reduction_factor: int = 3
     n_eval_snippets: int = 2000
     max_retries: int = 3

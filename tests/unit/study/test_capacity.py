@@ -236,10 +236,10 @@ def limits(monkeypatch, kinds, gpus=0.5, **settings):
 def test_a_cluster_that_may_grow_is_asked_for_what_it_holds_then_but_for_random_trials_only(
     monkeypatch,
 ):
-    assert limits(monkeypatch, [TO_COME]) == (12, 10)
-    assert limits(monkeypatch, [TO_COME], max_concurrent_trials=5) == (5, 10)
-    assert limits(monkeypatch, [TO_COME], max_concurrent_trials=50) == (12, 10)
-    assert limits(monkeypatch, [TO_COME], gpus=0) == (28, 10)  # four on the head too
+    assert limits(monkeypatch, [TO_COME]) == (12, 4)
+    assert limits(monkeypatch, [TO_COME], max_concurrent_trials=5) == (5, 4)
+    assert limits(monkeypatch, [TO_COME], max_concurrent_trials=50) == (12, 4)
+    assert limits(monkeypatch, [TO_COME], gpus=0) == (28, 4)  # four on the head too
 
 
 def test_a_cluster_that_does_not_grow_lets_one_trial_wait(monkeypatch):

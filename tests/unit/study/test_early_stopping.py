@@ -233,8 +233,8 @@ FEW = [
 @pytest.mark.parametrize(
     ("preset", "overrides", "expected"),
     [
-        ("full", [], 28),
-        ("paper", [], 5),
+        ("full", [], 15),
+        ("paper", [], 15),
         ("smoke", FEW, 28),
         # Nothing is searched that acts late, or the adversary is there from the first step, or
         # never.

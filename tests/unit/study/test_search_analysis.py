@@ -493,8 +493,8 @@ def plan_of(*changes):
 
 def test_the_plan_names_the_rule_before_the_search():
     plan = plan_of()
-    assert "\n          proposed by tpe, after 2 given to try first\n" in plan
-    assert "\n          weak ones are stopped early, from report 28 of 30 on\n" in plan
+    assert "\n          proposed by gp, after 2 given to try first\n" in plan
+    assert "\n          weak ones are stopped early, from report 15 of 30 on\n" in plan
     assert "\nBest      one_standard_error on valid/objective: 3 candidates x 3 fresh" in plan
     plan = plan_of(
         "search.selection.rule=lowest", "search.selection.n_seeds=0", "search.first=[]",
