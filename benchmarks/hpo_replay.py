@@ -34,7 +34,7 @@ from optuna.trial import TrialState, create_trial
 from scipy import stats
 from scipy.stats import qmc
 
-from benchmarks.hpo_table import SPACE, make, read
+from benchmarks.hpo_table import N_POINTS, SPACE, make, read
 from models.metrics.evaluation import COLLAPSED_OBJECTIVE
 from study.config.search import SearchConfig, SelectionConfig
 from study.search.distributions import distribution, from_optuna, to_optuna
@@ -274,10 +274,12 @@ if __name__ == "__main__":
     parser.add_argument("--make", type=Path, help="train the table anew, to this Parquet file")
     parser.add_argument("--data", type=Path, help="folder of recordings, for --make")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once, for --make")
+    parser.add_argument("--points", type=int, default=N_POINTS, help="of the space, for --make")
+    parser.add_argument("--as-study", action="store_true", help="the objective of a study")
     args = parser.parse_args()
     if args.make is None:
         main(args.table, args.searches, args.samplers, args.startup, args.only)
     elif args.data is None:
         sys.exit("--make needs --data, a folder of recordings.")
     else:
-        make(args.make, args.data, args.jobs)
+        make(args.make, args.data, args.jobs, args.points, args.as_study)
