@@ -13,9 +13,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from study.base.paths import ROOT, RunPaths
 
@@ -24,14 +23,15 @@ PAGE_SIZE = (930, 1125)  # pixels of report.png
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def songs(paths: RunPaths, bird: str, ages: list[str]) -> NDArray[np.float32]:
-    """Pictures of songs, kinds beside each other, ages below each other."""
+def songs(paths: RunPaths, bird: str, ages: list[str]) -> Image.Image:
+    """Pictures of songs, kinds beside each other, ages below each other, in grey."""
     rows = []
     for age in ages:
         files = [paths.songs / bird / age / f"{kind}.png" for kind in KINDS]
-        rows.append(np.concatenate([matplotlib.image.imread(file) for file in files], axis=1))
+        pictures = [np.asarray(Image.open(file).convert("L")) for file in files]
+        rows.append(np.concatenate(pictures, axis=1))
     width = min(row.shape[1] for row in rows)
-    return np.concatenate([row[:, :width] for row in rows])
+    return Image.fromarray(np.concatenate([row[:, :width] for row in rows]))
 
 
 def page(paths: RunPaths, out: Path) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = RunPaths(options.run)
     out = options.out / "songs.png"
-    matplotlib.image.imsave(out, songs(paths, options.bird, options.ages))
+    songs(paths, options.bird, options.ages).save(out, optimize=True)
     print(f"wrote {out}")
     page(paths, options.out / "report.png")
 
