@@ -186,10 +186,13 @@ def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32
     """Sample a sequence of latents [n_snippets, latent_dim] from a song model; not whitened.
 
     It begins in the steady state, as the real song does, which is cut out of a recording. The
-    start probabilities of a model are those of the beginnings of recordings: often silence.
+    start probabilities of a model are those of the beginnings of recordings: often silence. A model
+    that ends in a state which it never leaves (left to right) begins with its start probabilities:
+    its steady state is that one sound.
     """
+    ends = np.diag(model.transition_matrix).max() >= 1.0
     hmm = restored(
-        stationary_probs(model.transition_matrix),
+        model.start_probs if ends else stationary_probs(model.transition_matrix),
         model.transition_matrix,
         model.means,
         model.covariances,

@@ -15,7 +15,15 @@ from models.metrics.reference import FEATURE_PARTS, Reference
 
 Array = NDArray[np.float64]
 
+MOST_NEAR = 4000  # snippets that nearest neighbours are looked for among
 PCA_DIM = 16  # one reference for all latent sizes: a larger latent must show that it is better
+
+
+def few(features: Array) -> Array:
+    """At most MOST_NEAR of features [n, d], evenly spread: all pairs of them are held in memory."""
+    rows = np.linspace(0, len(features) - 1, min(len(features), MOST_NEAR)).astype(np.int64)
+    chosen: Array = features[rows]
+    return chosen
 
 
 class HeldOut:
@@ -49,7 +57,7 @@ class HeldOut:
             )
         self._features = self.raw_features / self._scale
         self._gaussians = [mean_and_cov(self._features[:, part]) for part in FEATURE_PARTS]
-        self._radii = neighbour_radii(self._features)
+        self._radii = neighbour_radii(few(self._features))
         self._pca_figures: dict[int, dict[str, float]] = {}
         self._pca_errors: dict[str, Array] = {}
 
@@ -76,8 +84,12 @@ class HeldOut:
         )
 
     def neighbours(self, features: Array) -> dict[str, float]:
-        """`models.metrics.neighbours.neighbour_measures` of the scaled features of samples."""
-        return neighbour_measures(self._features, self._radii, features, self.snippets.device)
+        """`models.metrics.neighbours.neighbour_measures` of the scaled features of samples.
+
+        Of held-out snippets and of samples MOST_NEAR are compared at most.
+        """
+        device = self.snippets.device
+        return neighbour_measures(few(self._features), self._radii, few(features), device)
 
     @property
     def pca_errors_of_each(self) -> dict[str, Array]:

@@ -11,11 +11,12 @@ from models.metrics.distances import frechet_distance, mean_and_cov
 from models.metrics.held_out import HeldOut
 from models.metrics.neighbours import neighbour_measures, neighbour_radii
 from models.metrics.reference import WINDOW_PARTS, Reference
-from models.metrics.songs import Songs, n_windows
+from models.metrics.songs import Songs
 
 Array = NDArray[np.float64]
 
 WINDOWS_PER_FEATURE = 8  # a covariance needs more windows than features
+LEAST_SCALE = 0.3  # of the median bird and age: one that is silent must not drown the others
 
 
 class HeldOutSong:
@@ -29,17 +30,26 @@ class HeldOutSong:
         reference: of the study.
         features: `Reference.features` [n, n_features] of held-out snippets.
         lengths: snippets of each stretch.
+        least_scales: of both kinds; a bird that is all but silent has no scale of its own.
     """
 
-    def __init__(self, reference: Reference, features: Array, lengths: Sequence[int]):
+    def __init__(
+        self,
+        reference: Reference,
+        features: Array,
+        lengths: Sequence[int],
+        least_scales: Sequence[float] = (0.0, 0.0),
+    ):
         self.reference = reference
         windows = reference.window_features(features, lengths)
         self.n_snippets, self.n_windows = len(features), len(windows)
         n = max(1, self.n_windows // WINDOWS_PER_FEATURE)
         self._columns = [range(*part.indices(windows.shape[1]))[:n] for part in WINDOW_PARTS]
         parts = [windows[:, columns] for columns in self._columns]
-        spreads = [np.sqrt(part.var(0).sum()) for part in parts]
-        self._scales = [spread or 1.0 for spread in spreads]  # digital silence does not vary
+        spreads = spreads_of(windows, self._columns)
+        self._scales = [
+            max(spread, least) or 1.0 for spread, least in zip(spreads, least_scales, strict=True)
+        ]
         self._parts = [part / scale for part, scale in zip(parts, self._scales, strict=True)]
         self._gaussians = [mean_and_cov(part) for part in self._parts]
         self._radii = neighbour_radii(np.hstack(self._parts))
@@ -60,6 +70,11 @@ class HeldOutSong:
         windows = self.reference.window_features(features, lengths)
         columns_and_scales = zip(self._columns, self._scales, strict=True)
         return [windows[:, columns] / scale for columns, scale in columns_and_scales]
+
+
+def spreads_of(windows: Array, columns: Sequence[range]) -> list[float]:
+    """Root of the variance of windows [n, n_features] over each kind of features."""
+    return [float(np.sqrt(windows[:, of_kind].var(0).sum())) for of_kind in columns]
 
 
 class HeldOutSongs:
@@ -90,14 +105,32 @@ class HeldOutSongs:
         parts = self.training.split([len(s.training) for s in songs])
         self.of_song: list[HeldOutSong | None] = []
         self.frechet_real: list[float | None] = []
+        least = self._least_scales()
         for s, rows, seen in zip(songs, self.rows, parts, strict=True):
             song, real = None, None
             if s.has_song:
-                song = HeldOutSong(reference, self.snippets.raw_features[rows], s.held_out_lengths)
-                if n_windows(s.training_lengths) > 1:
-                    real = song.frechet(reference.features(seen), s.training_lengths)
+                features = self.snippets.raw_features[rows]
+                song = HeldOutSong(reference, features, s.held_out_lengths, least)
+                real = song.frechet(reference.features(seen), s.training_lengths)
             self.of_song.append(song)
             self.frechet_real.append(real)
+
+    def _least_scales(self) -> list[float]:
+        """LEAST_SCALE of the median spread of a bird and age, of both kinds of window features."""
+        spreads = [
+            spreads_of(
+                self.snippets.reference.window_features(
+                    self.snippets.raw_features[rows], s.held_out_lengths
+                ),
+                [range(*part.indices(part.stop or 2 * part.start)) for part in WINDOW_PARTS],
+            )
+            for s, rows in zip(self.songs, self.rows, strict=True)
+            if s.has_song
+        ]
+        if not spreads:
+            return [0.0, 0.0]
+        scales: list[float] = (LEAST_SCALE * np.median(spreads, axis=0)).tolist()
+        return scales
 
 
 # Cached by identity: a training asks for the same objects at each of its reports.

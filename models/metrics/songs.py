@@ -52,7 +52,8 @@ class Songs:
     @property
     def has_song(self) -> bool:
         """Whether there is enough of it for song metrics."""
-        return len(self.training) > 0 and n_windows(self.held_out_lengths) >= LEAST_WINDOWS
+        lengths = self.training_lengths, self.held_out_lengths
+        return min(map(n_windows, lengths)) >= LEAST_WINDOWS
 
 
 def n_windows(lengths: Sequence[int]) -> int:
@@ -71,8 +72,9 @@ def gather_songs(
 
     Every bird and age gives ``n_held_out`` divided by their number, and at least LEAST_HELD_OUT: so
     with many of them there are more than ``n_held_out`` in all. Song metrics are made for
-    MOST_SONGS of them, in turn from each bird, so that a study of a thousand stays quick, from
-    MOST_TRAINING training snippets of each or MOST_TRAINING_IN_ALL of them together. Where not
+    MOST_SONGS of those with LEAST_WINDOWS windows of training and of held-out song, in turn from
+    each bird, so that a study of a thousand stays quick; from MOST_TRAINING training snippets of
+    each or MOST_TRAINING_IN_ALL of them together. Where not
     all snippets of a bird and age are taken, stretches of STRETCH are, from all of its recordings
     and in an order drawn by the seed: a few whole recordings would not be like the rest.
 
@@ -96,15 +98,23 @@ def gather_songs(
             "frames, the length of a snippet. Give longer recordings."
         )
     n_each = max(LEAST_HELD_OUT, n_held_out // len(measured))
-    new = {key: _consecutive(held_out[key], n_frames, n_each, rng) for key in measured}
-    with_song = spread(measured, MOST_SONGS, rng)
-    n_training = min(MOST_TRAINING, MOST_TRAINING_IN_ALL // len(with_song))
+    new = {
+        key: _consecutive(held_out[key], n_frames, n_each, rng, LEAST_WINDOWS) for key in measured
+    }
+    able = [
+        key for key in measured
+        if n_windows(new[key][1]) >= LEAST_WINDOWS
+        and n_windows([len(one) // n_frames for one in training.get(key, ())]) >= LEAST_WINDOWS
+    ]  # fmt: skip
+    # A generator of its own: both held-out sides of a study choose the same birds and ages.
+    with_song = spread(able, MOST_SONGS, np.random.default_rng([seed, 1]))
+    n_training = min(MOST_TRAINING, MOST_TRAINING_IN_ALL // max(len(with_song), 1))
     found = []
     for key in measured:
         seen, seen_lengths = _consecutive(training.get(key, ()), n_frames, n_training, rng)
         own = own_pca_l1(seen, new[key][0], seed)
         if key not in with_song:
-            seen, seen_lengths = seen[:0], ()
+            seen, seen_lengths = seen[:0].copy(), ()  # a view would keep the whole
         found.append(Songs(*key, seen, seen_lengths, *new[key], own))
     return tuple(found)
 
@@ -135,9 +145,16 @@ def own_pca_l1(training: Float32, held_out: Float32, seed: int) -> float:
 
 
 def _consecutive(
-    recordings: Sequence[Float32], n_frames: int, most: int, rng: np.random.Generator
+    recordings: Sequence[Float32],
+    n_frames: int,
+    most: int,
+    rng: np.random.Generator,
+    least_windows: int = 0,
 ) -> tuple[Float32, tuple[int, ...]]:
-    """Stretches of consecutive snippets [n, 1, n_freq, n_frames], and the length of each."""
+    """Stretches of consecutive snippets [n, 1, n_freq, n_frames], and the length of each.
+
+    They are more than ``most`` where these hold fewer than ``least_windows`` windows.
+    """
     whole = [len(frames) // n_frames for frames in recordings]
     step = STRETCH if sum(whole) > most else max(whole, default=1)
     stretches = [(i, at) for i, n in enumerate(whole) for at in range(0, n, max(step, 1))]
@@ -145,7 +162,10 @@ def _consecutive(
     lengths: list[int] = []
     for j in rng.permutation(len(stretches)):
         i, at = stretches[j]
-        n = min(step, whole[i] - at, most - sum(lengths))
+        left = most - sum(lengths)
+        if left <= 0 and n_windows(lengths) < least_windows:
+            left = step
+        n = max(min(step, whole[i] - at, left), 0)
         if n:
             frames = recordings[i][at * n_frames : (at + n) * n_frames]
             parts.append(frames.reshape(n, n_frames, -1).swapaxes(1, 2)[:, None])

@@ -94,7 +94,7 @@ def train_decoders(
     ]
     done: dict[BirdAge, Trained] = {}
     for plan in (plan for chain in planned for plan in chain):
-        status, reason = _why_not_trained(plan, params.batch_size)
+        status, reason = _why_not_trained(plan, params)
         if status:
             done[plan.bird_age] = Trained(decoder_row(plan, status, reason))
     left = [[plan for plan in chain if plan.bird_age not in done] for chain in planned]
@@ -137,7 +137,7 @@ def _plan(bird_age: BirdAge, recordings: Recordings, n_frames: int) -> DecoderPl
     return DecoderPlan(bird_age, mine, n_of[TRAINING], n_of[SELECTION])
 
 
-def _why_not_trained(plan: DecoderPlan, batch_size: int) -> tuple[str, str]:
+def _why_not_trained(plan: DecoderPlan, params: MdganParams) -> tuple[str, str]:
     """Status and reason of a decoder that cannot be trained; both empty if it can."""
     if not len(plan.recordings.on(SELECTION)):
         reason = "no recording is held out to measure it; one age needs 2 bouts"
@@ -145,8 +145,14 @@ def _why_not_trained(plan: DecoderPlan, batch_size: int) -> tuple[str, str]:
     if plan.n_held_out <= N_NEIGHBOURS:
         reason = f"{plan.n_held_out} held-out snippets to measure it, {N_NEIGHBOURS + 1} needed"
         return "no_held_out", reason
-    if plan.n_snippets < batch_size:
-        reason = f"{plan.n_snippets} snippets to train on, {batch_size} needed (mdgan.batch_size)"
+    if params.minibatch == "balanced" and not plan.recordings.on(TRAINING).column("sound_s").any():
+        return (
+            "no_sound",
+            "no training recording holds sound; mdgan.minibatch=uniform learns silence",
+        )
+    if plan.n_snippets < params.batch_size:
+        needed = f"{params.batch_size} needed (mdgan.batch_size)"
+        reason = f"{plan.n_snippets} snippets to train on, {needed}"
         return "too_few_snippets", reason
     return "", ""
 

@@ -49,7 +49,7 @@ def curve(reports: Iterable[Report]) -> dict[int, Measured]:
         metrics = counted(report)
         if metrics.get("valid/collapsed"):
             # The penalty stands for no measurement, and would hide all others in a chart.
-            metrics.pop("valid/objective")
+            metrics.pop("valid/objective", None)
         if metrics:
             steps[report["snippets_seen"]] = Measured(report.get("reported_at", 0.0), metrics)
     return steps

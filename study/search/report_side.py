@@ -15,6 +15,7 @@ from data_io.store import read_table, write_rows
 from models.mdgan.checkpoints import load_decoder
 from models.metrics.held_out_songs import HeldOutSongs
 from models.metrics.measure import measure_decoder
+from models.metrics.neighbours import N_NEIGHBOURS
 from models.metrics.reference import Reference
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
@@ -45,7 +46,8 @@ def measure_best(
 
     Returns:
         By side: ``metrics`` of `models.metrics.measure.measure`, ``n_snippets`` and
-        ``n_recordings``. The report side is missing where no bird and age has one.
+        ``n_recordings``. The report side is missing where no bird and age has one, or all of it
+        is too short to measure anything.
     """
     encoder, generator, _ = load_decoder(paths.best)
     training = load_side(config, recordings, paths, TRAINING)
@@ -56,6 +58,8 @@ def measure_best(
         if not len(of_side):
             continue
         songs = songs_beside(config, training, recordings, paths, side)
+        if sum(len(s.held_out) for s in songs) <= N_NEIGHBOURS:
+            continue
         held_out = HeldOutSongs(reference, songs, torch.device("cpu"))
         evaluation = measure_decoder(encoder, generator, held_out, config.seed)
         rows += [{"side": side, **row} for row in evaluation.by_bird_age]
@@ -83,8 +87,8 @@ def in_words(paths: RunPaths) -> str:
     found = read_json(paths.best_held_out) or {}
     if REPORT not in found:
         return (
-            "No bird and age has enough bouts for a report side: the figures above chose the best "
-            "trial, and so flatter it."
+            "No bird and age has enough bouts for a report side: there are only the figures that "
+            "chose the best trial, and they flatter it."
         )
     chose, report = (found[side]["metrics"] for side in (SELECTION, REPORT))
     known = [

@@ -58,7 +58,8 @@ def propose_by_gp(
         if trial.state == TrialState.RUNNING:
             copy.add_trial(create_trial(state=TrialState.RUNNING, **known))
         elif sound:
-            told = np.log(np.maximum(np.minimum(values[trial.number], worst), TINY))
+            own = worst if is_infeasible(trial) else np.minimum(values[trial.number], worst)
+            told = np.log(np.maximum(own, TINY))
             copy.add_trial(create_trial(values=told.tolist(), **known))
     return dict(copy.ask(space).params)
 

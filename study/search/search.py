@@ -94,7 +94,14 @@ class Search:
         repeated = self._repeats(chosen_from)
         self._tracker.flush(FLUSH_S)
         repeats = repeat_rows(self._config, chosen_from, repeated, self._tracker, repeat_identity)
-        selection = choose(repeats, search.selection, search.compared, self._config.seed)
+        try:
+            selection = choose(repeats, search.selection, search.compared, self._config.seed)
+        except ValueError as error:
+            write_tables(paths, rows, repeats, trials)
+            raise NoTrialError(
+                f"{error} Every one failed or collapsed with its fresh seeds: trust none of them. "
+                "Lower mdgan.lr, or raise mdgan.n_snippets."
+            ) from error
         best = next(row for row in rows if row["trial_id"] == selection.chosen)
         best["is_best"] = True
         write_tables(paths, rows, repeats, trials)

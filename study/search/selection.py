@@ -198,7 +198,9 @@ def _sentence(
     name = f"Best: {chosen.trial_id} (latent_dim {chosen.latent_dim})"
     n = selection.n_seeds
     seeds = f"{n} fresh seed{'s' * (n != 1)}"
-    if chosen != lowest:
+    if chosen != lowest and error is None:
+        text = f"{name}, the smallest of those with the lowest {metric}, {chosen.mean:.4g}"
+    elif chosen != lowest:
         text = (
             f"{name}, the smallest within one standard error ({error:.2g}, {seeds}) of the "
             f"lowest mean of {metric}, {lowest.trial_id}'s {lowest.mean:.4g}; its own is "

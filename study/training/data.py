@@ -10,6 +10,7 @@ from data_io.files import atomic_file
 from data_io.recordings.table import SELECTION, TRAINING, BirdAge, Recordings, data_hash
 from data_io.snippets import FramePool, load_pool
 from models.metrics.evaluation import OF_SONG
+from models.metrics.neighbours import N_NEIGHBOURS
 from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
 from models.metrics.songs import LEAST_WINDOWS, N_WINDOW, Songs, gather_songs
 from study.base.errors import StudyError
@@ -53,14 +54,25 @@ def load_trial_data(config: StudyConfig, recordings: Recordings, paths: RunPaths
         config.seed,
         max(MAX_PCA_DIM, config.mdgan.n_components),  # the dense paths begin as its PCA
     )
-    _check_song(config, songs)
+    _check_song(config, pool, songs)
     with atomic_file(paths.reference) as temporary:
         reference.save(temporary)
     reference = Reference.load(paths.reference)
     return TrialData(pool, songs, reference, data_hash(recordings))
 
 
-def _check_song(config: StudyConfig, songs: tuple[Songs, ...]) -> None:
+def _check_song(config: StudyConfig, pool: FramePool, songs: tuple[Songs, ...]) -> None:
+    n_held_out = sum(len(s.held_out) for s in songs)
+    if n_held_out <= N_NEIGHBOURS:
+        raise StudyError(
+            f"The selection side holds {n_held_out} snippets, {N_NEIGHBOURS + 1} are needed to "
+            "measure a trial. Give more or longer recordings, or raise snippets.selection_fraction."
+        )
+    if config.mdgan.minibatch == "balanced" and len(pool.has_sound) and not pool.has_sound.any():
+        raise StudyError(
+            "No frame of the training recordings holds sound: there is no song to learn. Look at "
+            "them with `check`, or set mdgan.minibatch=uniform to learn silence."
+        )
     of_song = {*config.search.lowered, config.search.compared} & OF_SONG
     if of_song and not any(s.has_song for s in songs):
         raise StudyError(

@@ -106,6 +106,33 @@ def test_birds_and_ages_without_song_metrics_hold_no_training_song(monkeypatch):
     assert all(s.own_pca_l1 > 0 for s in found)
 
 
+def test_song_metrics_go_to_birds_that_have_song_and_are_the_same_on_both_held_out_sides():
+    def side(n):
+        long = {(f"b{i}", "45"): [recording(16 * n)] for i in range(30)}
+        short = {(f"s{i}", "45"): [recording(16 * 10)] for i in range(30)}
+        return {**short, **long}
+
+    chosen = [
+        {s.bird for s in gathered(side(n), 32 * 60, training=side(40)) if s.has_song}
+        for n in (30, 50)
+    ]
+    assert len(chosen[0]) == MOST_SONGS
+    assert all(bird.startswith("b") for bird in chosen[0])
+    assert chosen[0] == chosen[1]
+
+
+def test_many_birds_with_short_recordings_have_song_too():
+    days = {(f"b{i}", "45"): [recording(16 * 6) for _ in range(20)] for i in range(70)}
+    found = gathered(days, n_held_out=2000)
+    assert sum(s.has_song for s in found) == MOST_SONGS
+
+
+def test_too_little_training_song_is_no_song():
+    day = ("b1", "45")
+    songs = gathered({day: [recording(16 * 40)]}, training={day: [recording(16 * 3)] * 60})
+    assert not songs[0].has_song
+
+
 def test_few_held_out_windows_are_no_song():
     def has_song(*n_snippets):
         return gathered({("b1", "45"): [recording(16 * n) for n in n_snippets]})[0].has_song

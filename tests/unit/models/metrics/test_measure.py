@@ -292,3 +292,13 @@ def test_held_out_songs_are_prepared_once(reference):
     assert held_out_songs(reference, SONGS[:2], CPU) is not first
     other = dataclasses.replace(reference, pca_mean=reference.pca_mean + 1)
     assert held_out_songs(other, SONGS, CPU).snippets.reference is other
+
+
+def test_a_bird_that_is_silent_does_not_drown_the_others():
+    silent = (1e-4 * sung(IN_TURN, seed) for seed in (7, 8))
+    songs = (*SONGS[:2], song(*silent, "b9", "45"))
+    reference = fit_reference(TRAIN, songs, seed=0)
+    found = measured(Pca(reference), HeldOutSongs(reference, songs, CPU))
+    distances = [row["frechet_song"] for row in found.by_bird_age]
+    assert distances[2] < 3
+    assert found.metrics["frechet_song"] == np.mean(distances)
