@@ -219,7 +219,8 @@ def n_waiting():
 def test_a_cluster_that_may_grow_is_asked_for_all_trials_that_it_can_run_at_once(
     cluster_without_gpus, tmp_path, monkeypatch, n_trials, expected
 ):
-    search = SmallSearch(tmp_path / "search", monkeypatch, f"search.n_trials={n_trials}")
+    counts = f"search.n_trials={n_trials}", "search.n_startup_trials=10"
+    search = SmallSearch(tmp_path / "search", monkeypatch, *counts)
     waiting = []
 
     def look_then_grow():
