@@ -11,7 +11,7 @@ from models.metrics.distances import (
     mean_and_cov,
 )
 from models.metrics.neighbours import neighbour_measures, neighbour_radii
-from models.metrics.reference import FEATURE_PARTS, Reference
+from models.metrics.reference import FEATURE_PARTS, PART, Reference
 
 Array = NDArray[np.float64]
 
@@ -67,7 +67,11 @@ class HeldOut:
 
     def errors_of_each(self, x_hat: Tensor) -> dict[str, Array]:
         """`models.metrics.distances.errors_of_each` of reconstructions of the held-out snippets."""
-        return errors_of_each(x_hat, self.snippets, self._db)
+        triples = zip(
+            *(all_of.split(PART) for all_of in (x_hat, self.snippets, self._db)), strict=True
+        )
+        parts = [errors_of_each(*some) for some in triples]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def errors(self, x_hat: Tensor) -> dict[str, float]:
         """Means over all snippets of `errors_of_each`."""

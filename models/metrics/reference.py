@@ -39,6 +39,7 @@ N_PCA_FEATURES = 32
 N_CONV_CHANNELS = 16
 N_BANDS = 4  # bands of frequency; the convolution's output is averaged over each
 MAX_PCA_DIM = 128
+PART = 4096  # snippets at a time: what is computed on the way takes several times their memory
 FEATURE_PARTS = (slice(0, N_PCA_FEATURES), slice(N_PCA_FEATURES, None))  # PCA, convolution
 N_WINDOW_FEATURES = 32  # of each kind
 WINDOW_PARTS = (slice(0, N_WINDOW_FEATURES), slice(N_WINDOW_FEATURES, None))  # PCA, convolution
@@ -114,8 +115,12 @@ class Reference:
         The first N_PCA_FEATURES are PCA scores; N_CONV_CHANNELS * N_BANDS features of the
         convolution follow.
         """
-        scores = self.pca_scores(snippets, N_PCA_FEATURES)
-        return np.concatenate([scores, self.convolve(snippets)], axis=1)
+        return np.concatenate(
+            [
+                np.concatenate([self.pca_scores(some, N_PCA_FEATURES), self.convolve(some)], axis=1)
+                for some in snippets.split(PART)
+            ]
+        )
 
     def window_features(self, features: Array, lengths: Sequence[int]) -> Array:
         """Features [n_windows, 2 * N_WINDOW_FEATURES] of all windows within recordings.
