@@ -39,6 +39,7 @@ from study.decoders.one_decoder import (
     train_decoder,
 )
 from study.decoders.scope import chains, recordings_of
+from study.training.data import lacks_sound
 from study.training.train import new_mdgan
 
 _COLUMNS = pa.schema(
@@ -145,11 +146,6 @@ def _why_not_trained(plan: DecoderPlan, params: MdganParams) -> tuple[str, str]:
     if plan.n_held_out <= N_NEIGHBOURS:
         reason = f"{plan.n_held_out} held-out snippets to measure it, {N_NEIGHBOURS + 1} needed"
         return "no_held_out", reason
-    if params.minibatch == "balanced" and not plan.recordings.on(TRAINING).column("sound_s").any():
-        return (
-            "no_sound",
-            "no training recording holds sound; mdgan.minibatch=uniform learns silence",
-        )
     if plan.n_snippets < params.batch_size:
         needed = f"{params.batch_size} needed (mdgan.batch_size)"
         reason = f"{plan.n_snippets} snippets to train on, {needed}"
@@ -193,6 +189,12 @@ def _train_chain(
         for plan in chain:
             seed = bird_age_seed(config.seed, plan.bird_age)
             data = load_data(config, plan, paths, reference)
+            if lacks_sound(params, data.pool):
+                reason = (
+                    "no training recording holds sound (mdgan.minibatch=uniform learns silence)"
+                )
+                results.append(Trained(decoder_row(plan, "no_sound", reason)))
+                continue
             model = new_mdgan(params, data, seed, where)
             if before is not None:
                 start_from(model, before[1])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from data_io.files import atomic_file
 from data_io.recordings.table import SELECTION, TRAINING, BirdAge, Recordings, data_hash
 from data_io.snippets import FramePool, load_pool
+from models.mdgan.params import MdganParams
 from models.metrics.evaluation import OF_SONG
 from models.metrics.neighbours import N_NEIGHBOURS
 from models.metrics.reference import MAX_PCA_DIM, Reference, fit_reference
@@ -68,7 +69,7 @@ def _check_song(config: StudyConfig, pool: FramePool, songs: tuple[Songs, ...]) 
             f"The selection side holds {n_held_out} snippets, {N_NEIGHBOURS + 1} are needed to "
             "measure a trial. Give more or longer recordings, or raise snippets.selection_fraction."
         )
-    if config.mdgan.minibatch == "balanced" and len(pool.has_sound) and not pool.has_sound.any():
+    if lacks_sound(config.mdgan, pool):
         raise StudyError(
             "No frame of the training recordings holds sound: there is no song to learn. Look at "
             "them with `check`, or set mdgan.minibatch=uniform to learn silence."
@@ -81,6 +82,12 @@ def _check_song(config: StudyConfig, pool: FramePool, songs: tuple[Songs, ...]) 
             f"{' and '.join(sorted(of_song))} needs. Give more or longer recordings, or set "
             "search.objective=valid/recon_l1."
         )
+
+
+def lacks_sound(params: MdganParams, pool: FramePool) -> bool:
+    """Whether balanced minibatches have nothing to draw from: no frame holds sound."""
+    is_known = len(pool.has_sound) > 0
+    return params.minibatch == "balanced" and is_known and not pool.has_sound.any()
 
 
 def load_side(config: StudyConfig, recordings: Recordings, paths: RunPaths, side: str) -> FramePool:
