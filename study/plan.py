@@ -136,9 +136,10 @@ def _indented(text: str, c: Console, by: int = 12) -> None:
 
 
 def _sampler_in_words(search: SearchConfig) -> str:
-    if not search.first:
-        return search.sampler
-    return f"{search.sampler}, after {len(search.first)} given to try first"
+    words = search.sampler
+    if words in ("gp", "tpe") and search.n_trials <= search.n_startup_trials:
+        words = f"chance: {words} begins after {search.n_startup_trials} trials"
+    return f"{words}, after {len(search.first)} given to try first" if search.first else words
 
 
 def _stopping_in_words(config: StudyConfig) -> str:

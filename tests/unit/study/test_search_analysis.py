@@ -496,6 +496,8 @@ def test_the_plan_names_the_rule_before_the_search():
     assert "\n          proposed by gp, after 2 given to try first\n" in plan
     assert "\n          weak ones are stopped early, from report 15 of 30 on\n" in plan
     assert "\nBest      one_standard_error on valid/objective: 3 candidates x 3 fresh" in plan
+    few = plan_of("search.n_trials=4", "search.first=[]")
+    assert "\n          proposed by chance: gp begins after 4 trials\n" in few
     plan = plan_of(
         "search.selection.rule=lowest", "search.selection.n_seeds=0", "search.first=[]",
         "search.selection.metric=valid/recon_l1", "search.sampler=quasi_random",
