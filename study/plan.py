@@ -136,7 +136,7 @@ def _indented(text: str, c: Console, by: int = 12) -> None:
 
 
 def _sampler_in_words(search: SearchConfig) -> str:
-    words = search.sampler
+    words: str = search.sampler
     if words in ("gp", "tpe") and search.n_trials <= search.n_startup_trials:
         words = f"chance: {words} begins after {search.n_startup_trials} trials"
     return f"{words}, after {len(search.first)} given to try first" if search.first else words
