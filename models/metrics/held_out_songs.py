@@ -44,7 +44,7 @@ class HeldOutSong:
         windows = reference.window_features(features, lengths)
         self.n_snippets, self.n_windows = len(features), len(windows)
         n = max(1, self.n_windows // WINDOWS_PER_FEATURE)
-        self._columns = [range(*part.indices(windows.shape[1]))[:n] for part in WINDOW_PARTS]
+        self._columns = [range(windows.shape[1])[part][:n] for part in WINDOW_PARTS]
         parts = [windows[:, columns] for columns in self._columns]
         spreads = spreads_of(windows, self._columns)
         self._scales = [
@@ -72,7 +72,7 @@ class HeldOutSong:
         return [windows[:, columns] / scale for columns, scale in columns_and_scales]
 
 
-def spreads_of(windows: Array, columns: Sequence[range]) -> list[float]:
+def spreads_of(windows: Array, columns: Sequence[range | slice]) -> list[float]:
     """Root of the variance of windows [n, n_features] over each kind of features."""
     return [float(np.sqrt(windows[:, of_kind].var(0).sum())) for of_kind in columns]
 
@@ -117,16 +117,12 @@ class HeldOutSongs:
 
     def _least_scales(self) -> list[float]:
         """LEAST_SCALE of the median spread of a bird and age, of both kinds of window features."""
-        spreads = [
-            spreads_of(
-                self.snippets.reference.window_features(
-                    self.snippets.raw_features[rows], s.held_out_lengths
-                ),
-                [range(*part.indices(part.stop or 2 * part.start)) for part in WINDOW_PARTS],
-            )
-            for s, rows in zip(self.songs, self.rows, strict=True)
-            if s.has_song
-        ]
+        spreads = []
+        for s, rows in zip(self.songs, self.rows, strict=True):
+            if s.has_song:
+                features = self.snippets.raw_features[rows]
+                windows = self.snippets.reference.window_features(features, s.held_out_lengths)
+                spreads.append(spreads_of(windows, WINDOW_PARTS))
         if not spreads:
             return [0.0, 0.0]
         scales: list[float] = (LEAST_SCALE * np.median(spreads, axis=0)).tolist()

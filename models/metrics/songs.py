@@ -74,9 +74,9 @@ def gather_songs(
     with many of them there are more than ``n_held_out`` in all. Song metrics are made for
     MOST_SONGS of those with LEAST_WINDOWS windows of training and of held-out song, in turn from
     each bird, so that a study of a thousand stays quick; from MOST_TRAINING training snippets of
-    each or MOST_TRAINING_IN_ALL of them together. Where not
-    all snippets of a bird and age are taken, stretches of STRETCH are, from all of its recordings
-    and in an order drawn by the seed: a few whole recordings would not be like the rest.
+    each or MOST_TRAINING_IN_ALL of them together. Where not all snippets of a bird and age are
+    taken, stretches of STRETCH are, from all of its recordings and in an order drawn by the seed: a
+    few whole recordings would not be like the rest.
 
     Args:
         training: frames [n_recording_frames, n_freq] of each training recording, by bird and age.

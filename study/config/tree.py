@@ -134,7 +134,7 @@ class SongsConfig:
     Attributes:
         seconds: length of each, at most.
         griffin_lim_iterations: more give cleaner sound; they begin at phases that are near already
-            (`data_io.phases`), and 50 take about a fortieth of the time that the song lasts.
+            (`data_io.phases`), and 32 take about a 27th of the time that the song lasts.
         n_in_report: birds and ages whose songs are inside report.html; all are in songs/.
     """
 
