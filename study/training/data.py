@@ -96,18 +96,13 @@ def load_side(config: StudyConfig, recordings: Recordings, paths: RunPaths, side
     return load_pool(paths.spectrograms, recordings, side, n_frames, max_frames, config.seed)
 
 
-def load_songs(
-    config: StudyConfig, recordings: Recordings, paths: RunPaths, side: str
-) -> tuple[Songs, ...]:
-    """Load the songs of a held-out side; those of the selection side measure every trial."""
-    pool = load_side(config, recordings, paths, TRAINING)
-    return songs_beside(config, pool, recordings, paths, side)
-
-
 def songs_beside(
     config: StudyConfig, training: FramePool, recordings: Recordings, paths: RunPaths, side: str
 ) -> tuple[Songs, ...]:
-    """`load_songs` where the frames of the training side are loaded already."""
+    """Load the songs of a held-out side, beside the frames of the training side.
+
+    Those of the selection side measure every trial.
+    """
     held_out = load_side(config, recordings, paths, side)
     return gather_songs(
         training.by_recording(),
