@@ -32,6 +32,9 @@ class HmmParams:
             as parameters); "left_right" (to the same or a later state, from the first).
         is_chained: ages of a bird are done in order, each tried also from the model of the age
             before; merge search only.
+        shared_states: the states of a bird are the same at all its ages: one set of emissions,
+            transitions and starts for each age. Fits of each age alone are made too and compared.
+            Merge search and full transitions only.
         n_restarts: independent starts, with seeds of their own: of every number of states in a
             grid; of the chosen number, to confirm it, in a merge search.
         n_iter: EM iterations at most.
@@ -53,6 +56,7 @@ class HmmParams:
     covariance_type: CovarianceType = "diag"
     transitions: Transitions = "full"
     is_chained: bool = False
+    shared_states: bool = False
     n_restarts: int = 3
     n_iter: int = 200
     tol: float = 1e-5
@@ -104,6 +108,12 @@ class HmmParams:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {most:,} or less.")
         if self.is_chained and self.search == "grid":
             raise ValueError("is_chained is true, but only search=merge takes models over: use it.")
+        if self.shared_states and (self.search == "grid" or self.transitions != "full"):
+            raise ValueError(
+                f"shared_states is true with search={self.search} and transitions="
+                f"{self.transitions}, but states are shared by search=merge and transitions=full "
+                "alone: use these."
+            )
         if self.max_repairs < 0:
             raise ValueError(f"max_repairs is {self.max_repairs}: it must be 0 or more.")
         if not 0 <= self.held_out_fraction <= 0.5:
