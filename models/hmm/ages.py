@@ -32,9 +32,6 @@ class Interval(NamedTuple):
     high: float
 
 
-NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
-
-
 def predictive_information(
     sequences: Sequence[Array], model: GaussianHMM, params: HmmParams, seed: int
 ) -> Interval:
@@ -51,7 +48,7 @@ def predictive_information(
     """
     some = [s for s in sequences if len(s)]
     if len(some) < 2:
-        return NO_INTERVAL
+        return Interval(math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     fold = rng.permutation(len(some)) % min(N_FOLDS, len(some))
     gained, lengths = np.zeros(len(some)), np.array([len(s) for s in some], dtype=np.float64)
@@ -65,16 +62,25 @@ def predictive_information(
     return _interval(gained[:, None], lengths, lambda sums, n: float(sums[0] / n), rng)
 
 
-def states_in_use(shares_of_songs: Array, lengths: Array, seed: int) -> Interval:
+def silent_states(posteriors: Array, holds_sound: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether most snippets of each state hold no sound [n_states].
+
+    Args:
+        posteriors: P(state | song) of every snippet [n_snippets, n_states].
+        holds_sound: whether any frame of the snippet holds sound [n_snippets].
+    """
+    return np.asarray(holds_sound @ posteriors < 0.5 * posteriors.sum(0))
+
+
+def states_in_use(counts: Array, seed: int) -> Interval:
     """Effective number of states: exp of the entropy of their shares (Hill number of order 1).
 
     Args:
-        shares_of_songs: [n_songs, n_states] expected snippets of each song in each state.
-        lengths: [n_songs] snippets of each song.
+        counts: [n_songs, n_states] expected snippets of each song in each state.
         seed: resamples.
     """
     rng = np.random.default_rng(seed)
-    return _interval(shares_of_songs, lengths, lambda sums, _: effective_number(sums), rng)
+    return _interval(counts, counts.sum(1), lambda sums, _: effective_number(sums), rng)
 
 
 def effective_number(counts: Array) -> float:

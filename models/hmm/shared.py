@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from models.hmm.params import CovarianceType, HmmParams
 from models.hmm.search import search_states
 
 Array = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 MOST_ROWS = 40_000  # snippets of all ages together that the states are found from
 ROUGH_ITERATIONS = 8  # of EM, to see where BIC is low
@@ -75,7 +76,9 @@ class SharedFound:
     n_snippets: int = 0
 
 
-def search_shared(ages: Sequence[Sequence[Array]], params: HmmParams, seed: int) -> SharedFound:
+def search_shared(
+    ages: Sequence[Sequence[Array]], params: HmmParams, seed: int, new_share: float = 1.0
+) -> SharedFound:
     """Find the states that the ages of a bird share, and how many there are.
 
     The songs of all ages are searched together as if they were of one; from there the number of
@@ -87,9 +90,11 @@ def search_shared(ages: Sequence[Sequence[Array]], params: HmmParams, seed: int)
             latent space.
         params: of the search.
         seed: the same one gives the same result.
+        new_share: share of a snippet that the one before did not hold; 1 without overlap.
     """
-    drawn = drawn_evenly(ages, MOST_ROWS, seed)
-    together = [song for songs in drawn for song in songs]
+    sizes = even_sizes([sum(map(len, songs)) for songs in ages], MOST_ROWS)
+    some = [drawn(songs, n, seed) for songs, n in zip(ages, sizes, strict=True)]
+    together = [song for songs in some for song in songs]
     # The held-out side would say of the songs together what nobody asks.
     alone = dataclasses.replace(params, held_out_fraction=0.0, shared_states=False)
     found = search_states(together, alone, seed)
@@ -98,7 +103,7 @@ def search_shared(ages: Sequence[Sequence[Array]], params: HmmParams, seed: int)
     kind = cast(CovarianceType, found.selection.best.covariance_type)
     params = dataclasses.replace(alone, covariance_type=kind)
     songs = Songs(together, kind, params.engine)
-    shared = _SharedEm(drawn, songs.centre, params)
+    shared = _SharedEm(some, songs.centre, params, new_share)
     em = run_em(songs, songs.centred(found.model), params, 1)
     fits, models = _along(shared, songs, em, params)
     finished: list[SharedFit] = []
@@ -153,10 +158,18 @@ class _SharedEm:
         ages: whitened latents of each age's recordings.
         centre: that the models are centred by.
         params: priors and floors.
+        new_share: see `search_shared`.
     """
 
-    def __init__(self, ages: Sequence[Sequence[Array]], centre: Array, params: HmmParams):
+    def __init__(
+        self,
+        ages: Sequence[Sequence[Array]],
+        centre: Array,
+        params: HmmParams,
+        new_share: float,
+    ):
         self._params = params
+        self._new_share = new_share
         self._packed = [
             Packed(
                 np.concatenate(list(songs)) - centre,
@@ -191,7 +204,8 @@ class _SharedEm:
         if not math.isfinite(log_likelihood):
             return SharedFit(n_states, math.nan, free, math.inf, "failed"), start
         model.startprob_, model.transmat_ = chain_of(_summed(each))
-        bic = shared_bic(log_likelihood, n_states, model.n_features, kind, sizes)
+        n_observations = [n * self._new_share for n in sizes]
+        bic = shared_bic(log_likelihood, n_states, model.n_features, kind, n_observations)
         status = "ok" if converged else "rough" if is_rough else "not_converged"
         return SharedFit(n_states, log_likelihood, free, bic, status), model
 
@@ -289,25 +303,24 @@ def shared_bic(
     return -2 * float(log_likelihood) + penalty
 
 
-def drawn_evenly(ages: Sequence[Sequence[Array]], n_rows: int, seed: int) -> list[list[Array]]:
-    """At most ``n_rows`` snippets of all ages, as many of each as can be; see `drawn`."""
-    sizes = np.array([sum(map(len, songs)) for songs in ages])
-    left, allowed = n_rows, np.zeros(len(sizes), dtype=np.int64)
-    # Those with the least song first: what they cannot give, the others may.
-    for n_left, i in zip(range(len(sizes), 0, -1), np.argsort(sizes, kind="stable"), strict=True):
-        allowed[i] = min(int(sizes[i]), left // n_left)
-        left -= int(allowed[i])
-    return [drawn(songs, int(n), seed) for songs, n in zip(ages, allowed, strict=True)]
+def even_sizes(sizes: Sequence[int], n_rows: int) -> list[int]:
+    """How many of each one's ``sizes`` to take, for at most ``n_rows`` together and evenly."""
+    taken = [0] * len(sizes)
+    # Those with the least first: what they cannot give, the others may.
+    for n_before, i in enumerate(sorted(range(len(sizes)), key=lambda i: sizes[i])):
+        taken[i] = min(sizes[i], n_rows // (len(sizes) - n_before))
+        n_rows -= taken[i]
+    return taken
 
 
-def drawn(sequences: Sequence[Array], n_rows: int, seed: int) -> list[Array]:
+def drawn(sequences: Sequence[NDArray[T]], n_rows: int, seed: int) -> list[NDArray[T]]:
     """Whole recordings drawn by the seed until there are ``n_rows`` snippets; the last is cut.
 
-    All of them, in order, where there are no more.
+    In their order. Arrays of the same lengths give the same recordings, whatever they hold.
     """
     if sum(map(len, sequences)) <= n_rows:
         return [s for s in sequences if len(s)]
-    chosen: list[tuple[int, Array]] = []
+    chosen: list[tuple[int, NDArray[T]]] = []
     for i in np.random.default_rng(seed).permutation(len(sequences)).tolist():
         some = sequences[i][:n_rows]
         if len(some):

@@ -43,6 +43,9 @@ class Selected:
         edge_side: "" or "highest".
         aic_n_states: the number of states that AIC would choose; likewise the other criteria.
         fit_status: status of the chosen fit.
+        n_sounding, n_silent: states most of whose snippets hold sound, and the others.
+        song_model: whose states the song model in hmm/ has: "own", those of this row; "shared",
+            those of all ages of the bird, which hmm_shared.parquet tells of; "" without a model.
         node: host that searched.
     """
 
@@ -84,6 +87,9 @@ class Selected:
     n_floored: int | None = None
     n_repairs: int | None = None
     fit_status: str | None = None
+    n_sounding: int | None = None
+    n_silent: int | None = None
+    song_model: str = ""
     node: str | None = None
 
 
@@ -108,7 +114,9 @@ class Searched:
     model: SongModel | None
 
 
-def selected_row(bird_age: BirdAge, found: StatesFound, lengths: list[int], node: str) -> Row:
+def selected_row(
+    bird_age: BirdAge, found: StatesFound, lengths: list[int], node: str, n_silent: int | None
+) -> Row:
     """A row of hmm_selected.parquet.
 
     Args:
@@ -116,6 +124,7 @@ def selected_row(bird_age: BirdAge, found: StatesFound, lengths: list[int], node
         found: by the search.
         lengths: snippets of every recording.
         node: host that searched.
+        n_silent: silent states of the model; None where there is none.
     """
     bird, age = bird_age
     known: dict[str, Any] = {
@@ -130,7 +139,9 @@ def selected_row(bird_age: BirdAge, found: StatesFound, lengths: list[int], node
         "edge_side": found.edge,
         "node": node,
     }
-    if found.selection is not None:
+    if found.selection is not None and n_silent is not None:
+        known |= {"n_silent": n_silent, "n_sounding": found.selection.best.n_states - n_silent}
+        known["song_model"] = "own"
         known["runner_up_n_states"] = found.selection.runner_up
         known["runner_up_bic_distance"] = found.selection.runner_up_distance
         known["fit_status"] = found.selection.best.status

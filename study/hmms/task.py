@@ -10,6 +10,8 @@ from threadpoolctl import threadpool_limits
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import GaussianHMM, HmmParams, covariances, restored, search_states
+from models.hmm.ages import silent_states
+from models.hmm.em import Songs
 from study.cluster.tasks import MAX_RETRIES
 from study.hmms.rows import row_of
 from study.hmms.tables import Searched, selected_row
@@ -21,6 +23,7 @@ Array = NDArray[np.float64]
 def search_task(
     bird_age: BirdAge,
     sequences: list[Array],
+    holds_sound: list[NDArray[np.bool_]],
     whitening: tuple[Array, Array],
     seed: int,
     params: HmmParams,
@@ -31,24 +34,38 @@ def search_task(
     Args:
         bird_age: bird and age.
         sequences: whitened latents [n_snippets, latent_dim], one array per recording.
+        holds_sound: whether any frame of a snippet holds sound [n_snippets], one array per
+            recording.
         whitening: mean and standard deviation [latent_dim] that they were whitened by.
         seed: of the bird and age.
         params: of the search.
         before: model of the age before, where ages are chained.
     """
     with threadpool_limits(1):
-        start = None if before is None else _restored(before, params)
+        start = None if before is None else plain_model(before)
         found = search_states(sequences, params, seed, start)
-    row = selected_row(bird_age, found, [len(z) for z in sequences], socket.gethostname())
-    model = None if found.model is None else _song_model(found.model, params, whitening)
+        n_silent = None if found.model is None else _n_silent(found.model, sequences, holds_sound)
+    row = selected_row(bird_age, found, [len(z) for z in sequences], socket.gethostname(), n_silent)
+    model = None if found.model is None else song_model(found.model, whitening)
     return Searched([row_of(fit) for fit in found.fits], row, model)
 
 
-def _restored(model: SongModel, params: HmmParams) -> GaussianHMM:
+def _n_silent(
+    model: GaussianHMM, sequences: list[Array], holds_sound: list[NDArray[np.bool_]]
+) -> int:
+    """Number of states most of whose snippets hold no sound."""
+    songs = Songs(sequences, model.covariance_type)
+    posteriors = songs.posteriors(songs.centred(model))
+    return int(silent_states(posteriors, np.concatenate(holds_sound)).sum())
+
+
+def plain_model(model: SongModel) -> GaussianHMM:
+    """The HMM of a song model."""
     arrays = model.start_probs, model.transition_matrix, model.means, model.covariances
-    return restored(*arrays, params.covariance_type)
+    return restored(*arrays, model.covariance_type)  # type: ignore[arg-type]  # of a study
 
 
-def _song_model(model: GaussianHMM, params: HmmParams, whitening: tuple[Array, Array]) -> SongModel:
+def song_model(model: GaussianHMM, whitening: tuple[Array, Array]) -> SongModel:
+    """The song model of an HMM of latents that were whitened by ``whitening``."""
     arrays = model.startprob_, model.transmat_, model.means_, covariances(model)
-    return SongModel(*arrays, params.covariance_type, *whitening)
+    return SongModel(*arrays, model.covariance_type, *whitening)
