@@ -81,13 +81,3 @@ def read_latents(folder: Path, bird: str, age: str) -> dict[str, NDArray[np.floa
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
     ends = np.r_[starts[1:], len(names)]
     return {names[s]: z[s:e] for s, e in zip(starts, ends, strict=True)}
-
-
-def read_sound_shares(folder: Path, bird: str, age: str) -> dict[str, NDArray[np.float32]]:
-    """Share of the frames of each snippet that hold sound [n_snippets], by recording, in order."""
-    table = read_table(partition(folder, bird, age), ["recording", "sound_share"])
-    lengths = {pair["values"]: pair["counts"] for pair in
-               table["recording"].value_counts().to_pylist()}  # fmt: skip
-    ends = np.cumsum(list(lengths.values()), dtype=np.int64)
-    parts = np.split(table["sound_share"].to_numpy(), ends[:-1]) if lengths else []
-    return dict(zip(lengths, parts, strict=True))

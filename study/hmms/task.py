@@ -1,6 +1,7 @@
 """The Ray task of the HMM stage: the whole search of one bird and age, on one core."""
 
 import socket
+from dataclasses import dataclass
 
 import numpy as np
 import ray
@@ -9,14 +10,31 @@ from threadpoolctl import threadpool_limits
 
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
-from models.hmm import GaussianHMM, HmmParams, covariances, restored, search_states
+from models.hmm import HmmParams, SongHmm, add_memory, search_states, search_with_carry
 from models.hmm.ages import silent_states
-from models.hmm.em import Songs
+from models.hmm.contexts import Remembered
+from models.hmm.search import StatesFound
 from study.cluster.tasks import MAX_RETRIES
 from study.hmms.rows import row_of
+from study.hmms.song_models import to_song_hmm, to_song_model
 from study.hmms.tables import Searched, selected_row
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the latents of a bird and age were made.
+
+    Attributes:
+        whitening: mean and standard deviation [latent_dim] that they were whitened by.
+        hop: frames from one snippet to the next.
+        new_share: share of a snippet that the one before does not hold.
+    """
+
+    whitening: tuple[Array, Array]
+    hop: int
+    new_share: float
 
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
@@ -24,48 +42,48 @@ def search_task(
     bird_age: BirdAge,
     sequences: list[Array],
     holds_sound: list[NDArray[np.bool_]],
-    whitening: tuple[Array, Array],
+    made: Made,
     seed: int,
     params: HmmParams,
     before: SongModel | None,
 ) -> Searched:
-    """Find the number of states of one bird and age.
+    """Find the number of states of one bird and age, and what they remember.
 
     Args:
         bird_age: bird and age.
         sequences: whitened latents [n_snippets, latent_dim], one array per recording.
         holds_sound: whether any frame of a snippet holds sound [n_snippets], one array per
             recording.
-        whitening: mean and standard deviation [latent_dim] that they were whitened by.
+        made: how these latents were made.
         seed: of the bird and age.
         params: of the search.
         before: model of the age before, where ages are chained.
     """
     with threadpool_limits(1):
-        start = None if before is None else plain_model(before)
-        found = search_states(sequences, params, seed, start)
-        n_silent = None if found.model is None else _n_silent(found.model, sequences, holds_sound)
-    row = selected_row(bird_age, found, [len(z) for z in sequences], socket.gethostname(), n_silent)
-    model = None if found.model is None else song_model(found.model, whitening)
+        found, remembered = _search(sequences, made.new_share, seed, params, before)
+        n_silent = None
+        if remembered is not None:
+            posteriors = np.concatenate(remembered.song.posteriors(sequences))
+            n_silent = int(silent_states(posteriors, np.concatenate(holds_sound)).sum())
+    lengths = [len(z) for z in sequences]
+    row = selected_row(bird_age, found, remembered, n_silent, lengths, socket.gethostname())
+    model = None
+    if remembered is not None:
+        model = to_song_model(remembered.song, made.whitening, made.hop)
     return Searched([row_of(fit) for fit in found.fits], row, model)
 
 
-def _n_silent(
-    model: GaussianHMM, sequences: list[Array], holds_sound: list[NDArray[np.bool_]]
-) -> int:
-    """Number of states most of whose snippets hold no sound."""
-    songs = Songs(sequences, model.covariance_type)
-    posteriors = songs.posteriors(songs.centred(model))
-    return int(silent_states(posteriors, np.concatenate(holds_sound)).sum())
-
-
-def plain_model(model: SongModel) -> GaussianHMM:
-    """The HMM of a song model."""
-    arrays = model.start_probs, model.transition_matrix, model.means, model.covariances
-    return restored(*arrays, model.covariance_type)  # type: ignore[arg-type]  # of a study
-
-
-def song_model(model: GaussianHMM, whitening: tuple[Array, Array]) -> SongModel:
-    """The song model of an HMM of latents that were whitened by ``whitening``."""
-    arrays = model.startprob_, model.transmat_, model.means_, covariances(model)
-    return SongModel(*arrays, model.covariance_type, *whitening)
+def _search(
+    sequences: list[Array],
+    new_share: float,
+    seed: int,
+    params: HmmParams,
+    before: SongModel | None,
+) -> tuple[StatesFound, Remembered | None]:
+    if params.memory == "autoregressive":
+        return search_with_carry(sequences, params, seed, new_share)
+    start = None if before is None else to_song_hmm(before).without_memory()
+    found = search_states(sequences, params, seed, start)
+    if found.model is None:
+        return found, None
+    return found, add_memory(sequences, found.model, params, seed, new_share)
