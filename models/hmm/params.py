@@ -131,11 +131,14 @@ class HmmParams:
             )
         if self.is_chained and self.search == "grid":
             raise ValueError("is_chained is true, but only search=merge takes models over: use it.")
-        if self.shared_states and (self.search == "grid" or self.transitions != "full"):
+        if self.shared_states and (
+            self.search == "grid" or self.transitions != "full" or self.memory == "autoregressive"
+        ):
             raise ValueError(
-                f"shared_states is true with search={self.search} and transitions="
-                f"{self.transitions}, but states are shared by search=merge and transitions=full "
-                "alone: use these."
+                f"shared_states is true with search={self.search}, transitions={self.transitions} "
+                f"and memory={self.memory}, but states are shared by search=merge and "
+                "transitions=full alone, and by latents that no matrix of one age carries over: "
+                "use these, and memory=auto, context or none."
             )
         if self.max_repairs < 0:
             raise ValueError(f"max_repairs is {self.max_repairs}: it must be 0 or more.")

@@ -22,8 +22,8 @@ from study.cluster.tasks import MAX_RETRIES, TaskRunner
 from study.hmms.fan_out import ALL_AGES, Latents, run_left
 from study.hmms.journal import Journal
 from study.hmms.rows import Row, row_of, schema_of
+from study.hmms.song_models import to_song_hmm
 from study.hmms.tables import Searched
-from study.hmms.task import plain_model
 
 Array = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ class AgeRow:
 
 
 AGES = schema_of(AgeRow)
-REPEATED = ("bird", "age", "dph", "n_states", "n_sounding", "n_silent")  # of hmm_selected.parquet
+REPEATED = ("bird", "age", "dph", "n_snippets", "n_states", "n_sounding", "n_silent")
 
 
 class AgeSongs(NamedTuple):
@@ -155,11 +155,11 @@ def ages_task(
         seed: of the bird.
 
     Returns:
-        ``fits`` holds rows of hmm_ages.parquet, without the number of all snippets.
+        ``fits`` holds rows of hmm_ages.parquet.
     """
     with threadpool_limits(1):
         matched = [_matched_model(age, params, seed) for age in songs]
-        models = matched if shared is None else [plain_model(shared)] * len(songs)
+        models = matched if shared is None else [to_song_hmm(shared).hmm] * len(songs)
         posteriors = [
             None if model is None else _posteriors(age, model, params)
             for age, model in zip(songs, models, strict=True)
@@ -184,8 +184,9 @@ def ages_task(
 
 def _matched_model(age: AgeSongs, params: HmmParams, seed: int) -> GaussianHMM | None:
     """The HMM of the matched songs alone; None where they give none."""
-    if age.model is not None:
-        return plain_model(age.model)
+    # What a carry leaves of latents has states of its own: ages are compared without one.
+    if age.model is not None and age.model.carry is None:
+        return to_song_hmm(age.model).without_memory()
     kind = age.selected["covariance_type"]
     alone = dataclasses.replace(
         params, covariance_type=kind, held_out_fraction=0.0, shared_states=False
@@ -241,4 +242,4 @@ def age_row(selected: Row, compared: Row | None) -> Row:
         compared: what `ages_task` found; None for an age without a model.
     """
     plain = {name: selected[name] for name in REPEATED}
-    return row_of(AgeRow(**{**plain, **(compared or {}), "n_snippets": selected["n_observations"]}))
+    return row_of(AgeRow(**{**plain, **(compared or {})}))

@@ -17,7 +17,7 @@ from study.base.seeds import bird_age_seed
 from study.cluster.tasks import TaskRunner
 from study.hmms.journal import Journal
 from study.hmms.tables import Searched
-from study.hmms.task import search_task
+from study.hmms.task import Made, search_task
 
 Array = NDArray[np.float64]
 
@@ -37,14 +37,13 @@ class Latents:
         holds_sound: gives whether any frame of each of these snippets holds sound [n_snippets], one
             array per recording.
         sizes: snippets of every bird and age.
-        whitening: mean and standard deviation [latent_dim] of every bird and age, those of its
-            decoder.
+        made: how those of every bird and age were made.
     """
 
     read: Callable[[BirdAge], list[Array]]
     holds_sound: Callable[[BirdAge], list[NDArray[np.bool_]]]
     sizes: dict[BirdAge, int]
-    whitening: dict[BirdAge, tuple[Array, Array]]
+    made: dict[BirdAge, Made]
 
 
 def run_left(
@@ -148,7 +147,7 @@ class FanOut:
             bird_age,
             self._latents.read(bird_age),
             self._latents.holds_sound(bird_age),
-            self._latents.whitening[bird_age],
+            self._latents.made[bird_age],
             bird_age_seed(self._seed, bird_age),
             self._params,
             self._before(bird_age) if self._params.is_chained else None,

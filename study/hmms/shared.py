@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
-from models.hmm import HmmParams
+from models.hmm import HmmParams, SongHmm, add_memory
 from models.hmm.em import Songs
 from models.hmm.shared import (
     MOST_ROWS,
@@ -30,8 +30,9 @@ from study.cluster.tasks import MAX_RETRIES, TaskRunner
 from study.hmms.fan_out import ALL_AGES, Latents, run_left
 from study.hmms.journal import Journal
 from study.hmms.rows import Row, row_of, schema_of
+from study.hmms.song_models import to_song_hmm, to_song_model
 from study.hmms.tables import Searched
-from study.hmms.task import plain_model, song_model
+from study.hmms.task import Made
 
 Array = NDArray[np.float64]
 
@@ -126,12 +127,13 @@ def share_states(
         sizes = even_sizes([latents.sizes[each] for each in of_bird], MOST_ROWS)
         some = [drawn(latents.read(each), n, bird_seed)
                 for each, n in zip(of_bird, sizes, strict=True)]  # fmt: skip
-        return shared_states_task.remote(some, latents.whitening[of_bird[0]], params, bird_seed)
+        return shared_states_task.remote(some, latents.made[of_bird[0]], params, bird_seed)
 
     def submit_model(one: BirdAge) -> ray.ObjectRef:
         emissions = journals.states.read((one[0], ALL_AGES)).model
+        each_seed = bird_age_seed(seed, one)
         return shared_model_task.remote(
-            latents.read(one), emissions, latents.whitening[one], params
+            latents.read(one), emissions, latents.made[one], params, each_seed
         )
 
     birds = [(bird, ALL_AGES) for bird, of_bird in ages.items() if of_bird]
@@ -144,44 +146,50 @@ def share_states(
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
 def shared_states_task(
-    ages: list[list[Array]], whitening: tuple[Array, Array], params: HmmParams, seed: int
+    ages: list[list[Array]], made: Made, params: HmmParams, seed: int
 ) -> Searched:
     """The states that the ages of one bird share.
 
     Args:
         ages: whitened latents [n_snippets, latent_dim] of each age's recordings.
-        whitening: mean and standard deviation that they were whitened by.
+        made: how these latents were made.
         params: of the search.
         seed: of the bird.
     """
     with threadpool_limits(1):
-        found = search_shared(ages, params, seed)
+        found = search_shared(ages, params, seed, made.new_share)
     facts = {"status": found.status, "reason": found.reason, "n_snippets": found.n_snippets}
-    model = None if found.model is None else song_model(found.model, whitening)
+    model = None
+    if found.model is not None:
+        model = to_song_model(SongHmm.plain(found.model), made.whitening, made.hop)
     return Searched([row_of(fit) for fit in found.fits], facts, model)
 
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
 def shared_model_task(
-    sequences: list[Array],
-    states: SongModel,
-    whitening: tuple[Array, Array],
-    params: HmmParams,
+    sequences: list[Array], states: SongModel, made: Made, params: HmmParams, seed: int
 ) -> Searched:
-    """The model of one age with the shared emissions and transitions of its own.
+    """The model of one age with the shared emissions, and transitions and memory of its own.
 
     Args:
         sequences: whitened latents [n_snippets, latent_dim] of all its recordings.
         states: the shared emissions.
-        whitening: mean and standard deviation that they were whitened by.
-        params: of EM.
+        made: how these latents were made.
+        params: of EM and of the memory.
+        seed: of the bird and age.
     """
-    shared = plain_model(states)
+    shared = to_song_hmm(states).hmm
     with threadpool_limits(1):
-        songs = Songs(sequences, shared.covariance_type, params.engine)
+        songs = Songs(sequences, shared.covariance_type, params.engine, made.new_share)
         em = with_own_transitions(shared, songs, params)
-    facts = {"log_likelihood": em.log_likelihood, "n_observations": songs.n_snippets}
-    return Searched([], facts, song_model(songs.uncentred(em.model), whitening))
+        remembered = add_memory(sequences, songs.uncentred(em.model), params, seed, made.new_share)
+    facts = {
+        "log_likelihood": em.log_likelihood,
+        "n_observations": songs.n_observations,
+        "memory": remembered.memory,
+        "n_contexts": remembered.song.n_contexts,
+    }
+    return Searched([], facts, to_song_model(remembered.song, made.whitening, made.hop))
 
 
 def shared_row(bird: str, ages: list[BirdAge], own: Iterable[Row], journals: SharedJournals) -> Row:
@@ -203,7 +211,7 @@ def shared_row(bird: str, ages: list[BirdAge], own: Iterable[Row], journals: Sha
     if found.model is None:
         return row_of(SharedRow(**known))
     n_states, latent_dim = found.model.means.shape
-    kind = plain_model(found.model).covariance_type
+    kind = to_song_hmm(found.model).hmm.covariance_type
     models = [journals.models.read(one).selected for one in ages]
     sizes = [model["n_observations"] for model in models]
     log_likelihood = sum(model["log_likelihood"] for model in models)

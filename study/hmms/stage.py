@@ -28,6 +28,7 @@ from study.hmms.journal import Journal, journal_folder, journal_key, remove_jour
 from study.hmms.rows import Row
 from study.hmms.shared import SHARED, SharedJournals, share_states, shared_row
 from study.hmms.tables import SELECTED, fit_of, grid_table, no_decoder_row
+from study.hmms.task import Made
 
 
 def find_n_states(
@@ -65,14 +66,17 @@ def find_n_states(
     lengths = {bird_age: recording_lengths(paths, bird_age) for bird_age in encoded}
     journals = _Journals(paths, journal_key(params, seed, latents_digest), console)
 
-    scope = config.decoders.scope
+    scope, snippets = config.decoders.scope, config.snippets
     latents = Latents(
         read=lambda bird_age: whitened(paths, bird_age, scope),
         holds_sound=lambda bird_age: [
             share > 0 for share in read_sound_shares(paths.latents, *bird_age).values()
         ],
         sizes={bird_age: sum(lengths[bird_age].values()) for bird_age in encoded},
-        whitening={bird_age: read_whitening(paths, bird_age, scope) for bird_age in encoded},
+        made={
+            bird_age: Made(read_whitening(paths, bird_age, scope), snippets.hop, snippets.new_share)
+            for bird_age in encoded
+        },
     )
     FanOut(latents, seed, params, journals.own, console, tasks).run()
     ages = _ages_with_model(encoded, journals.own)

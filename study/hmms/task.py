@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
-from models.hmm import HmmParams, SongHmm, add_memory, search_states, search_with_carry
+from models.hmm import HmmParams, add_memory, search_states, search_with_carry
 from models.hmm.ages import silent_states
 from models.hmm.contexts import Remembered
 from models.hmm.search import StatesFound
@@ -66,7 +66,9 @@ def search_task(
             posteriors = np.concatenate(remembered.song.posteriors(sequences))
             n_silent = int(silent_states(posteriors, np.concatenate(holds_sound)).sum())
     lengths = [len(z) for z in sequences]
-    row = selected_row(bird_age, found, remembered, n_silent, lengths, socket.gethostname())
+    row = selected_row(
+        bird_age, found, remembered, n_silent, lengths, made.new_share, socket.gethostname()
+    )
     model = None
     if remembered is not None:
         model = to_song_model(remembered.song, made.whitening, made.hop)

@@ -15,13 +15,15 @@ from study.encode import whitened
 from study.hmms.ages import AGES
 from study.hmms.journal import remove_journal
 from study.hmms.shared import SHARED
+from study.hmms.song_models import to_song_hmm
 from tests.helpers.hmm_songs import sung
 from tests.helpers.hmm_study import Here, KilledError, run, tables, write_study
 
 BIRDS_AND_AGES = [("a", "45"), ("a", "90"), ("b", "45")]
 PARAMS = HmmParams(
-    n_states=(1, 8), n_restarts=1, min_snippets=60, n_iter=30, max_n_states=12, shared_states=True
-)
+    n_states=(1, 8), n_restarts=1, min_snippets=60, n_iter=30, max_n_states=12, shared_states=True,
+    memory="none",
+)  # fmt: skip
 MEANS = 8.0 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
 N_SILENT = 1  # the first state
 
@@ -71,7 +73,7 @@ def test_the_table_of_shared_states_is_of_all_songs_and_beside_the_separate_fits
     selected, _ = run(paths, recordings, PARAMS, Here(monkeypatch))
     row, other = rows_of(paths.hmm_shared, SHARED)
     assert (row["bird"], row["n_ages"], row["n_states"]) == ("a", 2, 4)
-    assert (row["n_observations"], row["n_snippets_searched"]) == (32 * 50, 32 * 50)
+    assert (row["n_observations"], row["n_snippets_searched"]) == (32 * 50 / 4, 32 * 50)
     assert row["n_free_params"] == 4 * (3 + 3) + 2 * (3 + 12)
     total = sum(
         songs.log_likelihood(songs.centred(model))
@@ -79,7 +81,7 @@ def test_the_table_of_shared_states_is_of_all_songs_and_beside_the_separate_fits
         for model, songs in [(_hmm(paths, "a", age), Songs(whitened(paths, ("a", age)), "diag"))]
     )
     assert row["log_likelihood"] == pytest.approx(total)
-    penalty = 24 * np.log(1600) + 15 * (np.log(400) + np.log(1200))
+    penalty = 24 * np.log(400) + 15 * (np.log(100) + np.log(300))  # a hop of 4 of 16 frames
     assert row["bic"] == pytest.approx(penalty - 2 * total)
     assert row["separate_n_states"] == "4, 4"
     assert row["separate_bic"] == pytest.approx(sum(one["bic"] for one in selected[:2]))
@@ -88,9 +90,7 @@ def test_the_table_of_shared_states_is_of_all_songs_and_beside_the_separate_fits
 
 
 def _hmm(paths, bird, age):
-    from study.hmms.task import plain_model
-
-    return plain_model(load_song_model(paths.hmm, bird, age)[0])
+    return to_song_hmm(load_song_model(paths.hmm, bird, age)[0]).without_memory()
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
@@ -167,7 +167,9 @@ def test_ages_with_decoders_of_their_own_cannot_share_states():
         StudyConfig(hmm=PARAMS, decoders=DecodersConfig(scope="bird_and_age"))
 
 
-@pytest.mark.parametrize("other", [{"search": "grid"}, {"transitions": "sparse"}])
+@pytest.mark.parametrize(
+    "other", [{"search": "grid"}, {"transitions": "sparse"}, {"memory": "autoregressive"}]
+)
 def test_what_cannot_be_shared_is_refused(other):
     with pytest.raises(ValueError, match="shared_states is true with search="):
         dataclasses.replace(PARAMS, **other)
