@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.hmm import criteria
 from models.hmm.em import TRANSITION_PRIOR, Em, Songs, Statistics, m_step, run_em
+from models.hmm.fitting import most_states
 from models.hmm.gaussian import GaussianHMM, Packed
 from models.hmm.merge_path import merge_path
 from models.hmm.merge_search import best_with_one_more
@@ -97,12 +98,12 @@ def search_shared(
     together = [song for songs in some for song in songs]
     # The held-out side would say of the songs together what nobody asks.
     alone = dataclasses.replace(params, held_out_fraction=0.0, shared_states=False)
-    found = search_states(together, alone, seed)
+    found = search_states(together, alone, seed, new_share=new_share)
     if found.model is None or found.selection is None:
         return SharedFound(found.status, found.reason)
     kind = cast(CovarianceType, found.selection.best.covariance_type)
     params = dataclasses.replace(alone, covariance_type=kind)
-    songs = Songs(together, kind, params.engine)
+    songs = Songs(together, kind, params.engine, new_share)
     shared = _SharedEm(some, songs.centre, params, new_share)
     em = run_em(songs, songs.centred(found.model), params, 1)
     fits, models = _along(shared, songs, em, params)
@@ -142,7 +143,7 @@ def _along(
 
 
 def _up(songs: Songs, em: Em, params: HmmParams) -> Iterator[Em]:
-    limit = min(params.n_states_limit, songs.n_snippets // params.min_snippets_per_state)
+    limit = most_states(songs.n_observations, params)
     while em.n_states < limit:
         more = best_with_one_more(songs, em, params)
         if more is None:

@@ -42,6 +42,7 @@ class AgeRow:
         n_snippets: of all recordings.
         n_states: by BIC, from all of them; it rises with their number and with stereotypy, and is
             no growth.
+        n_states_low, n_states_high: ends of its confidence set.
         n_sounding, n_silent: these states, most of whose snippets hold sound, and the others.
         matched_n_snippets: the fewest snippets of any age of the bird, MOST_MATCHED at most.
         matched_n_songs: recordings that these are of.
@@ -59,6 +60,8 @@ class AgeRow:
     dph: int | None
     n_snippets: int
     n_states: int | None = None
+    n_states_low: int | None = None
+    n_states_high: int | None = None
     n_sounding: int | None = None
     n_silent: int | None = None
     matched_n_snippets: int | None = None
@@ -77,7 +80,8 @@ class AgeRow:
 
 
 AGES = schema_of(AgeRow)
-REPEATED = ("bird", "age", "dph", "n_snippets", "n_states", "n_sounding", "n_silent")
+REPEATED = ("bird", "age", "dph", "n_snippets", "n_states", "n_states_low", "n_states_high",
+            "n_sounding", "n_silent")  # fmt: skip
 
 
 class AgeSongs(NamedTuple):
@@ -136,7 +140,9 @@ def compare_ages(
                     searched.model if latents.sizes[each] == n_matched else None,
                 )
             )
-        return ages_task.remote(songs, shared.get(one[0]), params, bird_age_seed(seed, one))
+        new_share = latents.made[of_bird[0]].new_share
+        bird_seed = bird_age_seed(seed, one)
+        return ages_task.remote(songs, shared.get(one[0]), new_share, params, bird_seed)
 
     birds = [(bird, ALL_AGES) for bird, of_bird in ages.items() if of_bird]
     run_left(birds, journal, submit, tasks, console, "ages compared")
@@ -144,13 +150,18 @@ def compare_ages(
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
 def ages_task(
-    songs: list[AgeSongs], shared: SongModel | None, params: HmmParams, seed: int
+    songs: list[AgeSongs],
+    shared: SongModel | None,
+    new_share: float,
+    params: HmmParams,
+    seed: int,
 ) -> Searched:
     """The ages of one bird side by side.
 
     Args:
         songs: of each age.
         shared: the emissions that they share; None where each has its own.
+        new_share: share of a snippet that the one before does not hold.
         params: of the searches.
         seed: of the bird.
 
@@ -158,7 +169,7 @@ def ages_task(
         ``fits`` holds rows of hmm_ages.parquet.
     """
     with threadpool_limits(1):
-        matched = [_matched_model(age, params, seed) for age in songs]
+        matched = [_matched_model(age, new_share, params, seed) for age in songs]
         models = matched if shared is None else [to_song_hmm(shared).hmm] * len(songs)
         posteriors = [
             None if model is None else _posteriors(age, model, params)
@@ -182,7 +193,9 @@ def ages_task(
     return Searched(rows, {}, None)
 
 
-def _matched_model(age: AgeSongs, params: HmmParams, seed: int) -> GaussianHMM | None:
+def _matched_model(
+    age: AgeSongs, new_share: float, params: HmmParams, seed: int
+) -> GaussianHMM | None:
     """The HMM of the matched songs alone; None where they give none."""
     # What a carry leaves of latents has states of its own: ages are compared without one.
     if age.model is not None and age.model.carry is None:
@@ -191,7 +204,7 @@ def _matched_model(age: AgeSongs, params: HmmParams, seed: int) -> GaussianHMM |
     alone = dataclasses.replace(
         params, covariance_type=kind, held_out_fraction=0.0, shared_states=False
     )
-    return search_states(age.sequences, alone, seed).model
+    return search_states(age.sequences, alone, seed, new_share=new_share).model
 
 
 def _posteriors(age: AgeSongs, model: GaussianHMM, params: HmmParams) -> Array:

@@ -46,6 +46,7 @@ class Selected:
         edge_side: "" or "highest".
         aic_n_states: the number of states that AIC would choose; likewise the other criteria.
         fit_status: status of the chosen fit.
+        at_limit: criteria that may choose more states than were tried, comma-separated.
         n_sounding, n_silent: states most of whose snippets hold sound, and the others.
         song_model: whose states the song model in hmm/ has: "own", those of this row; "shared",
             those of all ages of the bird, which hmm_shared.parquet tells of; "" without a model.
@@ -88,6 +89,14 @@ class Selected:
     restart_spread: float | None = None
     n_agreeing: int | None = None
     n_restarts: int | None = None
+    at_limit: str = ""
+    rival_covariance_type: str = ""
+    rival_n_states: int | None = None
+    rival_bic_distance: float | None = None
+    rival_held_out_log_likelihood: float | None = None
+    held_out_se_n_states: int | None = None
+    n_states_low: int | None = None
+    n_states_high: int | None = None
     is_monotone: bool | None = None
     n_dead: int | None = None
     n_singleton: int | None = None
@@ -169,6 +178,7 @@ def selected_row(
         known["runner_up_bic_distance"] = found.selection.runner_up_distance
         known["fit_status"] = found.selection.best.status
         known |= {column: found.chosen_by.get(name) for name, column in CRITERIA.items()}
+        known["at_limit"] = ", ".join(found.at_limit)
         # All other columns have the name of what they repeat.
         for source in (found, found.selection.best):
             names = [n for n in SELECTED.names if n not in known and hasattr(source, n)]

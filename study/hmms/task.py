@@ -85,7 +85,7 @@ def _search(
     if params.memory == "autoregressive":
         return search_with_carry(sequences, params, seed, new_share)
     start = None if before is None else to_song_hmm(before).without_memory()
-    found = search_states(sequences, params, seed, start)
+    found = search_states(sequences, params, seed, start, new_share)
     if found.model is None:
         return found, None
     return found, add_memory(sequences, found.model, params, seed, new_share)
