@@ -3,6 +3,7 @@
 The searches of the ages alone come before: an age without a model of its own has no shared one.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -179,6 +180,7 @@ def shared_model_task(
         seed: of the bird and age.
     """
     shared = to_song_hmm(states).hmm
+    params = dataclasses.replace(params, covariance_type=shared.covariance_type)
     with threadpool_limits(1):
         songs = Songs(sequences, shared.covariance_type, params.engine, made.new_share)
         em = with_own_transitions(shared, songs, params)

@@ -13,6 +13,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from data_io.snippets import SnippetParams
 from data_io.store import read_table
 from models.hmm import HmmParams
 from study.base.console import Console
@@ -54,7 +55,7 @@ def stage(address, root, recordings, params):
     """What the child process does: the stage, its text in a file."""
     connect(address)
     with (root / "text").open("w") as text:
-        config = StudyConfig(hmm=params)
+        config = StudyConfig(hmm=params, snippets=SnippetParams(hop=16))
         find_n_states(config, recordings, RunPaths(root), Console(text), "latents", TaskRunner())
     ray.shutdown()
 
