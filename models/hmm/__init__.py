@@ -5,13 +5,16 @@ their EM. A state is not a syllable: it is a kind of snippet.
 """
 
 from models.hmm.arrays import covariances, restored, sample_latents
+from models.hmm.carry import search_with_carry
 from models.hmm.choice import ChosenByBic, select_by_bic
+from models.hmm.contexts import Remembered, add_memory
 from models.hmm.criteria import n_free_params
 from models.hmm.fit import HmmFit
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.grid import fit_hmm
 from models.hmm.params import CovarianceType, HmmParams, too_few
 from models.hmm.search import StatesFound, conclude, search_states, select_n_states
+from models.hmm.song_hmm import SongHmm
 
 __all__ = [
     "CovarianceType",
@@ -19,7 +22,10 @@ __all__ = [
     "HmmFit",
     "HmmParams",
     "ChosenByBic",
+    "Remembered",
+    "SongHmm",
     "StatesFound",
+    "add_memory",
     "conclude",
     "covariances",
     "fit_hmm",
@@ -27,6 +33,7 @@ __all__ = [
     "restored",
     "sample_latents",
     "search_states",
+    "search_with_carry",
     "select_by_bic",
     "select_n_states",
     "too_few",

@@ -24,9 +24,14 @@ def restored(
     means: Array,
     covariances: Array,
     covariance_type: CovarianceType,
+    dof: float | None = None,
 ) -> GaussianHMM:
-    """An hmmlearn model with these parameters (shapes as `covariances` gives them)."""
+    """A model with these parameters (shapes as `covariances` gives them).
+
+    ``dof`` are degrees of freedom of Student t emissions; None for Gaussian ones.
+    """
     model = GaussianHMM(len(start_probs), covariance_type)
+    model.dof_ = dof
     model.n_features = means.shape[1]
     model.startprob_, model.transmat_ = start_probs, transition_matrix
     model.means_, model.covars_ = means, covariances

@@ -32,17 +32,24 @@ class Songs:
     Args:
         sequences: [n_snippets, latent_dim] each, one per recording; empty ones are left out.
         covariance_type: of the models that will be fitted.
+        new_share: share of a snippet that the one before does not hold; below 1 where snippets
+            overlap.
         engine: "ours", or "hmmlearn" to have the E-step done by hmmlearn's default.
     """
 
     def __init__(
-        self, sequences: Sequence[Array], covariance_type: CovarianceType, engine: Engine = "ours"
+        self,
+        sequences: Sequence[Array],
+        covariance_type: CovarianceType,
+        engine: Engine = "ours",
+        new_share: float = 1.0,
     ):
         X = np.concatenate(list(sequences)).astype(np.float64)
         self.lengths = [len(s) for s in sequences if len(s)]
         self.centre: Array = np.median(X, axis=0)  # a mean would follow an outlier
         self.X: Array = X - self.centre
         self.engine = engine
+        self.new_share = new_share
         self.covariance_type = covariance_type
         self._packed = Packed(self.X, self.lengths, covariance_type)
 
@@ -50,6 +57,11 @@ class Songs:
     def n_snippets(self) -> int:
         """Snippets of all songs."""
         return len(self.X)
+
+    @property
+    def n_observations(self) -> float:
+        """Snippets that the songs would be cut into without overlap: the N of BIC."""
+        return self.n_snippets * self.new_share
 
     @property
     def latent_dim(self) -> int:
@@ -123,6 +135,7 @@ def new_model(n_states: int, latent_dim: int, params: HmmParams) -> GaussianHMM:
         init_params="",
     )
     model.n_features = latent_dim
+    model.dof_ = params.dof if params.emissions == "student_t" else None
     return model
 
 

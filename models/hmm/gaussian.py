@@ -40,6 +40,7 @@ class GaussianHMM(hmm.GaussianHMM):
 
     means_: Array
     means_prior: Any
+    dof_: float | None = None
 
     def fit(self, X: Array, lengths: Sequence[int] | None = None) -> "GaussianHMM":
         """Estimate parameters by EM.

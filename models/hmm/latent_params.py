@@ -40,6 +40,9 @@ class LatentParams:
             geometrically between. 1 leaves them as the transitions give them, unequal by chance.
         t_df: degrees of freedom of Student's t noise of variance 1, above 2; None for normal.
         ar: correlation of the noise of one snippet and the next; 0 for none.
+        overlap: snippets that share noise, as windows of sound do that overlap: the noise of a
+            snippet is the mean of so many draws, one of them new, made variance 1 again. 1 for
+            none.
     """
 
     n_states: int = 10
@@ -59,6 +62,7 @@ class LatentParams:
     rarest: float = 1.0
     t_df: float | None = None
     ar: float = 0.0
+    overlap: int = 1
 
     def __post_init__(self) -> None:
         for name, most in (
@@ -82,6 +86,7 @@ class LatentParams:
             ("rarest", 1e-6 <= self.rarest <= 1, "give 0.000001 to 1"),
             ("t_df", self.t_df is None or 2 < self.t_df < math.inf,
              "it must be above 2, where the variance is finite; None gives normal noise"),
+            ("overlap", 1 <= self.overlap <= 1_000, "give 1 to 1,000"),
             ("ar", -1 < self.ar < 1, "give a number between -1 and 1; elsewhere noise has no end"),
         ):  # fmt: skip
             _require(self, name, is_possible, remedy)
@@ -104,6 +109,11 @@ class LatentParams:
             raise ValueError(
                 f"silence_share is {self.silence_share} and n_silent is {self.n_silent}: silence "
                 "needs states, and silent states a share. Give both, or 0 for both."
+            )
+        if self.overlap > 1 and self.ar:
+            raise ValueError(
+                f"overlap is {self.overlap} and ar is {self.ar}: noise is correlated by one of "
+                "them. Give overlap 1, or ar 0."
             )
         if self.n_silent and self.covariance_type == "tied":
             raise ValueError(

@@ -8,11 +8,13 @@ CovarianceType = Literal["spherical", "diag", "tied", "full"]
 Transitions = Literal["full", "sparse", "left_right"]
 SearchKind = Literal["merge", "grid"]
 Engine = Literal["ours", "hmmlearn"]
+Emissions = Literal["gaussian", "student_t"]
+Memory = Literal["auto", "none", "context", "autoregressive"]
 # The most that a number may be: beyond, a fit never ends, or says nothing of whitened latents.
 _MOST = {
     "max_n_states": 10**5, "n_restarts": 10**4, "n_iter": 10**6, "tol": 1e3, "covars_prior": 1e3,
     "min_variance": 1.0, "max_repairs": 1000, "min_snippets": 10**9, "min_recordings": 10**6,
-    "min_snippets_per_state": 10**9,
+    "min_snippets_per_state": 10**9, "dof": 1e6,
 }  # fmt: skip
 
 
@@ -28,6 +30,13 @@ class HmmParams:
         search: "merge" (a coarse pass, then states merged one by one; fast) or "grid" (every
             number, n_restarts times).
         covariance_type: spherical, diag, tied or full.
+        emissions: "gaussian", or "student_t" (a multivariate t: snippets far from their state count
+            less; for latents with heavy tails).
+        dof: degrees of freedom of student_t; few make the tails heavy.
+        memory: what a state's past may tell of the next beyond the state: "none"; "context" (a
+            state has copies by what came before it); "auto" (contexts where they lower BIC and do
+            not lower the held-out likelihood); "autoregressive" (one matrix carries each latent
+            over to the next).
         transitions: "full"; "sparse" (those expected less than once are set to zero and not counted
             as parameters); "left_right" (to the same or a later state, from the first).
         is_chained: ages of a bird are done in order, each tried also from the model of the age
@@ -51,6 +60,9 @@ class HmmParams:
     max_n_states: int | None = None
     search: SearchKind = "merge"
     covariance_type: CovarianceType = "diag"
+    emissions: Emissions = "gaussian"
+    dof: float = 4.0
+    memory: Memory = "auto"
     transitions: Transitions = "full"
     is_chained: bool = False
     n_restarts: int = 3
@@ -86,6 +98,8 @@ class HmmParams:
         for name, kind in (
             ("search", SearchKind),
             ("covariance_type", CovarianceType),
+            ("emissions", Emissions),
+            ("memory", Memory),
             ("transitions", Transitions),
             ("engine", Engine),
         ):
@@ -96,12 +110,21 @@ class HmmParams:
         for name in ("n_restarts", "n_iter", "min_snippets", "min_recordings"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
-        for name in ("tol", "covars_prior", "min_variance", "min_snippets_per_state"):
+        for name in ("tol", "covars_prior", "min_variance", "min_snippets_per_state", "dof"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0.")
         for name, most in _MOST.items():
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {most:,} or less.")
+        if self.emissions == "student_t" and self.engine == "hmmlearn":
+            raise ValueError(
+                "emissions is student_t, which hmmlearn does not know: use engine=ours."
+            )
+        if self.memory == "autoregressive" and self.is_chained:
+            raise ValueError(
+                "is_chained is true with memory=autoregressive, whose latents differ by age: use "
+                "memory=auto, or is_chained=false."
+            )
         if self.is_chained and self.search == "grid":
             raise ValueError("is_chained is true, but only search=merge takes models over: use it.")
         if self.max_repairs < 0:

@@ -252,7 +252,8 @@ def state_paths(
 
 def _noise(params: LatentParams, lengths: IntArray, rng: np.random.Generator) -> Array:
     """Noise of variance 1 in every dimension [n_snippets, latent_dim], songs end to end."""
-    size = (int(lengths.sum()), params.latent_dim)
+    n_shared = params.overlap - 1
+    size = (int(lengths.sum()) + n_shared * len(lengths), params.latent_dim)
     if params.t_df is None:
         noise = rng.standard_normal(size)
     else:
@@ -261,6 +262,10 @@ def _noise(params: LatentParams, lengths: IntArray, rng: np.random.Generator) ->
         for song in _split(noise, lengths):  # views
             song[1:] *= math.sqrt(1 - params.ar**2)
             song[:] = lfilter([1.0], [1.0, -params.ar], song, axis=0)
+    if n_shared:
+        mean = np.full(params.overlap, 1 / math.sqrt(params.overlap))
+        songs = _split(noise, lengths + n_shared)
+        noise = np.concatenate([lfilter(mean, [1.0], song, axis=0)[n_shared:] for song in songs])
     return noise
 
 

@@ -301,3 +301,17 @@ def test_an_accuracy_that_no_distance_gives_is_refused():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed is -1: it must be 0 or more"):
         made(seed=-1)
+
+
+def test_noise_of_overlapping_snippets_is_shared_by_their_part_in_common():
+    rest = residuals(made(overlap=4))
+    lengths = np.cumsum([len(s) for s in made(overlap=4).songs])[:-1]
+    songs = np.split(rest, lengths)
+    assert rest.var() == pytest.approx(1.0, abs=0.03)
+    found = [autocorrelation(songs, lag) for lag in (1, 2, 3, 4, 5)]
+    assert found == pytest.approx([0.75, 0.5, 0.25, 0.0, 0.0], abs=0.03)
+
+
+def test_overlap_and_drifting_noise_are_refused_together():
+    with pytest.raises(ValueError, match="overlap is 4 and ar is 0.5"):
+        LatentParams(overlap=4, ar=0.5)
