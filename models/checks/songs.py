@@ -10,21 +10,11 @@ from models.checks.compare import Check, Song, Statistic, compare
 from models.checks.params import ChecksParams
 from models.checks.statistics import autocorrelation, order_information, quantiles, run_lengths
 from models.checks.windows import check_windows
+from models.hmm.song_hmm import SongHmm
 
 Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LAGS_MS = tuple(range(64, 513, 64))
-
-
-class SongModel(Protocol):
-    """What is checked; `models.hmm.song_hmm.SongHmm` is one."""
-
-    def sample_songs(self, lengths: Sequence[int], seed: int) -> tuple[list[Array], list[IntArray]]:
-        """Songs of so many snippets each: latents, and their states."""
-
-    def states(self, sequences: Sequence[Array]) -> list[IntArray]:
-        """The most probable state of every snippet of each song."""
 
 
 class Heard(Protocol):
@@ -48,7 +38,7 @@ class Heard(Protocol):
 
 
 def check_latents(
-    model: SongModel,
+    model: SongHmm,
     sequences: Sequence[Array],
     snippet_ms: float,
     params: ChecksParams,
