@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_io.store import check_columns, metadata, partition, read_table, write_table
@@ -16,7 +17,7 @@ def _latents_schema(latent_dim: int) -> pa.Schema:
         [
             ("recording", pa.string()),
             ("index", pa.int32()),
-            ("time_s", pa.float64()),
+            ("start_s", pa.float64()),
             ("sound_share", pa.float32()),
             ("z", pa.list_(pa.float32(), latent_dim)),
         ]
@@ -28,7 +29,7 @@ def write_latents(
     bird: str,
     age: str,
     latents: Iterable[tuple[str, NDArray[np.float32], NDArray[np.float32]]],
-    snippet_s: float,
+    hop_s: float,
     latent_dim: int,
     facts: dict[str, Any],
 ) -> int:
@@ -40,7 +41,7 @@ def write_latents(
         age: name of the age's folder.
         latents: (recording's path, [n_snippets, latent_dim] in order, [n_snippets] share of the
             frames of each snippet that hold sound).
-        snippet_s: seconds from snippet to snippet.
+        hop_s: seconds from the start of a snippet to that of the next.
         latent_dim: numbers in a latent.
         facts: on how they were made; the file keeps them.
     """
@@ -59,7 +60,7 @@ def write_latents(
     columns = [
         pa.array(names, pa.string()),
         pa.array(index),
-        pa.array(index * snippet_s),
+        pa.array(index * hop_s),
         pa.array(np.concatenate(shares) if shares else np.zeros(0), pa.float32()),
         pa.FixedSizeListArray.from_arrays(pa.array(flat), latent_dim),
     ]
@@ -69,15 +70,28 @@ def write_latents(
 
 def read_latents(folder: Path, bird: str, age: str) -> dict[str, NDArray[np.float32]]:
     """Latents [n_snippets, latent_dim] of every recording of a bird and age, in stored order."""
+    table = _read(folder, bird, age)
+    z = pc.list_flatten(table["z"]).to_numpy()
+    return _by_recording(table, z.reshape(-1, table.schema.field("z").type.list_size))
+
+
+def read_sound_shares(folder: Path, bird: str, age: str) -> dict[str, NDArray[np.float32]]:
+    """Share of the frames of each snippet that hold sound [n_snippets], as `read_latents`."""
+    table = _read(folder, bird, age)
+    return _by_recording(table, table["sound_share"].to_numpy())
+
+
+def _read(folder: Path, bird: str, age: str) -> pa.Table:
     path = partition(folder, bird, age)
-    table = read_table(path).combine_chunks()
+    table = read_table(path)
     z_type = table.schema.types[-1]
     latent_dim = z_type.list_size if pa.types.is_fixed_size_list(z_type) else 0
     check_columns(path, table.schema, _latents_schema(latent_dim))
-    if table.num_rows == 0:
-        return {}
-    z = table["z"].chunk(0).values.to_numpy().reshape(-1, latent_dim)
+    return table
+
+
+def _by_recording(table: pa.Table, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     names = np.array(table["recording"].to_pylist(), dtype=object)
-    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    ends = np.r_[starts[1:], len(names)]
-    return {names[s]: z[s:e] for s, e in zip(starts, ends, strict=True)}
+    starts = np.flatnonzero(np.r_[len(names) > 0, names[1:] != names[:-1]])
+    ends = np.r_[starts[1:], len(names)][: len(starts)]
+    return {names[s]: values[s:e] for s, e in zip(starts, ends, strict=True)}

@@ -15,10 +15,13 @@ MOST_MINUTES = 100_000
 
 @dataclass(frozen=True)
 class SnippetParams:
-    """Length of a snippet, and the shares of the sound that are held out, bout by bout.
+    """Length and hop of snippets, and the shares of the sound that are held out, bout by bout.
 
     Attributes:
         n_frames: frames in a snippet.
+        hop: frames from one snippet of a recording to the next, where it becomes latents, from 1
+            to n_frames. Snippets overlap where it is less. Trainings draw snippets at random
+            and measure them end to end, whatever it is.
         selection_fraction: share of each bird and age on which trials are compared.
         report_fraction: share of each bird and age that the chosen decoder alone is measured on.
         max_minutes: most minutes of sound to load for training, and a quarter of it for
@@ -26,11 +29,18 @@ class SnippetParams:
     """
 
     n_frames: int = 16
+    hop: int = 4
     selection_fraction: float = 0.15
     report_fraction: float = 0.15
     max_minutes: float = 120.0
 
     def __post_init__(self) -> None:
+        if not 1 <= self.hop <= self.n_frames:
+            raise ValueError(
+                f"hop is {self.hop}: snippets of {self.n_frames} frames leave none out between "
+                f"them with a hop from 1 to {self.n_frames}; 4 is usual, {self.n_frames} puts them "
+                "end to end."
+            )
         for name in ("selection_fraction", "report_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1.")
@@ -44,6 +54,11 @@ class SnippetParams:
                 f"max_minutes is {self.max_minutes}: it must be above 0, and {MOST_MINUTES:,} or "
                 "less: a thousand minutes of frames take 7.7 GB of memory."
             )
+
+    @property
+    def new_share(self) -> float:
+        """Share of a snippet that the one before did not hold."""
+        return self.hop / self.n_frames
 
 
 @dataclass(frozen=True)

@@ -128,18 +128,24 @@ class Decoder:
         self._nets = nets
         return last
 
-    def encode(self, spectrogram: Array) -> Array:
+    def encode(self, spectrogram: Array, hop: int | None = None) -> Array:
         """Latents [n_snippets, latent_dim] of a spectrogram [129, n_frames_total], in order.
 
-        Repeats of the last frame fill up the last snippet.
+        Repeats of the last frame fill up the last snippet. ``hop`` is the number of frames from a
+        snippet to the next, from 1 to n_frames; None puts them end to end.
         """
         encoder, _ = self._fitted()
         checked = _checked(spectrogram, 1, "spectrogram")
-        return encode_spectrogram(encoder, checked, self.n_frames, self.device)
+        self._check_hop(hop)
+        return encode_spectrogram(encoder, checked, self.n_frames, self.device, hop)
 
-    def decode(self, latents: Array) -> Array:
-        """Spectrogram [129, n_snippets * n_frames] of latents [n_snippets, latent_dim]."""
+    def decode(self, latents: Array, hop: int | None = None) -> Array:
+        """Spectrogram [129, (n_snippets - 1) * hop + n_frames] of latents [n_snippets, latent_dim].
+
+        ``hop`` is that of `encode`: snippets that overlap are added, without seams.
+        """
         _, generator = self._fitted()
+        self._check_hop(hop)
         z = np.asarray(latents, np.float32)
         if z.ndim != 2 or len(z) == 0 or z.shape[1] != self.params.latent_dim:
             raise ValueError(
@@ -147,7 +153,7 @@ class Decoder:
                 f"{self.params.latent_dim}], at least one. Give what encode returns."
             )
         _check_finite(z, "latents")
-        return decode_latents(generator, z, device=self.device)
+        return decode_latents(generator, z, device=self.device, hop=hop)
 
     def sample(self, n: int, seed: int) -> Array:
         """``n`` snippets [n, 129, n_frames], decoded from latents drawn from the prior."""
@@ -190,6 +196,13 @@ class Decoder:
         decoder = cls(MdganParams(**params), content["shape"]["n_frames"], device)
         decoder._nets = (encoder.to(device), generator.to(device))
         return decoder
+
+    def _check_hop(self, hop: int | None) -> None:
+        if hop is not None and not 1 <= hop <= self.n_frames:
+            raise ValueError(
+                f"hop is {hop}: snippets of {self.n_frames} frames hold every frame with a hop "
+                f"from 1 to {self.n_frames}. Give one of these, or None for snippets end to end."
+            )
 
     def _fitted(self) -> tuple[Encoder, Generator]:
         if self._nets is None:

@@ -52,7 +52,6 @@ def encode(
     moments: dict[BirdAge, Moments] = {}
     n_snippets = 0
     task = gpu_task(_encode_bird_age, config.resources.gpus_per_encode)
-    snippet_s = config.snippets.n_frames * config.spectrogram.frame_s
     with atomic_dir(paths.latents) as folder:
 
         def keep(bird_age: BirdAge, result: tuple[int, Moments]) -> None:
@@ -74,7 +73,8 @@ def encode(
                         strict=True,
                     )
                 ),
-                snippet_s,
+                config.snippets.hop,
+                config.spectrogram.frame_s,
                 config.resources.gpus_per_encode > 0,
             ),  # fmt: skip
             bird_ages,
@@ -115,7 +115,8 @@ def _encode_bird_age(
     folder: Path,
     bird_age: BirdAge,
     splits: dict[str, str],
-    snippet_s: float,
+    hop: int,
+    frame_s: float,
     use_gpu: bool,
 ) -> tuple[int, Moments]:
     bird, age = bird_age
@@ -130,28 +131,29 @@ def _encode_bird_age(
         nonlocal total, squares, n_train
         stored = read_spectrograms(paths.spectrograms, bird, age, only=set(splits))
         for name, spectrogram, has_sound in stored:
-            z = encode_spectrogram(encoder, spectrogram, shape["n_frames"], where)
+            z = encode_spectrogram(encoder, spectrogram, shape["n_frames"], where, hop)
             if splits[name] == TRAINING:
                 total += z.sum(0, dtype=np.float64)
                 squares += np.square(z, dtype=np.float64).sum(0)
                 n_train += len(z)
-            yield name, z, sound_shares(has_sound, len(z), shape["n_frames"])
+            yield name, z, sound_shares(has_sound, len(z), shape["n_frames"], hop)
 
     encoder_sha256 = facts["sha256"]["encoder.safetensors"]
     n = write_latents(
-        folder, bird, age, latents(), snippet_s, shape["latent_dim"],
-        {"encoder_sha256": encoder_sha256, "n_frames": shape["n_frames"]},
+        folder, bird, age, latents(), hop * frame_s, shape["latent_dim"],
+        {"encoder_sha256": encoder_sha256, "n_frames": shape["n_frames"], "hop": hop},
     )  # fmt: skip
     return n, (total, squares, n_train)
 
 
 def sound_shares(
-    has_sound: NDArray[np.bool_], n_snippets: int, n_frames: int
+    has_sound: NDArray[np.bool_], n_snippets: int, n_frames: int, hop: int
 ) -> NDArray[np.float32]:
     """Share of the frames of each snippet that hold sound [n_snippets]; the last may be padded."""
-    padded = np.zeros(n_snippets * n_frames, np.float32)
-    padded[: len(has_sound)] = has_sound[: len(padded)]
-    shares: NDArray[np.float32] = padded.reshape(n_snippets, n_frames).mean(axis=1)
+    before = np.r_[0, np.cumsum(has_sound)]  # sounding frames before each frame, and the end
+    starts = hop * np.arange(n_snippets)
+    ends = np.minimum(starts + n_frames, len(has_sound))
+    shares: NDArray[np.float32] = ((before[ends] - before[starts]) / n_frames).astype(np.float32)
     return shares
 
 
@@ -190,11 +192,16 @@ def _before(study: Study) -> tuple[str, str]:
     return "recordings", decoder_stage(study.config.decoders.scope)
 
 
+def _needs(study: Study) -> dict[str, Any]:
+    return study.depends_on(*_before(study), hop=study.config.snippets.hop)
+
+
 def _run(study: Study) -> StageResult:
     n_snippets = encode(study.config, study.recordings, study.paths, study.tasks, study.console)
     study.console.note(f"{n_snippets:,} snippets")
-    made = digest([study.ledger.done[stage].digest for stage in _before(study)])
+    hop = study.config.snippets.hop
+    made = digest([*(study.ledger.done[stage].digest for stage in _before(study)), hop])
     return StageResult([study.paths.latents], made, {"n_snippets": n_snippets})
 
 
-LATENTS = Stage("latents", needs=lambda study: study.depends_on(*_before(study)), run=_run)
+LATENTS = Stage("latents", needs=_needs, run=_run)

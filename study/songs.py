@@ -118,12 +118,14 @@ def _songs_of(
     whole = log_spectrogram(waveform, params.sample_rate_hz, params, gain)
     start, n_frames = _loudest_window(whole, round(config.songs.seconds / params.frame_s))
     real = np.ascontiguousarray(whole[:, start : start + n_frames])
-    z = encode_spectrogram(encoder, real, facts["shape"]["n_frames"])
-    pictures = {"real": real, "reconstruction": decode_latents(generator, z, n_frames)}
+    hop = config.snippets.hop
+    z = encode_spectrogram(encoder, real, facts["shape"]["n_frames"], hop=hop)
+    pictures = {"real": real, "reconstruction": decode_latents(generator, z, n_frames, hop=hop)}
     seed = bird_age_seed(config.seed, (bird, age))
     if (paths.hmm / bird / f"{age}.npz").exists():
         model, _ = load_song_model(paths.hmm, bird, age)
-        pictures["sampled"] = decode_latents(generator, sample_z(model, len(z), seed), n_frames)
+        sampled = sample_z(model, len(z), seed)
+        pictures["sampled"] = decode_latents(generator, sampled, n_frames, hop=hop)
     at = slice(start * params.hop_length, (start + n_frames) * params.hop_length)
     n_iter = config.songs.griffin_lim_iterations
     sounds, convergence = inversions(pictures, params, n_iter, seed, gain)

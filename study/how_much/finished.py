@@ -73,6 +73,7 @@ def open_study(folder: Path) -> Finished:
     depends_on, truth = [latents["digest"]], None
     tables = [data / SOUNDS_FILE, data / AGES_FILE]
     if all(path.is_file() for path in tables):
-        truth = TruthFiles(data, config.snippets.n_frames * config.spectrogram.frame_s)
+        frame_s, snippets = config.spectrogram.frame_s, config.snippets
+        truth = TruthFiles(data, snippets.n_frames * frame_s, snippets.hop * frame_s)
         depends_on += [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]
     return Finished(paths, config, read_recordings(paths.recordings).used, depends_on, truth)

@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]  # places in Truth.labels, or one of the next two
 SILENCE, OTHER = -1, -2  # OTHER: introductory notes, calls, cage noises
 
-PATH_LENGTH = 200_000  # states that are sampled: pairs are then known to about a thousandth
+PATH_S = 12_800  # of states that are sampled: pairs are then known to about a thousandth
 LONGEST_GAP_S = 0.3  # a longer silence parts bouts, and its two sides are no pair
 
 
@@ -43,11 +43,13 @@ class Truth:
         labels: the syllables that it sings.
         pairs: [n_labels, n_labels] probability of each pair of a label and the next one.
         snippet_s: seconds of a snippet.
+        hop_s: seconds from the start of a snippet to that of the next.
     """
 
     labels: tuple[str, ...]
     pairs: Array
     snippet_s: float
+    hop_s: float
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Named:
     """The true labels of one recording.
 
     Attributes:
-        of_snippet: [n_snippets] the label that fills most of each.
+        of_snippet: [n_snippets] the label that fills most of the middle of each, as long as the
+            hop: so no two snippets share what they are named by.
         n_sounds: [n_labels] sounds of each label.
     """
 
@@ -69,15 +72,16 @@ class TruthFiles:
     Args:
         folder: that holds `SOUNDS_FILE` and `AGES_FILE`.
         snippet_s: seconds of a snippet.
+        hop_s: seconds from the start of a snippet to that of the next.
     """
 
-    def __init__(self, folder: Path, snippet_s: float):
+    def __init__(self, folder: Path, snippet_s: float, hop_s: float):
         self._sounds = _read(
             folder / SOUNDS_FILE, ["bird", "age", "recording", "label", "onset_s", "offset_s"]
         )
         rows = _read(folder / AGES_FILE, ["bird", "age", "labels", "transition_matrix"])
         self._ages = {(row["bird"], row["age"]): row for row in rows.to_pylist()}
-        self._snippet_s = snippet_s
+        self._snippet_s, self._hop_s = snippet_s, hop_s
 
     def of(self, bird_age: BirdAge) -> Truth | None:
         """The chain of a bird and age; None where the tables do not have it."""
@@ -86,7 +90,7 @@ class TruthFiles:
             return None
         transitions = np.array(row["transition_matrix"], dtype=np.float64)
         pairs = stationary_probs(transitions)[:, None] * transitions
-        return Truth(tuple(row["labels"]), pairs, self._snippet_s)
+        return Truth(tuple(row["labels"]), pairs, self._snippet_s, self._hop_s)
 
     def named(self, bird_age: BirdAge, truth: Truth, lengths: dict[str, int]) -> dict[str, Named]:
         """The true labels of recordings, by their path.
@@ -126,17 +130,17 @@ def named(sounds: list[dict[str, Any]], n_snippets: int, truth: Truth) -> Named:
         truth: of its bird and age.
     """
     place = {label: i for i, label in enumerate(truth.labels)}
-    begins = truth.snippet_s * np.arange(n_snippets)
+    begins = (truth.snippet_s - truth.hop_s) / 2 + truth.hop_s * np.arange(n_snippets)
     seconds = np.zeros((n_snippets, len(place) + 2))  # the last two are OTHER and SILENCE
     n_sounds = np.zeros(len(place), dtype=np.int64)
     for sound in sounds:
         column = place.get(sound["label"], OTHER)
         first = np.maximum(begins, sound["onset_s"])
-        last = np.minimum(begins + truth.snippet_s, sound["offset_s"])
+        last = np.minimum(begins + truth.hop_s, sound["offset_s"])
         seconds[:, column] += np.maximum(last - first, 0)
         if column >= 0:
             n_sounds[column] += 1
-    seconds[:, SILENCE] = truth.snippet_s - seconds.sum(1)
+    seconds[:, SILENCE] = truth.hop_s - seconds.sum(1)
     columns = seconds.argmax(1)
     return Named(np.where(columns < len(place), columns, columns - seconds.shape[1]), n_sounds)
 
@@ -168,8 +172,9 @@ def divergences(
     n_snippets = np.bincount(labels[labels >= 0], minlength=n_labels)
     each = np.maximum(n_snippets / np.maximum(n_sounds, 1), 1.0)  # snippets of a sound
     rng, starts = np.random.default_rng(seed), stationary_probs(transition_matrix)
-    sung = name_of_state[state_paths(transition_matrix, starts, np.array([PATH_LENGTH]), rng)]
-    longest_gap = round(LONGEST_GAP_S / truth.snippet_s)
+    n_sung = np.array([round(PATH_S / truth.hop_s)])
+    sung = name_of_state[state_paths(transition_matrix, starts, n_sung, rng)]
+    longest_gap = round(LONGEST_GAP_S / truth.hop_s)
     of_model = _pairs([sung], each, longest_gap)
     of_labels = _pairs([song.of_snippet for song in songs], each, longest_gap)
     return divergence_of_counts(of_model, truth.pairs), divergence_of_counts(of_labels, truth.pairs)

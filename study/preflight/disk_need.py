@@ -13,7 +13,8 @@ from study.cluster.gpu_memory import FLOAT_BYTES, largest_params
 from study.config.tree import StudyConfig
 
 WAV_BYTES_PER_S = 88_200  # one channel of 16 bits at 44.1 kHz
-# Latents, models, pictures, songs: little beside spectrograms and networks.
+ROW_BYTES = 16  # of a latent beside its numbers: index, start_s, share of sound
+# Models, pictures, songs: little beside spectrograms and networks.
 MARGIN = 1.2
 SMALL_FILES_BYTES = 100_000_000
 CHECKPOINTS_KEPT = 3  # of a running trial: the last two, and the one being written
@@ -32,13 +33,16 @@ def run_folder_need(config: StudyConfig, data_bytes: int, n_at_once: int) -> int
     if config.data.dir is None:
         seconds = simulation.seconds
     made = seconds * WAV_BYTES_PER_S if config.data.dir is None else 0.0
-    spectrograms = seconds / config.spectrogram.frame_s * N_FREQ * FLOAT_BYTES
+    n_frames = seconds / config.spectrogram.frame_s
+    spectrograms = n_frames * N_FREQ * FLOAT_BYTES
+    latent_dim = largest_params(config.mdgan, config.search.space).latent_dim
+    latents = n_frames / config.snippets.hop * (FLOAT_BYTES * latent_dim + ROW_BYTES)
     training, decoder = checkpoint_bytes(config)
     selection = search.selection
     n_repeats = selection.n_candidates * selection.n_seeds
     n_trainings = search.n_trials + n_repeats
     networks = CHECKPOINTS_KEPT * min(n_at_once, n_trainings) * training + n_trainings * decoder
-    return round(MARGIN * (made + spectrograms + networks)) + SMALL_FILES_BYTES
+    return round(MARGIN * (made + spectrograms + latents + networks)) + SMALL_FILES_BYTES
 
 
 def checkpoint_bytes(config: StudyConfig) -> tuple[int, int]:

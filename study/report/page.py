@@ -74,6 +74,7 @@ def write_report(
         data_hash=lineage["data_hash"],
         recordings=count_recordings(recordings),
         snippet_ms=f"{1000 * config.snippets.n_frames * config.spectrogram.frame_s:g}",
+        hop_ms=f"{1000 * config.snippets.hop * config.spectrogram.frame_s:g}",
         objective=config.search.objective,
         decoders_caution=caution(config.decoders.scope),
         objective_words=OBJECTIVES_IN_WORDS[config.search.objective],

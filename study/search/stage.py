@@ -13,10 +13,10 @@ from study.training.data import load_trial_data
 
 def _needs(study: Study) -> dict[str, Any]:
     config = study.config
-    search = {**config.to_dict()["search"], "max_retries": None}
-    return study.depends_on(
-        "recordings", mdgan=config.mdgan, search=search, snippets=config.snippets
-    )
+    plain = config.to_dict()
+    search = {**plain["search"], "max_retries": None}
+    snippets = {**plain["snippets"], "hop": None}  # trainings do not see it
+    return study.depends_on("recordings", mdgan=config.mdgan, search=search, snippets=snippets)
 
 
 def _run(study: Study) -> StageResult:

@@ -106,12 +106,12 @@ def test_every_artefact_is_there_and_the_counts_agree(study):
     assert {r["age"] for r in recordings} == {"45", "90", "410", "455"}
     assert {r["split"] for r in recordings} == {"training", "selection", "report"}
     assert all(0 < r["sound_s"] <= r["seconds"] for r in recordings)
-    expected = {r["path"]: -(-r["n_frames"] // 16) for r in recordings}
+    expected = {r["path"]: 1 + -(-(r["n_frames"] - 16) // 4) for r in recordings}
     counted = dict.fromkeys(expected, 0)
     for path in (out / "latents").rglob("*.parquet"):
         for row in rows(path):
             assert row["index"] == counted[row["recording"]]
-            assert row["time_s"] == pytest.approx(row["index"] * 0.064)
+            assert row["start_s"] == pytest.approx(row["index"] * 0.016)
             assert 0 <= row["sound_share"] <= 1
             counted[row["recording"]] += 1
     assert counted == expected

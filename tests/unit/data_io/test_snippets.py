@@ -238,3 +238,14 @@ def test_pool_knows_which_of_its_frames_hold_sound(tmp_path: Path) -> None:
     assert pool.has_sound.shape == (120,)
     # An energy is a mean over a frame on each side.
     np.testing.assert_array_equal(np.flatnonzero(pool.has_sound), np.arange(24, 46))
+
+
+@pytest.mark.parametrize("hop", [0, -4, 17])
+def test_a_hop_that_leaves_frames_out_is_refused(hop: int) -> None:
+    with pytest.raises(ValueError, match=f"hop is {hop}: .* a hop from 1 to 16"):
+        SnippetParams(hop=hop)
+
+
+@pytest.mark.parametrize(("hop", "share"), [(16, 1.0), (4, 0.25), (1, 0.0625)])
+def test_the_new_share_is_what_the_snippet_before_did_not_hold(hop: int, share: float) -> None:
+    assert SnippetParams(hop=hop).new_share == share

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from data_io import store
 from data_io.files import atomic_dir, atomic_file, write_json
-from data_io.latents import read_latents, write_latents
+from data_io.latents import read_latents, read_sound_shares, write_latents
 from data_io.recordings.table import Recording, Recordings
 from data_io.seal import seal
 from data_io.song_models import SongModel, load_song_model, save_song_model
@@ -199,6 +199,14 @@ def test_latents_of_any_length_come_back(tmp_path: Path) -> None:
 def test_no_latent_is_a_readable_file(tmp_path: Path) -> None:
     assert write_latents(tmp_path, "b1", "43", [], 0.064, 4, {}) == 0
     assert read_latents(tmp_path, "b1", "43") == {}
+    assert read_sound_shares(tmp_path, "b1", "43") == {}
+
+
+def test_shares_of_sound_come_back_by_recording(tmp_path: Path) -> None:
+    written = with_shares(latents(1, 15, 17))
+    write_latents(tmp_path, "b1", "43", written, 0.064, 4, {})
+    found = read_sound_shares(tmp_path, "b1", "43")
+    assert same(found, {name: shares.astype(np.float32) for name, _, shares in written})
 
 
 def test_folder_of_latents_reads_as_one_table_in_plain_pyarrow(tmp_path: Path) -> None:
@@ -207,7 +215,7 @@ def test_folder_of_latents_reads_as_one_table_in_plain_pyarrow(tmp_path: Path) -
         write_latents(tmp_path, bird, age, with_shares(written), 0.064, 4, {"latent_dim": 4})
     table = pq.read_table(tmp_path)
     assert table.column_names == [
-        "recording", "index", "time_s", "sound_share", "z", "bird", "age",
+        "recording", "index", "start_s", "sound_share", "z", "bird", "age",
     ]  # fmt: skip
     assert [table.schema.field(i).type for i in range(5)] == [
         pa.string(),
@@ -222,7 +230,7 @@ def test_folder_of_latents_reads_as_one_table_in_plain_pyarrow(tmp_path: Path) -
     one = pq.read_table(tmp_path, filters=[("bird", "=", "b2")])
     song = [row for row in one.to_pylist() if row["recording"] == "b1/43/songs/17.wav"]
     assert [row["index"] for row in song] == list(range(17))
-    np.testing.assert_allclose([row["time_s"] for row in song], 0.064 * np.arange(17))
+    np.testing.assert_allclose([row["start_s"] for row in song], 0.064 * np.arange(17))
     np.testing.assert_allclose([row["sound_share"] for row in song], np.linspace(0, 1, 17), 1e-6)
     np.testing.assert_array_equal([row["z"] for row in song], written["b1/43/songs/17.wav"])
 

@@ -180,6 +180,24 @@ def test_a_song_is_encoded_and_decoded_in_order(decoder):
     assert decoder.encode(whole[:, :1]).shape == (1, 3)
 
 
+def test_snippets_that_overlap_are_those_of_the_song_cut_later(decoder):
+    whole = SONGS[2]
+    n_total = whole.shape[1]
+    z = decoder.encode(whole, hop=4)
+    assert len(z) == 1 + -(-(n_total - 16) // 4)
+    ends = decoder.encode(whole[:, 8:])
+    np.testing.assert_allclose(z[2::4][: len(ends) - 1], ends[:-1], rtol=1e-4, atol=1e-5)
+    assert decoder.decode(z, hop=4).shape == (129, 4 * (len(z) - 1) + 16)
+
+
+@pytest.mark.parametrize("hop", [0, -1, 17])
+def test_a_hop_that_leaves_frames_out_is_refused(decoder, hop):
+    with pytest.raises(ValueError, match=f"hop is {hop}: .* from 1 to 16"):
+        decoder.encode(SONGS[0], hop=hop)
+    with pytest.raises(ValueError, match=f"hop is {hop}: .* from 1 to 16"):
+        decoder.decode(np.zeros((2, 3), "f4"), hop=hop)
+
+
 def test_samples_follow_from_their_seed(decoder, monkeypatch):
     snippets = decoder.sample(9, seed=4)
     assert (snippets.shape, snippets.dtype) == ((9, 129, 16), np.float32)

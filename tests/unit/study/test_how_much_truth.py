@@ -1,5 +1,6 @@
 """The divergence to the truth: names of states, strings of labels, pairs."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -23,7 +24,7 @@ from study.how_much.truth import (
 SNIPPET_S = 0.064
 MATRIX = np.array([[0.0, 0.9, 0.1], [0.1, 0.0, 0.9], [0.8, 0.2, 0.0]])
 SHARES = np.linalg.matrix_power(MATRIX, 999)[0]
-TRUTH = Truth(("a", "b", "c"), SHARES[:, None] * MATRIX, SNIPPET_S)
+TRUTH = Truth(("a", "b", "c"), SHARES[:, None] * MATRIX, SNIPPET_S, SNIPPET_S)
 
 
 def sound(label, onset, offset):
@@ -36,6 +37,14 @@ def test_a_snippet_has_the_label_that_fills_most_of_it():
     found = named(sounds, 8, TRUTH)
     assert found.of_snippet.tolist() == [SILENCE, 0, 1, 1, SILENCE, OTHER, SILENCE, SILENCE]
     assert found.n_sounds.tolist() == [1, 1, 1]
+
+
+def test_a_snippet_that_overlaps_others_is_named_by_its_middle_alone():
+    quarter = dataclasses.replace(TRUTH, hop_s=SNIPPET_S / 4)
+    # Snippets begin at 0, 0.25, ... of a snippet; their middles lie 0.375 to 0.625 further.
+    found = named([sound("a", 0.375, 0.9), sound("b", 1.4, 1.95)], 7, quarter)
+    assert found.of_snippet.tolist() == [0, 0, SILENCE, SILENCE, 1, 1, SILENCE]
+    assert found.n_sounds.tolist() == [1, 1, 0]
 
 
 def test_the_divergence_is_that_of_scipy_and_none_of_an_empty_table():
@@ -94,7 +103,7 @@ def test_a_model_that_knows_the_song_diverges_little_and_one_without_order_much(
 def test_repeats_without_silence_between_them_are_counted_by_their_length():
     matrix = np.array([[0.75, 0.25], [1.0, 0.0]])  # a four times on average, then b
     pairs = np.array([0.8, 0.2])[:, None] * matrix
-    truth = Truth(("a", "b"), pairs, SNIPPET_S)
+    truth = Truth(("a", "b"), pairs, SNIPPET_S, SNIPPET_S)
     bout = [OTHER, *[0] * 8, 1, 1]  # aaaab
     songs = [Named(np.array(bout * 50 + [OTHER]), np.array([200, 50]))]
     posteriors = np.eye(3)[np.where(songs[0].of_snippet == OTHER, 2, songs[0].of_snippet)]
@@ -125,7 +134,7 @@ def write_truth(folder):
 
 def test_the_truth_of_a_bird_and_age_is_read_from_its_own_rows(tmp_path):
     write_truth(tmp_path)
-    files = TruthFiles(tmp_path, SNIPPET_S)
+    files = TruthFiles(tmp_path, SNIPPET_S, SNIPPET_S)
     truth = files.of(("b1", "60"))
     assert truth.labels == ("a", "b", "c")
     np.testing.assert_allclose(truth.pairs, TRUTH.pairs, atol=1e-12)
@@ -139,4 +148,4 @@ def test_a_table_that_is_not_of_the_truth_is_named(tmp_path):
     write_truth(tmp_path)
     pq.write_table(pa.table({"bird": ["b1"]}), tmp_path / "truth_ages.parquet")
     with pytest.raises(StudyError, match=r"truth_ages.parquet cannot be read as the truth"):
-        TruthFiles(tmp_path, SNIPPET_S)
+        TruthFiles(tmp_path, SNIPPET_S, SNIPPET_S)

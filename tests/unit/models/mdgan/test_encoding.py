@@ -99,6 +99,69 @@ def test_a_song_comes_back_whole_and_in_order(total, n_frames, monkeypatch):
     np.testing.assert_array_equal(padded[:, :total], whole)
 
 
+# Snippets that overlap
+
+
+@pytest.mark.parametrize("hop", [1, 3, 4, 8])
+@pytest.mark.parametrize("total", LENGTHS)
+def test_snippets_a_hop_apart_hold_every_frame(total, hop):
+    whole = spectrogram(total)
+    cut = cut_snippets(whole, 8, hop)
+    last = hop * (len(cut) - 1)
+    assert last + 8 >= total and (last == 0 or last - hop + 8 < total)
+    padded = np.pad(whole, ((0, 0), (0, 16)), mode="edge")
+    for i, snippet in enumerate(cut):
+        np.testing.assert_array_equal(snippet, padded[:, hop * i : hop * i + 8])
+
+
+def test_a_whole_recording_is_encoded_a_batch_at_a_time(monkeypatch):
+    monkeypatch.setattr(encoding, "BATCH", 5)
+    sizes = []
+
+    class Counting(FlatEncoder):
+        def forward(self, x):
+            sizes.append(len(x))
+            return super().forward(x)
+
+    whole = spectrogram(101)
+    z = encode_spectrogram(Counting(), whole, 16, hop=4)
+    assert sizes == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(z, cut_snippets(whole, 16, 4).reshape(len(z), -1))
+
+
+@pytest.mark.parametrize("hop", [1, 3, 4, 7, 16])
+@pytest.mark.parametrize("total", LENGTHS)
+def test_a_song_comes_back_from_snippets_that_overlap(total, hop, monkeypatch):
+    monkeypatch.setattr(encoding, "BATCH", 5)
+    whole = spectrogram(total)
+    z = encode_spectrogram(FlatEncoder(), whole, 16, hop=hop)
+    song = decode_latents(FlatGenerator(), z, total, hop=hop)
+    np.testing.assert_allclose(song, whole, rtol=1e-5, atol=1e-6)
+    assert decode_latents(FlatGenerator(), z, hop=hop).shape == (129, hop * (len(z) - 1) + 16)
+
+
+def test_overlapping_snippets_that_differ_pass_into_each_other_by_hann_windows():
+    z = np.concatenate([np.zeros((1, 129 * 16), "f4"), np.ones((1, 129 * 16), "f4")])
+    song = decode_latents(FlatGenerator(), z, hop=8)
+    falling, rising = np.hanning(18)[9:17], np.hanning(18)[1:9]
+    np.testing.assert_allclose(song[0, 8:16], rising / (rising + falling), rtol=1e-6)
+    assert not song[:, :8].any()
+    np.testing.assert_array_equal(song[:, 16:], 1)
+
+
+def test_a_song_decoded_in_steps_has_no_seams_where_snippets_end_to_end_have():
+    # Each snippet is loud in its own way: the worst case for seams.
+    loudness = np.random.default_rng(0).random((200, 1)).astype("f4")
+    z = np.repeat(loudness, 129 * 16, axis=1)
+
+    def seam(hop):
+        steps = np.abs(np.diff(decode_latents(FlatGenerator(), z, hop=hop)[0]))[16:-16]
+        by_place = [steps[place::hop].mean() for place in range(hop)]
+        return max(by_place) / np.mean(by_place)
+
+    assert seam(4) < 1.1 < 10 < seam(16)
+
+
 def test_recordings_are_encoded_in_float32_as_it_is(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch sets it on a GPU
     allowed = []
