@@ -12,25 +12,33 @@ from numpy.typing import NDArray
 
 from data_io.files import atomic_file, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class SongModel:
-    """A Gaussian HMM of the latents of one bird at one age.
+    """An HMM of the latents of one bird at one age.
 
-    A state is a kind of snippet, 64 ms long; it is not a syllable.
+    A state is a kind of snippet, 64 ms long; it is not a syllable. A context is a copy of a state
+    that remembers what came before; where there is no memory, contexts are the states.
 
     Attributes:
-        start_probs: [n_states].
-        transition_matrix: [n_states, n_states], rows sum to 1.
-        means: [n_states, latent_dim], of whitened latents.
+        start_probs: [n_contexts].
+        transition_matrix: [n_contexts, n_contexts], rows sum to 1.
+        means: [n_states, latent_dim], of whitened latents, or of what ``carry`` leaves of them.
         covariances: as hmmlearn's ``covars_`` is set: spherical [n_states], diag
             [n_states, latent_dim], tied [latent_dim, latent_dim], full [n_states, latent_dim,
             latent_dim].
         covariance_type: spherical, diag, tied or full.
         whitening_mean, whitening_std: [latent_dim]; whitened = (z - mean) / std.
+        state_of: [n_contexts] the state that each context is a copy of.
+        carry: [latent_dim, latent_dim] matrix A of x(t) - A x(t-1), which the HMM is of; None where
+            it is of the latents themselves.
+        dof: degrees of freedom of Student t emissions, of which ``covariances`` are the scale;
+            None for Gaussian ones.
+        hop: frames from one snippet to the next.
     """
 
     start_probs: Array
@@ -40,6 +48,10 @@ class SongModel:
     covariance_type: str
     whitening_mean: Array
     whitening_std: Array
+    state_of: IntArray
+    carry: Array | None
+    dof: float | None
+    hop: int
 
 
 def save_song_model(
@@ -47,6 +59,7 @@ def save_song_model(
 ) -> None:
     """Write ``<folder>/<bird>/<age>.npz`` and ``.json``; the .json holds the hash of the .npz."""
     path = folder / bird / f"{age}.npz"
+    carry = {} if model.carry is None else {"carry": model.carry}
     with atomic_file(path) as temporary:
         np.savez(
             temporary,
@@ -55,12 +68,16 @@ def save_song_model(
             transition_matrix=model.transition_matrix,
             means=model.means,
             covariances=model.covariances,
+            state_of=model.state_of,
+            **carry,
         )
     content = {
         "format_version": FORMAT_VERSION,
         "bird": bird,
         "age": age,
         "covariance_type": model.covariance_type,
+        "dof": model.dof,
+        "hop": model.hop,
         "whitening": {
             "mean": model.whitening_mean.tolist(),
             "std": model.whitening_std.tolist(),
@@ -75,8 +92,8 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
     """Read what `save_song_model` wrote.
 
     Raises:
-        ValueError: the .npz does not have the hash that the .json gives, or a study did not write
-            one of them.
+        ValueError: the .npz does not have the hash that the .json gives, a study did not write one
+            of them, or an earlier version wrote them.
     """
     path = folder / bird / f"{age}.npz"
     json_path = path.with_suffix(".json")
@@ -84,6 +101,7 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
         facts = json.loads(json_path.read_text("utf-8"))
     except ValueError as error:
         raise _not_ours(json_path, error) from error
+    _check_version(json_path, facts)
     if hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
         raise ValueError(
             f"{path} does not have the hash that {json_path.name} gives: it was "
@@ -99,11 +117,25 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
                 facts["covariance_type"],
                 np.array(facts["whitening"]["mean"]),
                 np.array(facts["whitening"]["std"]),
+                arrays["state_of"],
+                arrays["carry"] if "carry" in arrays.files else None,
+                facts["dof"],
+                facts["hop"],
             )
     # A file that is not an archive of plain arrays raises one of these; none names the file.
     except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise _not_ours(path, error) from error
     return model, facts
+
+
+def _check_version(path: Path, facts: Any) -> None:
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has the format version {version}, and this code reads {FORMAT_VERSION}: "
+            "another version of birdsong wrote it. Run the study again into a new folder, or read "
+            "it by the version that wrote it."
+        )
 
 
 def _not_ours(path: Path, error: Exception) -> ValueError:

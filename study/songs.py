@@ -29,8 +29,6 @@ from data_io.spectrogram import (  # noqa: E402
     magnitude_of,
     resample,
 )
-from models.hmm import restored, sample_latents
-from models.hmm.predictive import stationary_probs
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.encoding import decode_latents, encode_spectrogram
 from study.base.console import Console, Progress
@@ -41,6 +39,7 @@ from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
 from study.decoders.scope import decoder_of, decoder_stage, without_decoder
+from study.hmms.song_models import to_song_hmm
 
 
 def save_spectrogram(
@@ -187,20 +186,9 @@ def inversions(
 def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32]:
     """Sample a sequence of latents [n_snippets, latent_dim] from a song model; not whitened.
 
-    It begins in the steady state, as the real song does, which is cut out of a recording. The
-    start probabilities of a model are those of the beginnings of recordings: often silence. A model
-    that ends in a state which it never leaves (left to right) begins with its start probabilities:
-    its steady state is that one sound.
+    It begins in the steady state, as the real song does, which is cut out of a recording.
     """
-    ends = np.diag(model.transition_matrix).max() >= 1.0
-    hmm = restored(
-        model.start_probs if ends else stationary_probs(model.transition_matrix),
-        model.transition_matrix,
-        model.means,
-        model.covariances,
-        model.covariance_type,  # type: ignore[arg-type]
-    )
-    whitened, _ = sample_latents(hmm, n_snippets, seed)
+    (whitened,), _ = to_song_hmm(model).sample_songs([n_snippets], seed)
     return (whitened * model.whitening_std + model.whitening_mean).astype(np.float32)
 
 

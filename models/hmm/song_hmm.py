@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.hmm.arrays import covariances, restored
 from models.hmm.em import Songs
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.predictive import stationary_probs
@@ -51,6 +52,24 @@ class SongHmm:
         """Number of states."""
         return int(self.state_of.max()) + 1
 
+    def without_memory(self) -> GaussianHMM:
+        """The HMM over states that is nearest: what follows a state, whatever came before it."""
+        if self.n_contexts == self.n_states:
+            return self.hmm
+        _, first = np.unique(self.state_of, return_index=True)
+        copies = np.eye(self.n_states)[self.state_of]
+        shares = stationary_probs(self.hmm.transmat_)[:, None] * copies
+        onward = shares.T @ self.hmm.transmat_ @ copies
+        covars = covariances(self.hmm)
+        return restored(
+            self.hmm.startprob_ @ copies,
+            onward / onward.sum(1, keepdims=True),
+            self.hmm.means_[first],
+            covars if self.hmm.covariance_type == "tied" else covars[first],
+            self.hmm.covariance_type,
+            self.hmm.dof_,
+        )
+
     def sample_songs(self, lengths: Sequence[int], seed: int) -> tuple[list[Array], list[IntArray]]:
         """Songs drawn from the model: latents [length, latent_dim] and states [length] of each.
 
@@ -91,12 +110,12 @@ class SongHmm:
         latents = rng.standard_normal((len(contexts), np.shape(self.hmm.means_)[1]))
         if self.hmm.dof_ is not None:
             latents /= np.sqrt(rng.chisquare(self.hmm.dof_, (len(contexts), 1)) / self.hmm.dof_)
-        covariances = np.asarray(self.hmm.covars_)  # hmmlearn gives full matrices for all types
+        covars = np.asarray(self.hmm.covars_)  # hmmlearn gives full matrices for all types
         states = self.state_of[contexts]
         for state in np.unique(states):
             context = int(np.argmax(self.state_of == state))
             rows = states == state
-            root = np.linalg.cholesky(covariances[context])
+            root = np.linalg.cholesky(covars[context])
             latents[rows] = self.hmm.means_[context] + latents[rows] @ root.T
         return latents
 
@@ -108,10 +127,8 @@ class SongHmm:
         """
         songs = self._songs(sequences)
         of_contexts = songs.posteriors(songs.centred(self.hmm))
-        together = np.zeros((self.n_contexts, self.n_states))
-        together[np.arange(self.n_contexts), self.state_of] = 1.0
         ends = np.cumsum([len(s) for s in sequences])[:-1]
-        return np.split(of_contexts @ together, ends)
+        return np.split(of_contexts @ np.eye(self.n_states)[self.state_of], ends)
 
     def states(self, sequences: Sequence[Array]) -> list[IntArray]:
         """The most probable state of every snippet [n_snippets], of each song.

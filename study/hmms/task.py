@@ -9,12 +9,15 @@ from threadpoolctl import threadpool_limits
 
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
-from models.hmm import GaussianHMM, HmmParams, covariances, restored, search_states
+from models.hmm import HmmParams, SongHmm, search_states
 from study.cluster.tasks import MAX_RETRIES
 from study.hmms.rows import row_of
+from study.hmms.song_models import to_song_hmm, to_song_model
 from study.hmms.tables import Searched, selected_row
 
 Array = NDArray[np.float64]
+
+N_FRAMES = 16  # of a snippet: snippets lie side by side
 
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
@@ -37,18 +40,10 @@ def search_task(
         before: model of the age before, where ages are chained.
     """
     with threadpool_limits(1):
-        start = None if before is None else _restored(before, params)
+        start = None if before is None else to_song_hmm(before).without_memory()
         found = search_states(sequences, params, seed, start)
     row = selected_row(bird_age, found, [len(z) for z in sequences], socket.gethostname())
-    model = None if found.model is None else _song_model(found.model, params, whitening)
+    model = None
+    if found.model is not None:
+        model = to_song_model(SongHmm.plain(found.model), whitening, N_FRAMES)
     return Searched([row_of(fit) for fit in found.fits], row, model)
-
-
-def _restored(model: SongModel, params: HmmParams) -> GaussianHMM:
-    arrays = model.start_probs, model.transition_matrix, model.means, model.covariances
-    return restored(*arrays, params.covariance_type)
-
-
-def _song_model(model: GaussianHMM, params: HmmParams, whitening: tuple[Array, Array]) -> SongModel:
-    arrays = model.startprob_, model.transmat_, model.means_, covariances(model)
-    return SongModel(*arrays, params.covariance_type, *whitening)

@@ -212,7 +212,7 @@ def as_arrays(*names):
     return content
 
 
-MODEL_ARRAYS = ("start_probs", "transition_matrix", "means", "covariances")
+MODEL_ARRAYS = ("start_probs", "transition_matrix", "means", "covariances", "state_of")
 REFERENCE_ARRAYS = ("pca_mean", "pca_components", "pca_std")
 
 
@@ -244,7 +244,8 @@ def training(folder):
 
 def song_model(folder):
     ones = np.ones(2)
-    model = SongModel(ones, np.ones((2, 2)), np.ones((2, 3)), np.ones((2, 3)), "diag", ones, ones)
+    arrays = ones, np.ones((2, 2)), np.ones((2, 3)), np.ones((2, 3))
+    model = SongModel(*arrays, "diag", ones, ones, np.arange(2), None, None, 16)
     save_song_model(folder, "blk12", "63", model, {})
     return folder / "blk12"
 

@@ -440,12 +440,17 @@ def song_model(kind: str = "diag", seed: int = 0) -> SongModel:
         kind,
         rng.normal(size=4),
         rng.random(4) + 0.1,
+        np.arange(3),
+        rng.random((4, 4)) if seed else None,
+        4.0 if seed else None,
+        4,
     )
 
 
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kind", COVARIANCES)
-def test_song_model_comes_back_bit_by_bit(tmp_path: Path, kind: str) -> None:
-    model = song_model(kind)
+def test_song_model_comes_back_bit_by_bit(tmp_path: Path, kind: str, seed: int) -> None:
+    model = song_model(kind, seed)
     save_song_model(tmp_path, "b1", "43.5", model, {"n_states": 3})
     assert names_in(tmp_path / "b1") == ["43.5.json", "43.5.npz"]
     loaded, facts = load_song_model(tmp_path, "b1", "43.5")
@@ -459,7 +464,18 @@ def test_song_model_is_plain_arrays_for_any_reader(tmp_path: Path) -> None:
     with np.load(tmp_path / "b1" / "43.npz", allow_pickle=False) as arrays:
         dtypes = {name: arrays[name].dtype for name in arrays.files}
     names = ("start_probs", "transition_matrix", "means", "covariances")
-    assert dtypes == dict.fromkeys(names, np.dtype(np.float64))
+    assert dtypes == dict.fromkeys(names, np.dtype(np.float64)) | {"state_of": np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("version", ["1", "3", None])
+def test_song_model_of_another_version_is_refused(tmp_path: Path, version: str | None) -> None:
+    save_song_model(tmp_path, "b1", "43", song_model(), {})
+    path = tmp_path / "b1" / "43.json"
+    text = path.read_text().replace('"format_version": 2', f'"format_version": {version or "null"}')
+    path.write_text(text)
+    match = r"43\.json has the format version (1|3|None), and this code reads 2.*new folder"
+    with pytest.raises(ValueError, match=match):
+        load_song_model(tmp_path, "b1", "43")
 
 
 def test_altered_song_model_is_refused(tmp_path: Path) -> None:
@@ -495,7 +511,7 @@ def test_pickle_in_a_song_model_is_refused_and_not_run(tmp_path: Path) -> None:
     save_song_model(tmp_path, "b1", "43", song_model(), {})
     path, marker = tmp_path / "b1" / "43.npz", tmp_path / "code has run"
     content = np.array([Hostile(marker)], dtype=object)
-    np.savez(path, start_probs=content, transition_matrix=1, means=1, covariances=1)
+    np.savez(path, start_probs=content, transition_matrix=1, means=1, covariances=1, state_of=1)
     facts = json.loads(path.with_suffix(".json").read_text())
     facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps(facts))

@@ -25,7 +25,8 @@ def model(n_states=3, latent_dim=2, seed=0):
     rng = np.random.default_rng(seed)
     shapes = [(n_states,), (n_states, n_states), (n_states, latent_dim), (n_states, latent_dim)]
     arrays = [rng.random(shape) for shape in shapes]
-    return SongModel(*arrays, "diag", rng.random(latent_dim), rng.random(latent_dim))
+    whitening = rng.random(latent_dim), rng.random(latent_dim)
+    return SongModel(*arrays, "diag", *whitening, np.arange(n_states), None, None, 16)
 
 
 @pytest.fixture

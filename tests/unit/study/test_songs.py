@@ -26,6 +26,10 @@ def test_a_sampled_song_begins_in_the_steady_state_wherever_recordings_begin():
         covariance_type="diag",
         whitening_mean=np.array([10.0]),
         whitening_std=np.array([2.0]),
+        state_of=np.arange(2),
+        carry=None,
+        dof=None,
+        hop=16,
     )
     first = np.array([sample_z(model, 3, seed)[0, 0] for seed in range(400)])
     np.testing.assert_allclose(np.abs(first - 10), 2, atol=0.2)

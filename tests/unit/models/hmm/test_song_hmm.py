@@ -116,3 +116,14 @@ def test_sampled_songs_are_carried_over_from_snippet_to_snippet():
         rows = left[states[1:] == state]
         np.testing.assert_allclose(rows.mean(0), song.hmm.means_[state], atol=0.03)
         np.testing.assert_allclose(np.cov(rows.T), matrices(song.hmm)[state], atol=0.05)
+
+
+def test_without_memory_states_follow_one_another_as_often():
+    song = two_contexts()
+    _, (states,) = song.sample_songs([200_000], seed=7)
+    counts = np.zeros((2, 2))
+    np.add.at(counts, (states[:-1], states[1:]), 1)
+    plain = song.without_memory()
+    np.testing.assert_allclose(plain.transmat_, counts / counts.sum(1, keepdims=True), atol=0.01)
+    np.testing.assert_array_equal(plain.means_, song.hmm.means_[[0, 2]])
+    np.testing.assert_array_equal(plain.startprob_, [0.5, 0.5])
