@@ -9,13 +9,13 @@ class ChecksParams:
 
     Attributes:
         n_replicas: sets of songs that are sampled from the model, each of the real songs' lengths.
-        n_snippets: snippets of a replica, at most: whole songs are drawn until so many are there.
-        sound_s: seconds of each replica that are decoded and heard, at most.
+        n_snippets: snippets of a replica, at most; of a day with more, parts are drawn.
+        sound_s: seconds of a replica that are decoded and heard, at most.
     """
 
     n_replicas: int = 10
     n_snippets: int = 20_000
-    sound_s: float = 60.0
+    sound_s: float = 120.0
 
     def __post_init__(self) -> None:
         for name, least, most in (

@@ -1,7 +1,7 @@
 """All checks of one bird and age: of latents, and of what is heard of them."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from models.hmm.song_hmm import SongHmm
 Array = NDArray[np.float64]
 
 LAGS_MS = tuple(range(64, 513, 64))
+N_STRETCHES = 20
 
 
 class Heard(Protocol):
@@ -55,7 +56,8 @@ def check_latents(
         params: how much is sampled.
         seed: of all that is drawn.
     """
-    real = some_songs(sequences, params.n_snippets, seed)
+    drawn = stretches([len(z) for z in sequences], params.n_snippets, seed)
+    real = [sequences[part.song][part.start : part.stop] for part in drawn]
     lengths = [len(song) for song in real]
     replicas = [
         model.sample_songs(lengths, seed + 1 + i)[0] for i in range(params.n_replicas)
@@ -123,12 +125,30 @@ def sound_statistics(frame_ms: float) -> list[tuple[Statistic, Callable[[Heard],
     ]
 
 
-def some_songs(songs: Sequence[Array], n_snippets: int, seed: int) -> list[Array]:
-    """Songs in an order drawn by ``seed``, until they have so many snippets; the last is cut."""
-    chosen: list[Array] = []
-    left = n_snippets
-    for i in np.random.default_rng(seed).permutation(len(songs)):
-        if left > 0 and len(songs[i]):
-            chosen.append(songs[i][:left])
-            left -= len(chosen[-1])
-    return chosen
+class Stretch(NamedTuple):
+    """Part of a song: which song, its first snippet, and the one after its last."""
+
+    song: int
+    start: int
+    stop: int
+
+
+def stretches(lengths: Sequence[int], n_snippets: int, seed: int) -> list[Stretch]:
+    """Parts of songs, drawn until they have ``n_snippets`` snippets.
+
+    A part has at most a twentieth of that: a few long recordings still have halves.
+
+    Args:
+        lengths: snippets of each song.
+        n_snippets: of all parts together, at most.
+        seed: of the draw.
+    """
+    longest = max(n_snippets // N_STRETCHES, 1)
+    parts = [
+        Stretch(song, start, min(start + longest, length))
+        for song, length in enumerate(lengths)
+        for start in range(0, length, longest)
+    ]
+    order = np.random.default_rng(seed).permutation(len(parts))
+    n_so_far = np.cumsum([parts[i].stop - parts[i].start for i in order])
+    return [parts[i] for i in order[n_so_far <= n_snippets]]

@@ -52,7 +52,7 @@ FLOORS = [
     {"preflight", "search", "decoders"},
     {"encode"},
     {"hmms"},
-    {"songs"},
+    {"songs", "checks"},
     {"report", "tracked", "how_much"},
     {"check", "how_much_song"},
     {"pipeline"},
