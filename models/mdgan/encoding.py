@@ -107,7 +107,7 @@ def decode_latents(
     """
     generator.eval()
     latents = torch.from_numpy(np.asarray(z, dtype=np.float32))
-    spectrogram, weights = np.zeros((0, 0), np.float32), np.zeros(0)
+    spectrogram = weights = np.zeros((0, 0), np.float32)
     with full_precision():
         for first, batch in zip(range(0, len(z), BATCH), latents.split(BATCH), strict=True):
             snippets = generator(batch.to(device))[:, 0].cpu().numpy()
