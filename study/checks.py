@@ -18,7 +18,7 @@ from data_io.song_measures import SongMeasures, measure_song
 from data_io.song_models import SongModel, load_song_model
 from data_io.sounding import gain_of
 from data_io.store import read_spectrograms, write_rows
-from models.checks.compare import Check
+from models.checks.compare import UNLIKE, Check
 from models.checks.songs import (
     Stretch,
     check_latents,
@@ -214,7 +214,7 @@ def quantile_rows(heard: Sequence[Sequence[SongMeasures]], frame_ms: float) -> l
 def _run(study: Study) -> StageResult:
     paths = study.paths
     rows = check_song_models(study.config, study.recordings, paths, study.tasks, study.console)
-    unlike = sum(row["verdict"] == "unlike the bird" for row in rows)
+    unlike = sum(row["verdict"] == UNLIKE for row in rows)
     study.console.note(f"{unlike:,} of {len(rows):,} checks: unlike the bird")
     return StageResult([paths.hmm_checks, paths.hmm_check_quantiles], digest(rows))
 

@@ -19,7 +19,7 @@ bound, at 1 % divided by the number of checks).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ from scipy.stats import t
 
 Array = NDArray[np.float64]
 Song = NDArray[Any]  # what a statistic sees of one song
-Verdict = Literal["like the bird", "close", "unlike the bird", "cannot tell"]
+LIKE, CLOSE, UNLIKE = "like the bird", "close", "unlike the bird"
+CANNOT_TELL = "cannot tell"
 
 LEVEL = 0.01  # of a false "outside" in any check of a bird and age
 N_CHECKS = 7  # dwell, order, windows, sounds, gaps, loudness, pitch
@@ -72,7 +73,7 @@ class Check:
         decoder: distance of the real songs to their reconstruction: what the decoder alone does;
             NaN for checks of latents.
         beyond_decoder: distance of the reconstruction to the replicas' mean; likewise.
-        verdict: see the module.
+        verdict: "like the bird", "close", "unlike the bird" or "cannot tell"; see the module.
         reason: for the verdict, in words.
     """
 
@@ -89,7 +90,7 @@ class Check:
     halves: float = math.nan
     decoder: float = math.nan
     beyond_decoder: float = math.nan
-    verdict: Verdict = "cannot tell"
+    verdict: str = CANNOT_TELL
     reason: str = ""
 
 
@@ -115,13 +116,19 @@ def compare(
     if len(real) < MIN_SONGS:
         return replace(check, reason=f"{len(real)} songs: halves need {MIN_SONGS} or more")
     of_real = statistic.of(real)
-    if np.isnan(of_real).any():
-        return replace(check, reason=f"the real songs hold too little: {statistic.words}")
+    between = [
+        apart(*(statistic.of([real[i] for i in half]) for half in halves))
+        for halves in splits(len(real), seed)
+    ]
+    if math.isnan(np.median(between)):
+        return replace(check, reason=f"half of the real songs holds too few {statistic.words}")
     of_replicas = np.array([statistic.of(songs) for songs in replicas])
-    check = replace(check, real=float(of_real.mean()))
-    if np.isnan(of_replicas).any():
-        reason = f"sampled songs hold too little: {statistic.words}"
-        return replace(check, verdict="unlike the bird", reason=reason)
+    check = replace(check, real=float(of_real.mean()), halves=float(np.median(between)))
+    n_without = int(np.isnan(of_replicas).any(axis=1).sum())
+    if n_without:
+        reason = f"{n_without} of {len(replicas)} replicas hold too few {statistic.words}"
+        is_most = n_without > len(replicas) / 2
+        return replace(check, reason=reason, verdict=UNLIKE if is_most else CANNOT_TELL)
     mean, n = of_replicas.mean(0), len(of_replicas)
     values = of_replicas.mean(1)
     check = replace(
@@ -131,37 +138,27 @@ def compare(
     if reconstruction is not None:
         decoded = statistic.of(reconstruction)
         check = replace(check, decoder=apart(of_real, decoded), beyond_decoder=apart(decoded, mean))
-    among = [apart(one, (n * mean - one) / (n - 1)) for one in of_replicas]
-    between = [
-        apart(*(statistic.of([real[i] for i in half]) for half in halves))
-        for halves in splits(len(real), seed)
-    ]
-    return judged(check, among, between)
+    return judged(check, [apart(one, (n * mean - one) / (n - 1)) for one in of_replicas])
 
 
-def judged(check: Check, among: Sequence[float] | Array, between: Sequence[float] | Array) -> Check:
+def judged(check: Check, among: Sequence[float]) -> Check:
     """The check with its verdict.
 
     Args:
-        check: with its distance.
+        check: with its distance and that of the real halves.
         among: distances of replicas to the others.
-        between: distances of halves of the real songs.
     """
-    bound, halves = outside_above(among), float(np.median(between))
-    if math.isnan(halves):
-        verdict: Verdict = "cannot tell"
-        reason = "half of the real songs holds too little to be compared"
-    else:
-        is_outside, is_farther = check.distance > bound, check.distance > halves
-        verdict = ("like the bird", "close", "unlike the bird")[is_outside + is_farther]
-        reason = (
-            f"{'outside' if is_outside else 'inside'} the replicas' spread, "
-            f"{'farther' if is_farther else 'nearer'} than halves of the real songs"
-        )
-    return replace(check, outside_above=bound, halves=halves, verdict=verdict, reason=reason)
+    bound = outside_above(among)
+    is_outside, is_farther = check.distance > bound, check.distance > check.halves
+    reason = (
+        f"{'outside' if is_outside else 'inside'} the replicas' spread, "
+        f"{'farther' if is_farther else 'nearer'} than halves of the real songs"
+    )
+    verdict = (LIKE, CLOSE, UNLIKE)[is_outside + is_farther]
+    return replace(check, outside_above=bound, verdict=verdict, reason=reason)
 
 
-def outside_above(among: Sequence[float] | Array) -> float:
+def outside_above(among: Sequence[float]) -> float:
     """The bound that one replica more would pass in ``LEVEL / N_CHECKS`` of cases."""
     n = len(among)
     spread = float(np.std(among, ddof=1)) * math.sqrt(1 + 1 / n)

@@ -74,7 +74,7 @@ def check_latents(
     return [
         compare(Statistic("dwell", "ms", dwell, "runs of a state"), named, named_replicas, seed),
         compare(
-            Statistic("order", "bits", order, "three snippets in a row"),
+            Statistic("order", "bits", order, "snippets in a row"),
             named, named_replicas, seed,
         ),
         check_windows(real, replicas, seed),

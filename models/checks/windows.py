@@ -42,8 +42,9 @@ def check_windows(real: Sequence[Array], replicas: Sequence[Sequence[Array]], se
     check = replace(
         check, real=of_real, replicas=float(np.median(among)), spread_low=min(among),
         spread_high=max(among), distance=above_chance([of_real])[0],
+        halves=float(np.median(above_chance(halves))),
     )  # fmt: skip
-    return judged(check, above_chance(among), above_chance(halves))
+    return judged(check, above_chance(among))
 
 
 def above_chance(areas: Sequence[float]) -> list[float]:

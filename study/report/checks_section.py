@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from data_io.names.ages import age_order
 from data_io.store import read_table
+from models.checks.compare import CANNOT_TELL, CLOSE, LIKE, UNLIKE
 from study.base.paths import RunPaths
 from study.checks import KINDS
 from study.report.figures import as_svg
@@ -17,7 +18,7 @@ from study.report.figures import as_svg
 Row = dict[str, Any]
 MAX_ROWS = 40
 MAX_FIGURES = 12
-VERDICTS = ("unlike the bird", "close", "cannot tell", "like the bird")  # worst first
+VERDICTS = (UNLIKE, CLOSE, CANNOT_TELL, LIKE)  # worst first
 COLUMNS = ("real", "replicas", "distance", "outside_above", "halves", "decoder")
 COLOURS = {"real": "black", "reconstruction": "C0", "sampled": "C3"}
 
@@ -45,7 +46,7 @@ def in_words(rows: Sequence[Row]) -> str:
         return "No bird and age has a song model that could be checked."
     counts = Counter(row["verdict"] for row in rows)
     of_all = ", ".join(f"{counts[one]:,} {one}" for one in VERDICTS if counts[one])
-    failed = Counter(row["check"] for row in rows if row["verdict"] == VERDICTS[0])
+    failed = Counter(row["check"] for row in rows if row["verdict"] == UNLIKE)
     most = ", ".join(f"{check} {n}" for check, n in failed.most_common())
     ending = f" Unlike the bird by check: {most}." if most else ""
     return f"{len(rows):,} checks: {of_all}.{ending}"

@@ -142,7 +142,7 @@ def test_the_report_holds_everything_inside(study):
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 17  # 16 of songs, the best trial's decoder
     assert page.count("data:audio/wav;base64,") == 16
-    assert page.count("<td>sim1</td><td>45</td>") == 2  # its final figures, its HMM
+    assert page.count("<td>sim1</td><td>45</td>") == 9  # its final figures, its HMM, 7 checks
     assert page.count('href="trials/trial-') == len(list((out / "trials").glob("*.png"))) > 0
     for figure in ("snippets seen", "Candidates: ", "Trade-offs", "latent_dim", "age (dph"):
         assert len(figures_with(page, figure)) == 1, figure
@@ -172,8 +172,8 @@ def test_study_json_says_what_made_it(study):
     assert record["config"]["mdgan"]["n_snippets"] == 640
     assert record["versions"]["torch"].startswith("2.13.0")
     assert set(record["stages"]) == {
-        "simulated birds", "recordings", "trials", "trial figures", "latents", "hmm", "songs",
-        "report",
+        "simulated birds", "recordings", "trials", "trial figures", "latents", "hmm", "checks",
+        "songs", "report",
     }  # fmt: skip
     _, runs = mlflow_runs(cwd, "study")
     assert record["mlflow"]["study_run_id"] == runs[0].info.run_id
@@ -253,6 +253,8 @@ def test_mlflow_and_the_tables_hold_the_same_numbers(study):
         pictures = [a.path for a in client.list_artifacts(run_.info.run_id)]
         assert f"{row['trial_id']}.png" in pictures
     grid, selected = rows(out / "hmm_grid.parquet"), rows(out / "hmm_selected.parquet")
+    checked = {(r["bird"], r["age"], r["check"]): r for r in rows(out / "hmm_checks.parquet")}
+    assert len(checked) == 4 * 7
     for run_ in mlflow_runs(cwd, "hmm")[1]:
         tags = run_.data.tags
         mine = [r for r in grid if (r["bird"], r["age"]) == (tags["bird"], tags["age"])]
@@ -265,6 +267,9 @@ def test_mlflow_and_the_tables_hold_the_same_numbers(study):
             assert {m.step: m.value for m in history} == expected
         (chosen,) = (r for r in selected if (r["bird"], r["age"]) == (tags["bird"], tags["age"]))
         assert run_.data.metrics["hmm/selected_n_states"] == chosen["n_states"]
+        dwell = checked[tags["bird"], tags["age"], "dwell"]
+        assert tags["checks.dwell"] == dwell["verdict"]
+        assert run_.data.metrics.get("checks/dwell/distance") == dwell["distance"]
         names = {f.path for f in client.list_artifacts(run_.info.run_id, "songs")}
         assert {"songs/real.wav", "songs/sampled.png"} <= names
 
@@ -323,6 +328,8 @@ def test_the_same_seed_gives_the_same_numbers_elsewhere(study, tmp_path):
         ("repeats.parquet", UNSTEADY),
         ("hmm_grid.parquet", {"seconds"}),
         ("hmm_selected.parquet", set()),
+        ("hmm_checks.parquet", set()),
+        ("hmm_check_quantiles.parquet", set()),
     ):
         first, second = rows(out / name), rows(tmp_path / "again" / name)
         assert [{k: v for k, v in r.items() if k not in besides} for r in first] == [
