@@ -79,9 +79,12 @@ def restart_fit(
     return fit_from(songs, n_states, lambda: start(songs, n_states, seed, params), origin, params)
 
 
-def most_states(n_snippets: int, params: HmmParams) -> int:
-    """The largest number of states that leaves ``params.min_snippets_per_state`` to each."""
-    return min(params.n_states_limit, n_snippets // params.min_snippets_per_state)
+def most_states(n_observations: float, params: HmmParams) -> int:
+    """The largest number of states that leaves ``params.min_snippets_per_state`` to each.
+
+    ``n_observations`` are the snippets that would lie side by side.
+    """
+    return min(params.n_states_limit, int(n_observations / params.min_snippets_per_state + 1e-9))
 
 
 def restart_seed(seed: int, n_states: int, restart: int) -> int:

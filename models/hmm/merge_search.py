@@ -46,7 +46,7 @@ class MergeSearch:
         self.fits: list[HmmFit] = []
         self.top = 0  # where the merge path began
         self._seed = seed
-        self._limit = most_states(songs.n_snippets, params)
+        self._limit = most_states(songs.n_observations, params)
         self._lowest = min(params.n_states[0], self._limit)
         self._highest = min(params.n_states[-1], self._limit)
         # The best run of EM of every number of states, and whether it is finished.
@@ -132,7 +132,7 @@ class MergeSearch:
         n_states = before.n_components
         is_alike = (before.n_features, before.covariance_type) == (
             self.songs.latent_dim,
-            self.params.covariance_type,
+            self.params.kind,
         )
         if is_alike and n_states <= self._limit:
             start = starts.chained_start(self.songs, before, self.params)

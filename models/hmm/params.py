@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 CovarianceType = Literal["spherical", "diag", "tied", "full"]
+CovarianceChoice = Literal["auto", "spherical", "diag", "tied", "full"]
 Transitions = Literal["full", "sparse", "left_right"]
 SearchKind = Literal["merge", "grid"]
 Engine = Literal["ours", "hmmlearn"]
@@ -29,7 +30,8 @@ class HmmParams:
             limit; null for twice the highest of n_states.
         search: "merge" (a coarse pass, then states merged one by one; fast) or "grid" (every
             number, n_restarts times).
-        covariance_type: spherical, diag, tied or full.
+        covariance_type: spherical, diag, tied or full; "auto" searches diag and full and takes the
+            one with the lower BIC.
         emissions: "gaussian", or "student_t" (a multivariate t: snippets far from their state count
             less; for latents with heavy tails).
         dof: degrees of freedom of student_t; few make the tails heavy.
@@ -41,6 +43,9 @@ class HmmParams:
             as parameters); "left_right" (to the same or a later state, from the first).
         is_chained: ages of a bird are done in order, each tried also from the model of the age
             before; merge search only.
+        shared_states: the states of a bird are the same at all its ages: one set of emissions,
+            transitions and starts for each age. Fits of each age alone are made too and compared.
+            Merge search and full transitions only.
         n_restarts: independent starts, with seeds of their own: of every number of states in a
             grid; of the chosen number, to confirm it, in a merge search.
         n_iter: EM iterations at most.
@@ -51,20 +56,23 @@ class HmmParams:
         held_out_fraction: of recordings, kept out of a second round of fits that gives the held-out
             log-likelihood; 0 leaves it out.
         engine: "ours", or "hmmlearn" for the E-step of hmmlearn's default: same numbers, slower.
-        min_snippets: a bird and age with fewer gets no model, and a row that says so.
+        min_snippets: a bird and age with fewer gets no model, and a row that says so. Where
+            snippets overlap, as many are counted as would lie side by side.
         min_recordings: the same for recordings.
-        min_snippets_per_state: numbers of states that would leave fewer are not tried.
+        min_snippets_per_state: numbers of states that would leave fewer are not tried; counted in
+            the same way.
     """
 
     n_states: tuple[int, ...] = (5, 100)
     max_n_states: int | None = None
     search: SearchKind = "merge"
-    covariance_type: CovarianceType = "diag"
+    covariance_type: CovarianceChoice = "auto"
     emissions: Emissions = "gaussian"
     dof: float = 4.0
     memory: Memory = "auto"
     transitions: Transitions = "full"
     is_chained: bool = False
+    shared_states: bool = False
     n_restarts: int = 3
     n_iter: int = 200
     tol: float = 1e-5
@@ -82,6 +90,25 @@ class HmmParams:
         """The most states that are ever tried."""
         return 2 * self.n_states[-1] if self.max_n_states is None else self.max_n_states
 
+    @property
+    def kind(self) -> CovarianceType:
+        """The one kind of covariances that is fitted.
+
+        Raises:
+            ValueError: covariance_type is "auto", which only a search can resolve.
+        """
+        if self.covariance_type == "auto":
+            raise ValueError(
+                "covariance_type is 'auto', but one fit has one kind of covariances: give that of "
+                f"a model, or one of {', '.join(get_args(CovarianceType))}."
+            )
+        return self.covariance_type
+
+    @property
+    def kinds(self) -> tuple[CovarianceType, ...]:
+        """The kinds of covariances that a search tries."""
+        return ("diag", "full") if self.covariance_type == "auto" else (self.covariance_type,)
+
     def __post_init__(self) -> None:
         if not self.n_states or min(self.n_states) < 1 or max(self.n_states) > 10**5:
             raise ValueError(
@@ -97,7 +124,7 @@ class HmmParams:
             )
         for name, kind in (
             ("search", SearchKind),
-            ("covariance_type", CovarianceType),
+            ("covariance_type", CovarianceChoice),
             ("emissions", Emissions),
             ("memory", Memory),
             ("transitions", Transitions),
@@ -127,6 +154,15 @@ class HmmParams:
             )
         if self.is_chained and self.search == "grid":
             raise ValueError("is_chained is true, but only search=merge takes models over: use it.")
+        if self.shared_states and (
+            self.search == "grid" or self.transitions != "full" or self.memory == "autoregressive"
+        ):
+            raise ValueError(
+                f"shared_states is true with search={self.search}, transitions={self.transitions} "
+                f"and memory={self.memory}, but states are shared by search=merge and "
+                "transitions=full alone, and by latents that no matrix of one age carries over: "
+                "use these, and memory=auto, context or none."
+            )
         if self.max_repairs < 0:
             raise ValueError(f"max_repairs is {self.max_repairs}: it must be 0 or more.")
         if not 0 <= self.held_out_fraction <= 0.5:
@@ -135,11 +171,21 @@ class HmmParams:
             )
 
 
-def too_few(lengths: Sequence[int], params: HmmParams) -> str:
-    """Why recordings of ``lengths`` snippets are too few for a model; "" where they suffice."""
-    n_snippets = sum(lengths)
-    if n_snippets < params.min_snippets:
-        return f"{n_snippets} snippets, {params.min_snippets} needed (hmm.min_snippets)"
+def too_few(lengths: Sequence[int], params: HmmParams, new_share: float = 1.0) -> str:
+    """Why recordings of ``lengths`` snippets are too few for a model; "" where they suffice.
+
+    Where a snippet is new by ``new_share`` alone, they count for so many fewer.
+    """
+    if sum(lengths) * new_share < params.min_snippets:
+        counted = in_words(sum(lengths), new_share)
+        return f"{counted}, {params.min_snippets} needed (hmm.min_snippets)"
     if len(lengths) < params.min_recordings:
         return f"{len(lengths)} recordings, {params.min_recordings} needed (hmm.min_recordings)"
     return ""
+
+
+def in_words(n_snippets: int, new_share: float) -> str:
+    """A number of snippets, and how many would lie side by side where they overlap."""
+    if new_share == 1:
+        return f"{n_snippets} snippets"
+    return f"{n_snippets} overlapping snippets, side by side {n_snippets * new_share:.0f}"

@@ -158,6 +158,16 @@ class RunPaths:
         return self.root / "hmm_selected.parquet"
 
     @property
+    def hmm_ages(self) -> Path:
+        """What can be compared between the ages of a bird, one row per bird and age."""
+        return self.root / "hmm_ages.parquet"
+
+    @property
+    def hmm_shared(self) -> Path:
+        """States that the ages of a bird share beside those of each alone, one row per bird."""
+        return self.root / "hmm_shared.parquet"
+
+    @property
     def hmm(self) -> Path:
         """The selected HMMs (song models)."""
         return self.root / "hmm"

@@ -206,12 +206,13 @@ class StudyConfig:
                 dataclasses.replace(m, n_snippets=self.decoders.n_snippets)
             except ValueError as error:
                 raise ValueError(f"decoders.{error}") from error
-        if self.decoders.is_by_age and self.hmm.is_chained:
-            raise ValueError(
-                f"decoders.scope is {self.decoders.scope} and hmm.is_chained is true: every age "
-                "then has its own latents, and the model of the age before means nothing in them. "
-                "Set hmm.is_chained=false, or decoders.scope to all or bird."
-            )
+        for name in ("is_chained", "shared_states"):
+            if self.decoders.is_by_age and getattr(self.hmm, name):
+                raise ValueError(
+                    f"decoders.scope is {self.decoders.scope} and hmm.{name} is true: every age "
+                    "then has its own latents, and states of another age mean nothing in them. "
+                    f"Set hmm.{name}=false, or decoders.scope to all or bird."
+                )
 
     def _check_lengths(self) -> None:
         """Check rates and lengths of sound against each other."""

@@ -17,12 +17,14 @@ from study.base.seeds import bird_age_seed
 from study.cluster.tasks import TaskRunner
 from study.hmms.journal import Journal
 from study.hmms.tables import Searched
-from study.hmms.task import search_task
+from study.hmms.task import Made, search_task
 
 Array = NDArray[np.float64]
 
 # However few snippets a bird and age has, its search takes as long as so many snippets more would.
 SNIPPETS_OF_A_START = 2000
+# In the place of an age, where a task is of all ages of a bird.
+ALL_AGES = "all ages"
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,44 @@ class Latents:
     Attributes:
         read: gives the whitened latents [n_snippets, latent_dim] of a bird and age, one array per
             recording.
+        holds_sound: gives whether any frame of each of these snippets holds sound [n_snippets], one
+            array per recording.
         sizes: snippets of every bird and age.
-        whitening: mean and standard deviation [latent_dim] of every bird and age, those of its
-            decoder.
+        made: how those of every bird and age were made.
     """
 
     read: Callable[[BirdAge], list[Array]]
+    holds_sound: Callable[[BirdAge], list[NDArray[np.bool_]]]
     sizes: dict[BirdAge, int]
-    whitening: dict[BirdAge, tuple[Array, Array]]
+    made: dict[BirdAge, Made]
+
+
+def run_left(
+    left: Iterable[BirdAge],
+    journal: Journal,
+    submit: Callable[[BirdAge], ray.ObjectRef],
+    tasks: TaskRunner,
+    console: Console,
+    what: str,
+) -> None:
+    """Run a task for each that the journal does not hold, and keep what comes back.
+
+    Args:
+        left: birds and ages, or birds, each with ALL_AGES.
+        journal: of this kind of task.
+        submit: starts the task of one.
+        tasks: runs them.
+        console: shows progress.
+        what: is done, for progress and errors.
+    """
+    left = [one for one in left if journal.load(one) is None]
+    progress = Progress(console, len(left), what)
+
+    def keep(one: BirdAge, searched: Searched) -> None:
+        journal.save(one, searched)
+        progress.advance()
+
+    tasks.run(submit, left, keep, lambda one: f"{what} of {one[0]} at {one[1]}".capitalize())
 
 
 class FanOut:
@@ -114,7 +146,8 @@ class FanOut:
         return search_task.remote(
             bird_age,
             self._latents.read(bird_age),
-            self._latents.whitening[bird_age],
+            self._latents.holds_sound(bird_age),
+            self._latents.made[bird_age],
             bird_age_seed(self._seed, bird_age),
             self._params,
             self._before(bird_age) if self._params.is_chained else None,

@@ -1,8 +1,8 @@
-"""The finished searches of the HMM stage on disk: a study that was killed goes on from them.
+"""The finished tasks of the HMM stage on disk: a study that was killed goes on from them.
 
-One entry for each bird and age: a JSON file with a hash of its content, and the model beside it
-as .npz with a hash in the JSON. The JSON is written last and makes the entry count. The folder is
-named by a hash of all that the searches depend on.
+One entry for each kind of task, and bird and age (or bird): a JSON file with a hash of its content,
+and the model beside it as .npz with a hash in the JSON. The JSON is written last and makes the
+entry count. The folder is named by a hash of all that the searches depend on.
 """
 
 import dataclasses
@@ -47,20 +47,21 @@ def remove_journal(paths: RunPaths) -> None:
 
 
 class Journal:
-    """The entries of one key.
+    """The entries of one key and kind of task.
 
     Args:
         folder: of the journals; those of another key in it are removed.
         key: as `journal_key` gives it.
         console: told of broken files.
+        kind: of the tasks whose results it holds.
     """
 
-    def __init__(self, folder: Path, key: str, console: Console):
-        self._root = folder / key
+    def __init__(self, folder: Path, key: str, console: Console, kind: str = "searches"):
+        self._root = folder / key / kind
         self._console = console
         self._root.mkdir(parents=True, exist_ok=True)
         for other in folder.iterdir():
-            if other.is_dir() and other != self._root:
+            if other.is_dir() and other != self._root.parent:
                 shutil.rmtree(other)
         # Files that a killed study had not finished.
         for half in self._root.rglob(".*.tmp*"):

@@ -1,14 +1,17 @@
 """The HMM stage: the number of states and the model of every bird and age.
 
-`models.hmm` searches, one Ray task for each bird and age (fan_out.py). The tables and models of
-the stage are made from the journal once all is done.
+`models.hmm` searches, one Ray task for each bird and age (fan_out.py). Then come the states that
+the ages of a bird share, where these are wanted (shared.py), and the comparison of ages (ages.py).
+The tables and models of the stage are made from the journals once all is done.
 """
 
 import pyarrow as pa
 
 from data_io.files import atomic_dir, digest
+from data_io.latents import read_sound_shares
+from data_io.names.ages import age_order
 from data_io.recordings.table import BirdAge, Recordings
-from data_io.song_models import save_song_model
+from data_io.song_models import SongModel, save_song_model
 from data_io.store import write_rows, write_table
 from models.hmm import select_by_bic
 from study.base.console import Console
@@ -19,10 +22,13 @@ from study.config.tree import StudyConfig
 from study.context import Stage, Study
 from study.decoders.scope import without_decoder
 from study.encode import read_whitening, recording_lengths, whitened
-from study.hmms.fan_out import FanOut, Latents
+from study.hmms.ages import AGES, age_row, compare_ages
+from study.hmms.fan_out import ALL_AGES, FanOut, Latents
 from study.hmms.journal import Journal, journal_folder, journal_key, remove_journal
 from study.hmms.rows import Row
+from study.hmms.shared import SHARED, SharedJournals, share_states, shared_row
 from study.hmms.tables import SELECTED, fit_of, grid_table, no_decoder_row
+from study.hmms.task import Made
 
 
 def find_n_states(
@@ -35,7 +41,7 @@ def find_n_states(
 ) -> list[Row]:
     """Find the number of states of all birds and ages; write the stage's tables and models.
 
-    Every search that comes back goes to a journal in the run folder, which stays until
+    Every task that comes back goes to a journal in the run folder, which stays until
     `remove_journal` is called: run again after a kill, only the rest is done.
 
     Args:
@@ -53,31 +59,77 @@ def find_n_states(
         TaskError: a search could not be done; the message names its bird and age.
         BrokenFileError: latents cannot be read.
     """
+    params, seed = config.hmm, config.seed
     missing = without_decoder(config, paths, recordings)
     all_of_them = recordings.used.birds_and_ages()
     encoded = [bird_age for bird_age in all_of_them if bird_age not in missing]
     lengths = {bird_age: recording_lengths(paths, bird_age) for bird_age in encoded}
-    key = journal_key(config.hmm, config.seed, latents_digest)
-    journal = Journal(journal_folder(paths), key, console)
+    journals = _Journals(paths, journal_key(params, seed, latents_digest), console)
 
-    scope = config.decoders.scope
+    scope, snippets = config.decoders.scope, config.snippets
     latents = Latents(
         read=lambda bird_age: whitened(paths, bird_age, scope),
+        holds_sound=lambda bird_age: [
+            share > 0 for share in read_sound_shares(paths.latents, *bird_age).values()
+        ],
         sizes={bird_age: sum(lengths[bird_age].values()) for bird_age in encoded},
-        whitening={bird_age: read_whitening(paths, bird_age, scope) for bird_age in encoded},
+        made={
+            bird_age: Made(read_whitening(paths, bird_age, scope), snippets.hop, snippets.new_share)
+            for bird_age in encoded
+        },
     )
-    FanOut(latents, config.seed, config.hmm, journal, console, tasks).run()
-    rows = _write_models(paths, lengths, journal, config.seed)
+    FanOut(latents, seed, params, journals.own, console, tasks).run()
+    ages = _ages_with_model(encoded, journals.own)
+    states: dict[str, SongModel] = {}
+    if params.shared_states:
+        share_states(ages, latents, journals.shared, params, seed, console, tasks)
+        states = journals.shared.states_of(ages)
+    compare_ages(ages, latents, journals.own, states, journals.ages, params, seed, console, tasks)
+
+    rows = _write_models(paths, lengths, journals, set(states), seed)
     rows |= {bird_age: no_decoder_row(bird_age, reason) for bird_age, reason in missing.items()}
     selected = [rows[bird_age] for bird_age in all_of_them]
     write_rows(paths.hmm_selected, selected, SELECTED)
+    _write_comparisons(paths, ages, selected, journals, params.shared_states)
     return selected
 
 
+class _Journals:
+    """The journals of all kinds of tasks of one key."""
+
+    def __init__(self, paths: RunPaths, key: str, console: Console):
+        def of(kind: str) -> Journal:
+            return Journal(journal_folder(paths), key, console, kind)
+
+        self.own = of("searches")
+        self.shared = SharedJournals(of("shared states"), of("shared models"))
+        self.ages = of("ages")
+
+
+def _ages_with_model(encoded: list[BirdAge], own: Journal) -> dict[str, list[BirdAge]]:
+    """Birds and ages that have a model of their own, by bird, youngest first."""
+    ages: dict[str, list[BirdAge]] = {bird: [] for bird, _ in encoded}
+    for bird_age in sorted(encoded, key=lambda one: age_order(one[1])):
+        if own.read(bird_age).model is not None:
+            ages[bird_age[0]].append(bird_age)
+    return ages
+
+
 def _write_models(
-    paths: RunPaths, lengths: dict[BirdAge, dict[str, int]], journal: Journal, seed: int
+    paths: RunPaths,
+    lengths: dict[BirdAge, dict[str, int]],
+    journals: _Journals,
+    with_shared: set[str],
+    seed: int,
 ) -> dict[BirdAge, Row]:
-    """Make models and hmm_grid.parquet from the journal, one bird and age in memory at a time.
+    """Make models and hmm_grid.parquet from the journals, one bird and age in memory at a time.
+
+    Args:
+        paths: of the run folder.
+        lengths: snippets of every recording of every bird and age.
+        journals: hold all that was found.
+        with_shared: birds whose models have the states that their ages share.
+        seed: of the study.
 
     Returns:
         Rows of hmm_selected.parquet.
@@ -86,15 +138,49 @@ def _write_models(
     selected: dict[BirdAge, Row] = {}
     with atomic_dir(paths.hmm) as folder:
         for bird_age, of_recordings in lengths.items():
-            searched = journal.read(bird_age)
+            searched = journals.own.read(bird_age)
             tables.append(grid_table(bird_age, searched.fits))
             selected[bird_age] = searched.selected
-            if searched.model is not None:
-                facts = {"fit": _best_fit(searched.fits), "recordings": list(of_recordings),
-                         "seed": seed}  # fmt: skip
-                save_song_model(folder, *bird_age, searched.model, facts)
+            model = searched.model
+            if model is None:
+                continue
+            facts = {"fit": _best_fit(searched.fits), "states": "own",
+                     "recordings": list(of_recordings), "seed": seed}  # fmt: skip
+            if bird_age[0] in with_shared:
+                selected[bird_age] = {**searched.selected, "song_model": "shared"}
+                shared = journals.shared.models.read(bird_age)
+                facts |= {"fit": shared.selected, "states": "shared"}
+                model = shared.model
+                assert model is not None  # its bird has shared states
+            save_song_model(folder, *bird_age, model, facts)
     write_table(paths.hmm_grid, pa.concat_tables(tables).combine_chunks())
     return selected
+
+
+def _write_comparisons(
+    paths: RunPaths,
+    ages: dict[str, list[BirdAge]],
+    selected: list[Row],
+    journals: _Journals,
+    is_shared: bool,
+) -> None:
+    """Write hmm_ages.parquet, and hmm_shared.parquet where states are shared."""
+    compared = {
+        (bird, row["age"]): row
+        for bird, of_bird in ages.items() if of_bird
+        for row in journals.ages.read((bird, ALL_AGES)).fits
+    }  # fmt: skip
+    rows = [age_row(row, compared.get((row["bird"], row["age"]))) for row in selected]
+    write_rows(paths.hmm_ages, rows, AGES)
+    if not is_shared:
+        paths.hmm_shared.unlink(missing_ok=True)  # of a study that was run with it before
+        return
+    own = {(row["bird"], row["age"]): row for row in selected}
+    rows = [
+        shared_row(bird, of_bird, [own[one] for one in of_bird], journals.shared)
+        for bird, of_bird in ages.items()
+    ]
+    write_rows(paths.hmm_shared, rows, SHARED)
 
 
 def _best_fit(rows: list[Row]) -> Row:
@@ -112,7 +198,9 @@ def _run(study: Study) -> StageResult:
     selected = find_n_states(
         study.config, study.recordings, paths, study.console, latents, study.tasks
     )
-    outputs = [paths.hmm_grid, paths.hmm_selected, paths.hmm]
+    outputs = [paths.hmm_grid, paths.hmm_selected, paths.hmm_ages, paths.hmm]
+    if study.config.hmm.shared_states:
+        outputs.append(paths.hmm_shared)
     return StageResult(outputs, digest(selected))
 
 

@@ -13,6 +13,7 @@ from data_io.names.ages import parse_age
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import HmmFit, StatesFound
+from models.hmm.contexts import Remembered
 from study.hmms.rows import Row, from_row, row_of, schema_of
 
 # Column of the number of states that a criterion would choose, by the criterion's name.
@@ -35,7 +36,9 @@ class Selected:
         dph: age in days post hatch where the folder's name is a number.
         status: ok, too_few_snippets, failed or no_decoder.
         reason: why, where not ok; a remark on the choice where it is.
-        n_observations: snippets of all recordings.
+        n_snippets: of all recordings.
+        n_observations: the N of BIC: snippets times the share of each that the one before does not
+            hold.
         n_recordings: recordings that were fitted.
         runner_up_n_states: the best number of states but one.
         runner_up_bic_distance: its BIC above the best.
@@ -43,6 +46,13 @@ class Selected:
         edge_side: "" or "highest".
         aic_n_states: the number of states that AIC would choose; likewise the other criteria.
         fit_status: status of the chosen fit.
+        at_limit: criteria that may choose more states than were tried, comma-separated.
+        n_sounding, n_silent: states most of whose snippets hold sound, and the others.
+        song_model: whose states the song model in hmm/ has: "own", those of this row; "shared",
+            those of all ages of the bird, which hmm_shared.parquet tells of; "" without a model.
+        memory: none, context or autoregressive: what the song model remembers.
+        n_contexts: copies of states that remember what came before; n_states where none do.
+        memory_bic, memory_held_out_log_likelihood: of the song model with its memory.
         node: host that searched.
     """
 
@@ -57,7 +67,8 @@ class Selected:
     aic: float | None = None
     log_likelihood: float | None = None
     n_free_params: int | None = None
-    n_observations: int
+    n_snippets: int
+    n_observations: float
     n_recordings: int
     runner_up_n_states: int | None = None
     runner_up_bic_distance: float | None = None
@@ -78,12 +89,27 @@ class Selected:
     restart_spread: float | None = None
     n_agreeing: int | None = None
     n_restarts: int | None = None
+    at_limit: str = ""
+    rival_covariance_type: str = ""
+    rival_n_states: int | None = None
+    rival_bic_distance: float | None = None
+    rival_held_out_log_likelihood: float | None = None
+    held_out_se_n_states: int | None = None
+    n_states_low: int | None = None
+    n_states_high: int | None = None
     is_monotone: bool | None = None
     n_dead: int | None = None
     n_singleton: int | None = None
     n_floored: int | None = None
     n_repairs: int | None = None
     fit_status: str | None = None
+    n_sounding: int | None = None
+    n_silent: int | None = None
+    song_model: str = ""
+    memory: str | None = None
+    n_contexts: int | None = None
+    memory_bic: float | None = None
+    memory_held_out_log_likelihood: float | None = None
     node: str | None = None
 
 
@@ -108,13 +134,24 @@ class Searched:
     model: SongModel | None
 
 
-def selected_row(bird_age: BirdAge, found: StatesFound, lengths: list[int], node: str) -> Row:
+def selected_row(
+    bird_age: BirdAge,
+    found: StatesFound,
+    remembered: Remembered | None,
+    n_silent: int | None,
+    lengths: list[int],
+    new_share: float,
+    node: str,
+) -> Row:
     """A row of hmm_selected.parquet.
 
     Args:
         bird_age: bird and age.
         found: by the search.
+        remembered: the model with its memory; None where there is no model.
+        n_silent: its silent states.
         lengths: snippets of every recording.
+        new_share: share of a snippet that the one before does not hold.
         node: host that searched.
     """
     bird, age = bird_age
@@ -124,17 +161,24 @@ def selected_row(bird_age: BirdAge, found: StatesFound, lengths: list[int], node
         "dph": parse_age(age)[0],
         "status": found.status,
         "reason": found.reason,
-        "n_observations": sum(lengths),
+        "n_snippets": sum(lengths),
+        "n_observations": sum(lengths) * new_share,
         "n_recordings": len(lengths),
         "edge": bool(found.edge),
         "edge_side": found.edge,
         "node": node,
     }
-    if found.selection is not None:
+    if found.selection is not None and remembered is not None and n_silent is not None:
+        known |= {"n_silent": n_silent, "n_sounding": remembered.song.n_states - n_silent}
+        known |= {"song_model": "own", "memory": remembered.memory}
+        known["n_contexts"] = remembered.song.n_contexts
+        known["memory_bic"] = remembered.bic
+        known["memory_held_out_log_likelihood"] = remembered.held_out_log_likelihood
         known["runner_up_n_states"] = found.selection.runner_up
         known["runner_up_bic_distance"] = found.selection.runner_up_distance
         known["fit_status"] = found.selection.best.status
         known |= {column: found.chosen_by.get(name) for name, column in CRITERIA.items()}
+        known["at_limit"] = ", ".join(found.at_limit)
         # All other columns have the name of what they repeat.
         for source in (found, found.selection.best):
             names = [n for n in SELECTED.names if n not in known and hasattr(source, n)]
@@ -146,7 +190,7 @@ def no_decoder_row(bird_age: BirdAge, reason: str) -> Row:
     """A row of hmm_selected.parquet for a bird and age that could not be encoded."""
     bird, age = bird_age
     row = Selected(bird=bird, age=age, dph=parse_age(age)[0], status="no_decoder", reason=reason,
-                   n_observations=0, n_recordings=0)  # fmt: skip
+                   n_snippets=0, n_observations=0, n_recordings=0)  # fmt: skip
     return row_of(row)
 
 

@@ -14,7 +14,9 @@ from data_io.store import read_table
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
-from study.hmms import fan_out, task
+from study.hmms import ages, fan_out, shared, task
+from study.hmms.ages import AGES
+from study.hmms.shared import SHARED
 from study.hmms.stage import find_n_states
 from study.hmms.tables import GRID, SELECTED
 
@@ -39,6 +41,17 @@ def write_study(root, birds_and_ages, n_recordings=4, n_snippets=40, n_kinds=3, 
     return paths, Recordings.from_rows(recordings)
 
 
+TASKS = {
+    "shared_states_task": shared.shared_states_task._function,
+    "shared_model_task": shared.shared_model_task._function,
+    "ages_task": ages.ages_task._function,
+}
+
+
+def _later(function):
+    return lambda *args: lambda: function(*args)
+
+
 class KilledError(Exception):
     """The study ends here."""
 
@@ -53,6 +66,7 @@ class Here:
 
     Attributes:
         done: birds and ages whose search came back, in that order.
+        n_back: results of all kinds of tasks that came back.
         before: the model that each search was given to start from.
         most_held: latents of birds and ages that were in memory at a time.
     """
@@ -63,7 +77,12 @@ class Here:
         self._held = []
         self._order = None if order_seed is None else random.Random(order_seed)
         self._kill_after = kill_after
+        self.n_back = 0
         monkeypatch.setattr(fan_out, "search_task", SimpleNamespace(remote=self._submitted))
+        for module, name in (
+            (shared, "shared_states_task"), (shared, "shared_model_task"), (ages, "ages_task"),
+        ):  # fmt: skip
+            monkeypatch.setattr(module, name, SimpleNamespace(remote=_later(TASKS[name])))
 
     def _submitted(self, bird_age, sequences, *rest):
         self._held.append(weakref.ref(sequences[0]))
@@ -83,11 +102,13 @@ class Here:
             while waiting and len(under_way) < 4:
                 one = waiting.pop(0)
                 under_way.append((one, submit(one)))
-            if self._kill_after is not None and len(self.done) == self._kill_after:
+            if self._kill_after is not None and self.n_back == self._kill_after:
                 raise KilledError
             i = self._order.randrange(len(under_way)) if self._order else 0
             one, search = under_way.pop(i)
-            self.done.append(one)
+            self.n_back += 1
+            if submit.__qualname__.startswith("FanOut"):
+                self.done.append(one)
             waiting = [*(on_result(one, search()) or ()), *waiting]
             del search
 
@@ -101,9 +122,16 @@ def run(paths, recordings, params, here, key="latents"):
 
 
 def tables(paths):
-    """Both tables without the seconds, and every chosen model's arrays."""
+    """All tables without the seconds, and every song model's arrays."""
     grid = read_table(paths.hmm_grid, schema=GRID).to_pylist()
     for row in grid:
         assert row.pop("seconds") is not None
     models = {p.relative_to(paths.hmm): p.read_bytes() for p in sorted(paths.hmm.rglob("*.npz"))}
-    return grid, read_table(paths.hmm_selected, schema=SELECTED).to_pylist(), models
+    others = [
+        read_table(path, schema=schema).to_pylist()
+        for path, schema in (
+            (paths.hmm_selected, SELECTED), (paths.hmm_ages, AGES), (paths.hmm_shared, SHARED),
+        )
+        if path.exists()
+    ]  # fmt: skip
+    return grid, *others, models

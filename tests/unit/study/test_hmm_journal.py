@@ -95,7 +95,7 @@ BREAKS = {
 def test_a_broken_entry_is_named_and_does_not_count(tmp_path, journal, text, broken):
     journal.save(BIRD_AGE, Searched(ROWS, SELECTED, model()))
     journal.save(LATER, Searched(ROWS, SELECTED, model()))
-    npz = tmp_path / ".hmm" / "key" / "sim1" / "45.npz"
+    npz = tmp_path / ".hmm" / "key" / "searches" / "sim1" / "45.npz"
     BREAKS[broken](npz, npz.with_suffix(".json"))
     again = reopened(tmp_path, text)
     assert again.load(BIRD_AGE) is None
@@ -110,7 +110,7 @@ def test_a_broken_entry_is_named_and_does_not_count(tmp_path, journal, text, bro
 
 def test_an_entry_in_the_place_of_another_does_not_count(tmp_path, journal, text):
     journal.save(BIRD_AGE, Searched(ROWS, SELECTED, None))
-    path = tmp_path / ".hmm" / "key" / "sim1" / "45.json"
+    path = tmp_path / ".hmm" / "key" / "searches" / "sim1" / "45.json"
     (path.parent / "60.json").write_bytes(path.read_bytes())
     assert journal.load(LATER) is None
     assert "it is of sim1 at 45" in text.getvalue()

@@ -1,0 +1,330 @@
+"""One set of states for all ages of a bird: emissions once, transitions and starts for each age.
+
+States of fits of their own differ from age to age, so that nothing said of them can be compared.
+Shared ones can: their shares, and what their order tells (`models.hmm.ages`).
+
+Source of EM with tied emissions: Rabiner 1989, section V.B on multiple observation sequences; the
+sums of the emissions run over all ages, those of the transitions over one.
+"""
+
+import copy
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.hmm import criteria
+from models.hmm.em import TRANSITION_PRIOR, Em, Songs, Statistics, m_step, run_em
+from models.hmm.fitting import most_states
+from models.hmm.gaussian import GaussianHMM, Packed
+from models.hmm.merge_path import merge_path
+from models.hmm.merge_search import best_with_one_more
+from models.hmm.params import CovarianceType, HmmParams
+from models.hmm.search import search_states
+
+Array = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
+
+MOST_ROWS = 40_000  # snippets of all ages together that the states are found from
+ROUGH_ITERATIONS = 8  # of EM, to see where BIC is low
+N_RISES = 3  # of BIC, one after the other, after which no more numbers of states are tried
+N_POLISHED = 3  # numbers of states with the lowest rough BIC that are fitted to convergence
+
+
+@dataclass(frozen=True)
+class SharedFit:
+    """A number of states that the ages of a bird share.
+
+    Attributes:
+        n_states: number of states.
+        log_likelihood: nats, of all ages together.
+        n_free_params: emissions once, transitions and starts for each age.
+        bic: see `shared_bic`.
+        status: "ok", "rough" (few iterations on purpose), "not_converged" or "failed".
+    """
+
+    n_states: int
+    log_likelihood: float
+    n_free_params: int
+    bic: float
+    status: str
+
+
+@dataclass(frozen=True)
+class SharedFound:
+    """The states that the ages of a bird share.
+
+    Attributes:
+        status: ok, too_few_snippets or failed, as of a search of one age.
+        reason: why, where not ok.
+        covariance_type: of the emissions.
+        fits: every number of states that was looked at, in order.
+        model: the emissions; its transitions and starts are those of all ages together. None
+            where there are none.
+        n_snippets: that the states were found from, of all ages.
+    """
+
+    status: str
+    reason: str
+    covariance_type: str = ""
+    fits: list[SharedFit] = field(default_factory=list)
+    model: GaussianHMM | None = None
+    n_snippets: int = 0
+
+
+def search_shared(
+    ages: Sequence[Sequence[Array]], params: HmmParams, seed: int, new_share: float = 1.0
+) -> SharedFound:
+    """Find the states that the ages of a bird share, and how many there are.
+
+    The songs of all ages are searched together as if they were of one; from there the number of
+    states goes down, and up, to the lowest `shared_bic`. At most MOST_ROWS snippets take part,
+    evenly over the ages: an age with much song must not decide alone.
+
+    Args:
+        ages: of each age, the whitened latents [n_snippets, latent_dim] of its recordings; of one
+            latent space.
+        params: of the search.
+        seed: the same one gives the same result.
+        new_share: share of a snippet that the one before did not hold; 1 without overlap.
+    """
+    sizes = even_sizes([sum(map(len, songs)) for songs in ages], MOST_ROWS)
+    some = [drawn(songs, n, seed) for songs, n in zip(ages, sizes, strict=True)]
+    together = [song for songs in some for song in songs]
+    # The held-out side would say of the songs together what nobody asks.
+    alone = dataclasses.replace(params, held_out_fraction=0.0, shared_states=False)
+    found = search_states(together, alone, seed, new_share=new_share)
+    if found.model is None or found.selection is None:
+        return SharedFound(found.status, found.reason)
+    kind = cast(CovarianceType, found.selection.best.covariance_type)
+    params = dataclasses.replace(alone, covariance_type=kind)
+    songs = Songs(together, kind, params.engine, new_share)
+    shared = _SharedEm(some, songs.centre, params, new_share)
+    em = run_em(songs, songs.centred(found.model), params, 1)
+    fits, models = _along(shared, songs, em, params)
+    finished: list[SharedFit] = []
+    for rough in sorted(fits, key=lambda fit: fit.bic)[:N_POLISHED]:
+        fit, models[rough.n_states] = shared.fit(models[rough.n_states], params.n_iter)
+        finished.append(fit)
+    fits += finished
+    best = min(finished, key=lambda fit: (fit.bic, fit.n_states))
+    if best.status == "failed":
+        return SharedFound("failed", "no number of states could be fitted to all ages", kind, fits)
+    model = songs.uncentred(models[best.n_states])
+    return SharedFound("ok", "", kind, fits, model, songs.n_snippets)
+
+
+def _along(
+    shared: "_SharedEm", songs: Songs, em: Em, params: HmmParams
+) -> tuple[list[SharedFit], dict[int, GaussianHMM]]:
+    """Rough fits from the number of states of ``em`` down and up, until BIC rises."""
+    fits: list[SharedFit] = []
+    models: dict[int, GaussianHMM] = {}
+
+    def try_each(path: Iterator[Em]) -> None:
+        n_rises = 0
+        for step in path:
+            fit, models[step.n_states] = shared.fit(step.model, ROUGH_ITERATIONS, is_rough=True)
+            n_rises = n_rises + 1 if fits and fit.bic > min(one.bic for one in fits) else 0
+            fits.append(fit)
+            if n_rises == N_RISES:
+                return
+
+    down = merge_path(songs, em, 1, em.n_states, params)
+    try_each(itertools.chain([em], down))
+    if min(fits, key=lambda fit: fit.bic) is fits[0]:
+        try_each(_up(songs, em, params))
+    return fits, models
+
+
+def _up(songs: Songs, em: Em, params: HmmParams) -> Iterator[Em]:
+    limit = most_states(songs.n_observations, params)
+    while em.n_states < limit:
+        more = best_with_one_more(songs, em, params)
+        if more is None:
+            return
+        em = more[0]
+        yield em
+
+
+class _SharedEm:
+    """EM on the songs of all ages, centred as one.
+
+    Args:
+        ages: whitened latents of each age's recordings.
+        centre: that the models are centred by.
+        params: priors and floors.
+        new_share: see `search_shared`.
+    """
+
+    def __init__(
+        self,
+        ages: Sequence[Sequence[Array]],
+        centre: Array,
+        params: HmmParams,
+        new_share: float,
+    ):
+        self._params = params
+        self._new_share = new_share
+        self._packed = [
+            Packed(
+                np.concatenate(list(songs)) - centre,
+                [len(s) for s in songs if len(s)],
+                params.covariance_type,
+            )
+            for songs in ages
+        ]
+
+    def fit(
+        self, start: GaussianHMM, n_iter: int, is_rough: bool = False
+    ) -> tuple[SharedFit, GaussianHMM]:
+        """Improve a copy of ``start`` by at most ``n_iter`` iterations.
+
+        Returns:
+            The record, and the model with the transitions of all ages together.
+        """
+        model = copy.deepcopy(start)
+        chains = [(start.startprob_, start.transmat_)] * len(self._packed)
+        sizes = [len(packed.X) for packed in self._packed]
+        before = -math.inf
+        for i in range(n_iter + 1):
+            each, log_likelihood = self._e_step(model, chains)
+            converged = abs(log_likelihood - before) < self._params.tol * sum(sizes)
+            if converged or i == n_iter or not math.isfinite(log_likelihood):
+                break
+            before = log_likelihood
+            chains = [chain_of(stats) for stats in each]
+            m_step(model, _summed(each), self._params)
+        n_states, kind = model.n_components, self._params.covariance_type
+        free = shared_free_params(n_states, model.n_features, kind, len(sizes))
+        if not math.isfinite(log_likelihood):
+            return SharedFit(n_states, math.nan, free, math.inf, "failed"), start
+        model.startprob_, model.transmat_ = chain_of(_summed(each))
+        n_observations = [n * self._new_share for n in sizes]
+        bic = shared_bic(log_likelihood, n_states, model.n_features, kind, n_observations)
+        status = "ok" if converged else "rough" if is_rough else "not_converged"
+        return SharedFit(n_states, log_likelihood, free, bic, status), model
+
+    def _e_step(
+        self, model: GaussianHMM, chains: list[tuple[Array, Array]]
+    ) -> tuple[list[Statistics], float]:
+        """Statistics of each age, and the log-likelihood of all; NaN where it cannot be."""
+        each: list[Statistics] = []
+        log_likelihood = 0.0
+        for packed, chain in zip(self._packed, chains, strict=True):
+            model.startprob_, model.transmat_ = chain
+            try:
+                with np.errstate(all="ignore"):  # the log-likelihood tells
+                    stats, of_age = model.e_step(packed)
+            except (ValueError, np.linalg.LinAlgError):
+                return each, math.nan
+            each.append(stats)
+            log_likelihood += float(of_age)
+        return each, log_likelihood
+
+
+def _summed(each: list[Statistics]) -> Statistics:
+    return {name: sum(stats[name] for stats in each) for name in each[0]}
+
+
+def chain_of(stats: Statistics) -> tuple[Array, Array]:
+    """Start probabilities and transitions of the M-step, with the prior of every fit."""
+    start, transitions = np.asarray(stats["start"]), np.asarray(stats["trans"])
+    transitions = transitions + TRANSITION_PRIOR
+    return start / start.sum(), transitions / transitions.sum(1, keepdims=True)
+
+
+def with_own_transitions(model: GaussianHMM, songs: Songs, params: HmmParams) -> Em:
+    """The transitions and starts of one age by EM, with the emissions kept as they are.
+
+    Args:
+        model: whose emissions are kept, for latents as they were given.
+        songs: of one age.
+        params: number of iterations and tolerance.
+
+    Returns:
+        Where EM ended; its model is centred as the songs, `Songs.uncentred` brings it back.
+    """
+    model = copy.deepcopy(songs.centred(model))
+    # An exact 0 would stay one, and what never happens at one age may at another.
+    model.startprob_ = (model.startprob_ + 1 / model.n_components) / 2
+    objective: list[float] = []
+    converged = False
+    while True:
+        stats, log_likelihood = songs.e_step(model)
+        objective.append(log_likelihood)
+        if len(objective) > 1:
+            gain = objective[-1] - objective[-2]
+            converged = abs(gain) < params.tol * songs.n_snippets
+        if converged or len(objective) > params.n_iter or not math.isfinite(log_likelihood):
+            return Em(model, stats, log_likelihood, objective, converged)
+        model.startprob_, model.transmat_ = chain_of(stats)
+
+
+def shared_free_params(
+    n_states: int, latent_dim: int, covariance_type: CovarianceType, n_ages: int
+) -> int:
+    """Free parameters: means and covariances once, transitions and starts for each age."""
+    of_one = criteria.n_free_params(n_states, latent_dim, covariance_type)
+    return of_one + (n_ages - 1) * _chain_params(n_states)
+
+
+def _chain_params(n_states: int) -> int:
+    return n_states * n_states - 1  # (K - 1) of the start and K (K - 1) of the transitions
+
+
+def shared_bic(
+    log_likelihood: float,
+    n_states: int,
+    latent_dim: int,
+    covariance_type: CovarianceType,
+    n_observations: Sequence[float],
+) -> float:
+    """BIC of states that ages share; comparable to the sum of the BICs of the ages' own fits.
+
+    -2 log L, and for every parameter log of the number of snippets that it is learned from: those
+    of all ages for emissions, those of its age for transitions and starts.
+
+    Args:
+        log_likelihood: nats, of all ages together.
+        n_states: number of states.
+        latent_dim: numbers in a latent.
+        covariance_type: of the emissions.
+        n_observations: of each age, the N of its BIC.
+    """
+    chains = _chain_params(n_states)
+    emissions = shared_free_params(n_states, latent_dim, covariance_type, 1) - chains
+    penalty = emissions * math.log(sum(n_observations))
+    penalty += chains * sum(math.log(n) for n in n_observations)
+    return -2 * float(log_likelihood) + penalty
+
+
+def even_sizes(sizes: Sequence[int], n_rows: int) -> list[int]:
+    """How many of each one's ``sizes`` to take, for at most ``n_rows`` together and evenly."""
+    taken = [0] * len(sizes)
+    # Those with the least first: what they cannot give, the others may.
+    for n_before, i in enumerate(sorted(range(len(sizes)), key=lambda i: sizes[i])):
+        taken[i] = min(sizes[i], n_rows // (len(sizes) - n_before))
+        n_rows -= taken[i]
+    return taken
+
+
+def drawn(sequences: Sequence[NDArray[T]], n_rows: int, seed: int) -> list[NDArray[T]]:
+    """Whole recordings drawn by the seed until there are ``n_rows`` snippets; the last is cut.
+
+    In their order. Arrays of the same lengths give the same recordings, whatever they hold.
+    """
+    if sum(map(len, sequences)) <= n_rows:
+        return [s for s in sequences if len(s)]
+    chosen: list[tuple[int, NDArray[T]]] = []
+    for i in np.random.default_rng(seed).permutation(len(sequences)).tolist():
+        some = sequences[i][:n_rows]
+        if len(some):
+            chosen.append((i, some))
+        n_rows -= len(some)
+    return [some for _, some in sorted(chosen, key=lambda one: one[0])]
