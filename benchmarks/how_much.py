@@ -98,7 +98,7 @@ def song_of_set(fitted: list) -> Song:
     n_snippets = np.array([len(song) for song in fitted])
     minutes = SNIPPET_MINUTES * n_snippets
     names = tuple(map(str, range(len(fitted))))
-    return Song(("set", ""), names, ("held out",), minutes, minutes, n_snippets)
+    return Song(("set", ""), names, ("held out",), minutes, minutes, n_snippets, 1.0)
 
 
 def fit(row: Row, number: int, amount: Amount) -> tuple[np.ndarray, int, float, float]:

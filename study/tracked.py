@@ -246,6 +246,32 @@ def _hmm_run(row: dict[str, Any], begun: Stamp) -> RunPicture:
     )
 
 
+# Behind every number of states: a step is sent once, and those of the fits went before.
+CHECK_STEP = 1_000_000
+# Columns of hmm_checks.parquet that are metrics of the HMM's run, as checks/<check>/<column>.
+CHECK_METRICS = ("real", "replicas", "distance", "outside_above", "halves", "decoder")
+
+
+def _checks(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    """What the checks found, with the run of the HMM; verdicts are tags."""
+    written = study.paths.hmm_checks.stat().st_mtime
+    of: dict[BirdAge, list[dict[str, Any]]] = {}
+    for row in read_table(study.paths.hmm_checks).to_pylist():
+        of.setdefault((row["bird"], row["age"]), []).append(row)
+    for row in read_table(study.paths.hmm_selected).to_pylist():
+        checks = of.get((row["bird"], row["age"]), [])
+        metrics = {
+            f"checks/{check['check']}/{name}": check[name]
+            for check in checks for name in CHECK_METRICS if check[name] is not None
+        }  # fmt: skip
+        if checks:
+            yield dataclasses.replace(
+                _hmm_run(row, begun),
+                curve={CHECK_STEP: Measured(written, metrics)},
+                tags={f"checks.{check['check']}": check["verdict"] for check in checks},
+            )
+
+
 def _songs(study: Study, begun: Stamp) -> Iterator[RunPicture]:
     for row in read_table(study.paths.hmm_selected).to_pylist():
         folder = study.paths.songs / row["bird"] / row["age"]
@@ -266,6 +292,7 @@ _PICTURES: dict[str, Callable[[Study, Stamp], Iterator[RunPicture]]] = {
     "trial figures": _trial_figures,
     "decoders": _decoders,
     "hmm": _hmms,
+    "checks": _checks,
     "songs": _songs,
     "report": _report,
 }

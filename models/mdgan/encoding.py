@@ -72,12 +72,15 @@ def encode_spectrogram(
     encoder.eval()
     hop = hop or n_frames
     n = n_snippets(spectrogram.shape[1], n_frames, hop)
-    parts = []
+    z = np.zeros((0, 0), np.float32)
     with full_precision():  # as a training encodes what it is measured on
         for first in range(0, n, BATCH):
             batch = _snippets(spectrogram, n_frames, hop, first, min(first + BATCH, n))
-            parts.append(encoder(torch.from_numpy(batch)[:, None].to(device)).cpu())
-    z: NDArray[np.float32] = torch.cat(parts).numpy()
+            part = encoder(torch.from_numpy(batch)[:, None].to(device)).cpu().numpy()
+            if first == 0:
+                # A list of parts would hold the memory between them as well.
+                z = np.zeros((n, *part.shape[1:]), np.float32)
+            z[first : first + len(part)] = part
     return z
 
 

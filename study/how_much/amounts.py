@@ -28,6 +28,7 @@ class Song:
         sound_minutes: [n_fitted] minutes of sound in each.
         recorded_minutes: [n_fitted] minutes of each, silence included.
         n_snippets: [n_fitted] of each.
+        new_share: share of a snippet that the one before did not hold.
     """
 
     bird_age: BirdAge
@@ -36,6 +37,12 @@ class Song:
     sound_minutes: Array
     recorded_minutes: Array
     n_snippets: NDArray[np.int64]
+    new_share: float
+
+    @property
+    def n_observations(self) -> float:
+        """Snippets of all recordings that are fitted, less what they share."""
+        return float(self.n_snippets.sum()) * self.new_share
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,16 @@ class Amount:
     chosen: tuple[int, ...]
 
 
-def song_of(bird_age: BirdAge, recordings: Recordings, lengths: dict[str, int]) -> Song:
+def song_of(
+    bird_age: BirdAge, recordings: Recordings, lengths: dict[str, int], new_share: float
+) -> Song:
     """The song of one bird and age.
 
     Args:
         bird_age: bird and age.
         recordings: its own, those that are used.
         lengths: snippets of every recording that has any.
+        new_share: share of a snippet that the one before did not hold.
     """
     recordings = recordings.where(np.array([path in lengths for path in recordings.column("path")]))
     training, report = recordings.on(TRAINING), recordings.on(REPORT)
@@ -72,6 +82,7 @@ def song_of(bird_age: BirdAge, recordings: Recordings, lengths: dict[str, int]) 
         training.column("sound_s").astype(np.float64) / 60,
         training.column("seconds") / 60,
         np.array([lengths[path] for path in paths], dtype=np.int64),
+        new_share,
     )
 
 
@@ -96,7 +107,7 @@ def amounts(song: Song, params: HmmParams, study_seed: int, subsample: int) -> l
     for halvings in range(64):
         part = 2.0**-halvings
         is_enough = (
-            part * song.n_snippets.sum() >= params.min_snippets
+            part * song.n_observations >= params.min_snippets
             and part * len(order) >= params.min_recordings
         )
         n = len(order) if halvings == 0 else 1 + int(np.abs(until - part * until[-1]).argmin())

@@ -66,12 +66,12 @@ CURVES = pa.unify_schemas([schema_of(Fitted), schema_of(Measured), LISTS])
 def songs_of(study: Finished) -> tuple[list[Song], dict[BirdAge, str]]:
     """The song of every bird and age, and why some have no curves."""
     left_out = without_decoder(study.config, study.paths, study.recordings)
-    params = study.config.hmm
+    params, new_share = study.config.hmm, study.config.snippets.new_share
     songs = []
     for bird_age, recordings in study.recordings.by_bird_age().items():
         if bird_age in left_out:
             continue
-        song = song_of(bird_age, recordings, recording_lengths(study.paths, bird_age))
+        song = song_of(bird_age, recordings, recording_lengths(study.paths, bird_age), new_share)
         if not song.held_out:
             left_out[bird_age] = (
                 "no recording is held out to measure on, because there are too few bouts"
@@ -80,8 +80,8 @@ def songs_of(study: Finished) -> tuple[list[Song], dict[BirdAge, str]]:
             left_out[bird_age] = "no recording of the training side holds sound"
         elif len(amounts(song, params, 0, 0)) < 2:
             left_out[bird_age] = (
-                f"{song.n_snippets.sum():,} snippets of {len(song.fitted)} recordings cannot be "
-                f"halved, because a model takes {params.min_snippets} snippets and "
+                f"{song.n_observations:,.0f} snippets of {len(song.fitted)} recordings, less what "
+                f"they share, cannot be halved, because a model takes {params.min_snippets} and "
                 f"{params.min_recordings} recordings (hmm.min_snippets, hmm.min_recordings)"
             )
         else:
@@ -153,6 +153,7 @@ class FanOut:
             [latents[path] for path in song.held_out],
             self._study.config.hmm,
             self._seed(item),
+            song.new_share,
             None if truth is None else (truth[0], [truth[1][path] for path in chosen]),
         )
 
@@ -179,7 +180,8 @@ class FanOut:
         song, amount = item
         content = [
             __version__, self._study.depends_on, dataclasses.asdict(self._study.config.hmm),
-            [song.fitted[i] for i in amount.chosen], song.held_out, self._seed(item),
+            [song.fitted[i] for i in amount.chosen], song.held_out, song.new_share,
+            self._seed(item),
         ]  # fmt: skip
         return self._kept / f"{digest(content)[:32]}.json"
 

@@ -64,6 +64,7 @@ def fit_task(
     held_out: list[Array],
     params: HmmParams,
     seed: int,
+    new_share: float,
     truth: tuple[Truth, list[Named]] | None,
 ) -> Measured:
     """Search the number of states on some song and measure it on other song.
@@ -73,12 +74,13 @@ def fit_task(
         held_out: the same of the recordings that are never fitted.
         params: of the search.
         seed: of the search.
+        new_share: share of a snippet that the one before did not hold.
         truth: of the bird and age, and the true labels of each fitted recording; None where
             nobody knows it.
     """
     began = time.monotonic()
     with threadpool_limits(1):
-        found = search_states(fitted, params, seed)
+        found = search_states(fitted, params, seed, new_share=new_share)
         seconds = round(time.monotonic() - began, 2)
         if found.model is None:
             return Measured(status=found.status, reason=found.reason, seconds=seconds)

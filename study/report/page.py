@@ -21,6 +21,7 @@ from study.ingest import count_recordings
 from study.plan import OBJECTIVES_IN_WORDS
 from study.report.ages_section import ages_section
 from study.report.best_section import best_section
+from study.report.checks_section import checks_section
 from study.report.figures import as_svg, bic_figure, trials_figure
 from study.report.search_section import search_section
 from study.songs import song_files
@@ -92,6 +93,7 @@ def write_report(
         bic_figures=[safe(as_svg(bic_figure(fits, chosen[bird], bird, ages[bird])))
                      for bird, fits in by_bird(grid, ages).items() if fits],
         selected=[_selected_cells(row) for row in selected],
+        checks=checks_section(paths),
         songs=[_inlined(paths, bird_age) for bird_age in shown],
         songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
         problems=problems,
@@ -190,7 +192,7 @@ def _problems(recordings: Recordings) -> tuple[list[Recording], int]:
 
 
 def _needs(study: Study) -> dict[str, Any]:
-    before = ("recordings", "trials", "trial figures", "hmm", "songs")
+    before = ("recordings", "trials", "trial figures", "hmm", "checks", "songs")
     # A skipped file changes no number of a study, but the page names it.
     problems, n_problems = _problems(study.recordings)
     named = [(one.path, one.status, one.reason) for one in problems]

@@ -20,7 +20,8 @@ def finished(root, bird_ages=(B1, B2), **hmm):
     recordings = recordings.with_column("seconds", np.full(n, 4.0))
     write_recordings(paths.recordings, recordings)
     settings = {"n_states": "[1,4]", "min_snippets": 100, "n_restarts": 1} | hmm
-    config = load_config("smoke", None, [f"hmm.{name}={value}" for name, value in settings.items()])
+    words = [f"hmm.{name}={value}" for name, value in settings.items()]
+    config = load_config("smoke", None, ["snippets.hop=16", *words])
     facts = {"config": config.to_dict(), "data_dir": str(root / "data")}
     write_json(paths.study, facts)
     for stage in ("latents", "report"):

@@ -1,5 +1,7 @@
 """Amounts of song: whole recordings, nested, of the training side; and what is held out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def recordings_of(sides, sound_s=SOUND_S):
 @pytest.fixture
 def song():
     sides = ["training"] * 9 + ["selection", "report", "report"]
-    return song_of(("b1", "60"), *recordings_of(sides))
+    return song_of(("b1", "60"), *recordings_of(sides), 1.0)
 
 
 def test_the_report_side_is_held_out_and_the_training_side_alone_is_fitted(song):
@@ -36,14 +38,14 @@ def test_the_report_side_is_held_out_and_the_training_side_alone_is_fitted(song)
 
 def test_without_a_report_side_the_selection_side_is_held_out():
     sides = ["training"] * 9 + ["selection"] * 3
-    found = song_of(("b1", "60"), *recordings_of(sides))
+    found = song_of(("b1", "60"), *recordings_of(sides), 1.0)
     assert found.held_out == tuple(f"b1/60/songs/{i}.wav" for i in (9, 10, 11))
 
 
 def test_a_recording_without_snippets_is_no_part_of_the_song():
     recordings, lengths = recordings_of(["training"] * 9 + ["report"] * 3)
     del lengths["b1/60/songs/3.wav"], lengths["b1/60/songs/11.wav"]
-    found = song_of(("b1", "60"), recordings, lengths)
+    found = song_of(("b1", "60"), recordings, lengths, 1.0)
     assert "b1/60/songs/3.wav" not in found.fitted
     assert "b1/60/songs/11.wav" not in found.held_out
     assert len(found.fitted) == len(found.sound_minutes) == 8
@@ -85,3 +87,11 @@ def test_subsamples_differ_and_are_the_same_again(song):
 def test_no_amount_is_smaller_than_what_a_model_takes(song, params, n_amounts):
     assert song.n_snippets.sum() == 900
     assert len(amounts(song, params, 0, 0)) == n_amounts
+
+
+def test_what_overlapping_snippets_share_counts_once(song):
+    overlapping = dataclasses.replace(song, new_share=0.25)
+    assert overlapping.n_observations == 225
+    params = HmmParams(min_snippets=57, min_recordings=1)  # of 225: all, and a half is 112
+    assert len(amounts(overlapping, params, 0, 0)) == 2
+    assert len(amounts(song, params, 0, 0)) > 2

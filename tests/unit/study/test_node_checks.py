@@ -14,6 +14,7 @@ import torch
 
 from data_io.names.listing import Survey
 from data_io.recordings.table import Recording, Recordings
+from data_io.snippets import SnippetParams
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.model import Mdgan, MdganParams
 from study.base.console import WIDTH, Console
@@ -293,8 +294,14 @@ def test_the_size_of_a_checkpoint_is_that_of_its_files(tmp_path):
 def test_a_study_needs_room_for_spectrograms_and_decoders():
     recorded = dataclasses.replace(CONFIG, data=DataConfig(dir="/data"))
     hour = 3600 * disk_need.WAV_BYTES_PER_S
-    more = disk_need.run_folder_need(recorded, hour, 1) - disk_need.run_folder_need(recorded, 0, 1)
-    assert more == pytest.approx(1.2 * 3600 / CONFIG.spectrogram.frame_s * 129 * 4, rel=1e-3)
+    space = {"latent_dim": SpaceEntry(choice=(2, 100))}
+    wide = dataclasses.replace(recorded, search=SearchConfig(space=space))
+    n_frames = 3600 / CONFIG.spectrogram.frame_s
+    for hop in (4, 16):
+        a_hop_apart = dataclasses.replace(wide, snippets=SnippetParams(hop=hop))
+        need, none = (disk_need.run_folder_need(a_hop_apart, n, 1) for n in (hour, 0))
+        latents = n_frames / hop * (100 * 4 + 16)
+        assert need - none == pytest.approx(1.2 * (n_frames * 129 * 4 + latents), rel=1e-3)
     trials = dataclasses.replace(recorded, search=SearchConfig(n_trials=100))
     _, decoder = disk_need.checkpoint_bytes(CONFIG)
     n_more = 100 - CONFIG.search.n_trials
