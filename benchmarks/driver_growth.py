@@ -246,7 +246,8 @@ def made_up_hmms(paths: RunPaths, recordings: Recordings) -> None:
     grid, selected = [], []
     for bird, age in recordings.birds_and_ages():
         known = {"bird": bird, "age": age, "restart": 0, "covariance_type": "diag",
-                 "n_snippets": 1000, "n_observations": 250.0, "log_likelihood": -1.0, "reason": ""}  # fmt: skip
+                 "n_snippets": 1000, "n_observations": 250.0, "log_likelihood": -1.0,
+                 "reason": ""}  # fmt: skip
         grid += [{**known, "n_states": k, "bic": float((k - 5) ** 2), "status": "ok"}
                  for k in numbers]  # fmt: skip
         chosen = {name: 5 for name in SELECTED.names if name.endswith("n_states")}

@@ -62,6 +62,15 @@ def test_shared_em_never_lowers_the_likelihood_and_ends_where_it_is_highest():
     assert em.fit(best, 50)[0].log_likelihood > em.fit(truth, 0)[0].log_likelihood
 
 
+def test_every_age_has_the_transitions_that_suit_it_best():
+    ages = ages_of((0.0, 0.9))
+    songs = Songs([s for age in ages for s in age], "diag")
+    fit, model = _SharedEm(ages, songs.centre, PARAMS, 1.0).fit(start_for(songs, "diag"), 200)
+    each = [Songs(age, "diag") for age in ages]
+    own = [with_own_transitions(songs.uncentred(model), one, PARAMS) for one in each]
+    assert fit.log_likelihood == pytest.approx(sum(em.log_likelihood for em in own), abs=0.1)
+
+
 def test_the_search_finds_the_shared_states_and_counts_transitions_for_each_age():
     found = search_shared(ages_of((0.0, 0.5, 0.9)), PARAMS, seed=0)
     assert found.model.n_components == 3
@@ -135,6 +144,12 @@ def test_predictive_information_held_out_is_that_of_the_chain(order):
     truth = truth_bits(order) * 59 / 60  # nothing comes before the first snippet of a song
     assert found.low <= truth <= found.high + 0.005  # which the learning of transitions costs
     assert found.high - found.low < 0.15
+
+
+def test_order_that_is_learned_from_chance_counts_against_songs_that_were_held_out():
+    (songs,) = ages_of((0.0,), n_songs=4)
+    model = restored(np.full(3, 1 / 3), np.full((3, 3), 1 / 3), MEANS, np.ones((3, 2)), "diag")
+    assert predictive_information(songs, model, PARAMS, 0).value < 0
 
 
 def test_without_a_song_to_hold_out_there_is_no_predictive_information():
