@@ -33,9 +33,9 @@ from data_io.aviary.birds import hatch
 from data_io.aviary.params import AviaryParams
 from data_io.aviary.write import simulate_aviary
 from data_io.spectrogram import SpectrogramParams
+from models.hmm import StatesFound, select_n_states
 from models.hmm.params import CovarianceType
 from models.hmm.predictive import stationary_probs
-from models.hmm.search import StatesFound, select_n_states
 from models.mdgan.encoding import cut_snippets, decode_latents, encode_spectrogram
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams

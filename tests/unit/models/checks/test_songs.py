@@ -1,6 +1,7 @@
 """Checks of a model of songs, against songs that it made or did not make."""
 
 import numpy as np
+import pytest
 
 from models.checks.params import ChecksParams
 from models.checks.songs import check_latents, stretches
@@ -22,6 +23,15 @@ def test_songs_that_the_model_made_pass_every_check():
     found = verdicts(order=1)
     assert list(found) == ["dwell", "order", "windows"]
     assert "unlike the bird" not in found.values()
+
+
+def test_dwell_is_in_milliseconds_of_the_snippets_that_a_state_lasts():
+    params = LatentParams(n_states=3, latent_dim=4, n_snippets=1000, n_songs=10, separation=0.999)
+    truth = simulate_latents(params, 0)
+    dwell = check_latents(SongHmm.plain(truth.model), truth.songs, 16.0, PARAMS, 0)[0]
+    n_runs = sum(1 + (states[1:] != states[:-1]).sum() for states in truth.states)
+    assert dwell.unit == "ms"
+    assert dwell.real == pytest.approx(16 * 1000 / n_runs, rel=0.02)
 
 
 def test_songs_of_second_order_fail_the_check_of_order_under_the_best_model_of_first_order():
