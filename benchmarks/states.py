@@ -23,9 +23,10 @@ import csv
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ from data_io.aviary.params import AviaryParams
 from data_io.aviary.truth import SOUNDS_FILE
 from data_io.aviary.write import simulate_aviary
 from data_io.recordings.table import BirdAge
-from models.hmm import GaussianHMM, HmmParams, select_n_states
+from models.hmm import CovarianceType, GaussianHMM, HmmParams, select_n_states
 from models.hmm.em import Songs
 from models.hmm.frames import frame_posteriors
 from models.mdgan.encoding import encode_spectrogram
@@ -48,7 +49,7 @@ from models.mdgan.params import MdganParams
 LATENT_DIM = 16
 N_STATES = (3, 100)
 HOPS = (16, 8, 4)
-KINDS = ("diag", "full")
+KINDS: tuple[CovarianceType, ...] = ("diag", "full")
 UNLABELLED = -1
 COLUMNS = (
     "hop",
@@ -124,28 +125,27 @@ def frame_states(
     ])  # fmt: skip
 
 
-def row_of(songs: list[Song], hop: int, kind: str, seed: int) -> list[str]:
+def row_of(songs: list[Song], hop: int, kind: CovarianceType, seed: int) -> list[str]:
     """One line of the table: the search at two seeds, and its states of frames."""
     fitted = [song.z[::hop] for song in songs if song.is_fitted]
-    held_out = Songs([song.z[::hop] for song in songs if not song.is_fitted], kind)  # type: ignore[arg-type]
+    held_out = Songs([song.z[::hop] for song in songs if not song.is_fitted], kind)
     params = HmmParams(held_out_fraction=0.0)
     began = time.process_time()
     found, other = (
-        select_n_states(fitted, kind, N_STATES, one, params=params, new_share=hop / N_FRAMES)  # type: ignore[arg-type]
+        select_n_states(fitted, kind, N_STATES, one, params=params, new_share=hop / N_FRAMES)
         for one in (seed, seed + 1)
     )
     seconds = (time.process_time() - began) / 2
     model = found.model
     assert model is not None and other.model is not None, (found.reason, other.reason)
     labels = np.concatenate([song.labels for song in songs])
-    is_labelled = labels >= 0
     after = np.concatenate([np.arange(len(song.labels)) >= hop // 2 for song in songs])
     near, centred = (frame_states(model, songs, hop, 0, n) for n in (1, hop))
     shifted = [frame_states(model, songs, hop, hop // 2, n) for n in (1, hop)]
     figures = [
         held_out.log_likelihood(held_out.centred(model)) / held_out.n_snippets,
-        *_against(v_measure_score, labels, is_labelled, near, centred),
-        *_against(homogeneity_score, labels, is_labelled, centred),
+        *_against(v_measure_score, labels, near, centred),
+        *_against(homogeneity_score, labels, centred),
         normalized_mutual_info_score(centred, frame_states(other.model, songs, hop, 0, hop)),
         normalized_mutual_info_score(near[after], shifted[0]),
         normalized_mutual_info_score(centred[after], shifted[1]),
@@ -155,10 +155,13 @@ def row_of(songs: list[Song], hop: int, kind: str, seed: int) -> list[str]:
     return [*counts, *(f"{value:.3f}" for value in figures), f"{seconds:.0f}"]
 
 
-def _against(score, labels, is_labelled, *states):  # type: ignore[no-untyped-def]
-    if not is_labelled.any():
+def _against(
+    score: Callable[[IntArray, IntArray], float], labels: IntArray, *states: IntArray
+) -> list[float]:
+    known = labels != UNLABELLED
+    if not known.any():
         return [np.nan] * len(states)
-    return [score(labels[is_labelled], one[is_labelled]) for one in states]
+    return [score(labels[known], one[known]) for one in states]
 
 
 def read_sounds(rows: Iterable[dict[str, str]], ignored: list[str]) -> Sounds:
@@ -187,7 +190,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="CSV: recording, onset_s, offset_s, label")
     parser.add_argument("--ignore", nargs="*", default=[], help="labels that tell nothing")
     parser.add_argument("--hops", nargs="+", type=int, default=list(HOPS))
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=get_args(CovarianceType), default=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
