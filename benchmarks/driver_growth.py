@@ -47,6 +47,7 @@ from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.reader import load_config
 from study.config.tree import StudyConfig
+from study.hmms.ages import AGES
 from study.hmms.tables import GRID, SELECTED
 from study.ingest import count_recordings
 from study.report.page import write_report
@@ -240,19 +241,23 @@ def made_up_best(paths: RunPaths, recordings: Recordings) -> None:
 
 
 def made_up_hmms(paths: RunPaths, recordings: Recordings) -> None:
-    """Write hmm_grid.parquet and hmm_selected.parquet: ten fits of every bird and age."""
+    """Write the HMM stage's tables: ten fits of every bird and age."""
     numbers = range(2, 12)
     grid, selected = [], []
     for bird, age in recordings.birds_and_ages():
         known = {"bird": bird, "age": age, "restart": 0, "covariance_type": "diag",
-                 "n_observations": 1000, "log_likelihood": -1.0, "reason": ""}  # fmt: skip
+                 "n_snippets": 1000, "n_observations": 250.0, "log_likelihood": -1.0, "reason": ""}  # fmt: skip
         grid += [{**known, "n_states": k, "bic": float((k - 5) ** 2), "status": "ok"}
                  for k in numbers]  # fmt: skip
         chosen = {name: 5 for name in SELECTED.names if name.endswith("n_states")}
         selected.append({**known, **chosen, "status": "ok", "fit_status": "ok", "edge": False,
                          "n_agreeing": 1, "n_restarts": 1, "n_effective": 500.0})  # fmt: skip
-    for path, rows, schema in ((paths.hmm_grid, grid, GRID), (paths.hmm_selected, selected,
-                                                             SELECTED)):  # fmt: skip
+    tables = (
+        (paths.hmm_grid, grid, GRID),
+        (paths.hmm_selected, selected, SELECTED),
+        (paths.hmm_ages, [{**row, "matched_n_snippets": 1000} for row in selected], AGES),
+    )
+    for path, rows, schema in tables:
         write_rows(path, [{name: row.get(name) for name in schema.names} for row in rows], schema)
 
 

@@ -129,7 +129,7 @@ def row_of(songs: list[Song], hop: int, kind: CovarianceType, seed: int) -> list
     """One line of the table: the search at two seeds, and its states of frames."""
     fitted = [song.z[::hop] for song in songs if song.is_fitted]
     held_out = Songs([song.z[::hop] for song in songs if not song.is_fitted], kind)
-    params = HmmParams(held_out_fraction=0.0)
+    params = HmmParams(held_out_fraction=0.0, min_recordings=1)
     began = time.process_time()
     found, other = (
         select_n_states(fitted, kind, N_STATES, one, params=params, new_share=hop / N_FRAMES)
@@ -137,7 +137,8 @@ def row_of(songs: list[Song], hop: int, kind: CovarianceType, seed: int) -> list
     )
     seconds = (time.process_time() - began) / 2
     model = found.model
-    assert model is not None and other.model is not None, (found.reason, other.reason)
+    if model is None or other.model is None:
+        return [f"{hop}", kind, found.reason or other.reason]
     labels = np.concatenate([song.labels for song in songs])
     after = np.concatenate([np.arange(len(song.labels)) >= hop // 2 for song in songs])
     near, centred = (frame_states(model, songs, hop, 0, n) for n in (1, hop))

@@ -5,6 +5,7 @@ from study.base.console import Console
 from study.base.ledger import Ledger, locked
 from study.base.paths import RunPaths, Where
 from study.base.provenance import code_hash, git_commit
+from study.checks import CHECKS
 from study.cluster.connection import connected, unused_gpus
 from study.cluster.gpus import gpus_per_trial
 from study.cluster.tasks import TaskRunner
@@ -25,7 +26,7 @@ from study.tracked import allowed_params, study_run, with_begin, write_study_jso
 from study.tracking.tracker import Tracker
 
 DATA_STAGES = (SIMULATED_BIRDS, RECORDINGS, LABELS)
-STAGES = (TRIALS, TRIAL_FIGURES, DECODERS, LATENTS, HMMS, SONGS, REPORT)
+STAGES = (TRIALS, TRIAL_FIGURES, DECODERS, LATENTS, HMMS, CHECKS, SONGS, REPORT)
 END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
 
 

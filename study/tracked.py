@@ -79,9 +79,18 @@ def write_study_json(study: Study) -> None:
 
 
 DECODER_PARAMS = ("scope", "started_from", "n_recordings", "n_snippets")
-HMM_PARAMS = ("n_states", "covariance_type", "n_observations", "n_recordings", "dph")
+HMM_PARAMS = (
+    "n_states", "covariance_type", "n_snippets", "n_observations", "n_recordings", "dph", "memory",
+    "n_contexts", "n_sounding", "n_silent", "song_model",
+)  # fmt: skip
 HMM_METRICS = (
     "bic", "aic", "icl", "bic_effective", "held_out_log_likelihood", "log_likelihood",
+)  # fmt: skip
+# Columns of hmm_ages.parquet that are metrics of the HMM's run, as ages/<column>.
+AGE_METRICS = (
+    "matched_n_snippets", "matched_n_states", "predictive_information_bits",
+    "predictive_information_bits_low", "predictive_information_bits_high", "states_in_use",
+    "sounding_states_in_use",
 )  # fmt: skip
 # A parameter of an MLflow run cannot change, and these may while the study stays the same one.
 _MAY_CHANGE = ("search.n_trials", "search.max_retries", "resources.")
@@ -203,13 +212,19 @@ def _hmms(study: Study, begun: Stamp) -> Iterator[RunPicture]:
     fits: dict[BirdAge, list[HmmFit]] = {}
     for row in read_table(grid).to_pylist():
         fits.setdefault((row["bird"], row["age"]), []).append(fit_of(row))
+    ages = {(row["bird"], row["age"]): row for row in read_table(study.paths.hmm_ages).to_pylist()}
     for row in read_table(study.paths.hmm_selected).to_pylist():
         curve: dict[int, dict[str, float]] = {}
-        for n_states, fit in best_fits(fits.get((row["bird"], row["age"]), [])).items():
+        of_kind = [fit for fit in fits.get((row["bird"], row["age"]), [])
+                   if fit.covariance_type == row["covariance_type"]]  # fmt: skip
+        for n_states, fit in best_fits(of_kind).items():
             values = {name: getattr(fit, name) for name in HMM_METRICS}
             curve[n_states] = {f"hmm/{k}": v for k, v in values.items() if math.isfinite(v)}
         if row["n_states"] is not None:
             curve.setdefault(0, {})["hmm/selected_n_states"] = row["n_states"]
+            age = ages[row["bird"], row["age"]]
+            curve[0] |= {f"ages/{name}": age[name] for name in AGE_METRICS
+                         if age[name] is not None}  # fmt: skip
         tags = {name: row[name] or "" for name in ("status", "reason", "reached_by", "fit_status")}
         yield dataclasses.replace(
             _hmm_run(row, begun),
@@ -229,6 +244,32 @@ def _hmm_run(row: dict[str, Any], begun: Stamp) -> RunPicture:
         status="FAILED" if row["status"] == "failed" else "FINISHED",
         **stamped(begun),
     )
+
+
+# Behind every number of states: a step is sent once, and those of the fits went before.
+CHECK_STEP = 1_000_000
+# Columns of hmm_checks.parquet that are metrics of the HMM's run, as checks/<check>/<column>.
+CHECK_METRICS = ("real", "replicas", "distance", "outside_above", "halves", "decoder")
+
+
+def _checks(study: Study, begun: Stamp) -> Iterator[RunPicture]:
+    """What the checks found, with the run of the HMM; verdicts are tags."""
+    written = study.paths.hmm_checks.stat().st_mtime
+    of: dict[BirdAge, list[dict[str, Any]]] = {}
+    for row in read_table(study.paths.hmm_checks).to_pylist():
+        of.setdefault((row["bird"], row["age"]), []).append(row)
+    for row in read_table(study.paths.hmm_selected).to_pylist():
+        checks = of.get((row["bird"], row["age"]), [])
+        metrics = {
+            f"checks/{check['check']}/{name}": check[name]
+            for check in checks for name in CHECK_METRICS if check[name] is not None
+        }  # fmt: skip
+        if checks:
+            yield dataclasses.replace(
+                _hmm_run(row, begun),
+                curve={CHECK_STEP: Measured(written, metrics)},
+                tags={f"checks.{check['check']}": check["verdict"] for check in checks},
+            )
 
 
 def _songs(study: Study, begun: Stamp) -> Iterator[RunPicture]:
@@ -251,6 +292,7 @@ _PICTURES: dict[str, Callable[[Study, Stamp], Iterator[RunPicture]]] = {
     "trial figures": _trial_figures,
     "decoders": _decoders,
     "hmm": _hmms,
+    "checks": _checks,
     "songs": _songs,
     "report": _report,
 }

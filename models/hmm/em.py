@@ -118,6 +118,11 @@ class Songs:
         with np.errstate(all="ignore"):
             return self._packed.posteriors(model)
 
+    def most_probable_paths(self, model: GaussianHMM) -> list[NDArray[np.int64]]:
+        """The most probable states of every song together (Viterbi) [n_snippets] each."""
+        with np.errstate(all="ignore"):
+            return self._packed.most_probable_paths(model)
+
     def snippet_log_likelihoods(self, model: GaussianHMM) -> Array:
         """Log p(snippet | those before it in its song) [n_snippets]."""
         with np.errstate(all="ignore"):

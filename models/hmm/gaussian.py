@@ -243,6 +243,28 @@ class Packed:
                 )
         return gamma
 
+    def most_probable_paths(self, model: GaussianHMM) -> list[NDArray[np.int64]]:
+        """The most probable states of every song together (Viterbi) [n_snippets] each.
+
+        Args:
+            model: its means are centred as X is.
+        """
+        paths: dict[int, NDArray[np.int64]] = {}
+        weights = model.natural_parameters()
+        for chunk, features, far in zip(self._chunks, self._features, self._far, strict=True):
+            densities = features @ weights
+            if len(far):
+                densities[far] = model._compute_log_likelihood(self.X[chunk.rows[far]])
+            in_order = densities[np.argsort(chunk.rows)]  # songs end to end, by number
+            songs = np.sort(chunk.songs)
+            ends = np.cumsum([self.lengths[song] for song in songs])
+            for song, of_song in zip(songs, np.split(in_order, ends[:-1]), strict=True):
+                _, path = _hmmc.viterbi(
+                    np.asarray(model.startprob_), np.asarray(model.transmat_), of_song
+                )
+                paths[int(song)] = path
+        return [paths.get(i, np.empty(0, np.int64)) for i in range(len(self.lengths))]
+
     def snippet_log_likelihoods(self, model: GaussianHMM) -> Array:
         """Nats of p(snippet | those before it in the song), [n_snippets] in the data's order.
 

@@ -175,7 +175,7 @@ class _SharedEm:
             Packed(
                 np.concatenate(list(songs)) - centre,
                 [len(s) for s in songs if len(s)],
-                params.covariance_type,
+                params.kind,
             )
             for songs in ages
         ]
@@ -200,7 +200,7 @@ class _SharedEm:
             before = log_likelihood
             chains = [chain_of(stats) for stats in each]
             m_step(model, _summed(each), self._params)
-        n_states, kind = model.n_components, self._params.covariance_type
+        n_states, kind = model.n_components, self._params.kind
         free = shared_free_params(n_states, model.n_features, kind, len(sizes))
         if not math.isfinite(log_likelihood):
             return SharedFit(n_states, math.nan, free, math.inf, "failed"), start

@@ -173,6 +173,16 @@ class RunPaths:
         return self.root / "hmm"
 
     @property
+    def hmm_checks(self) -> Path:
+        """Table of checks of the song models, one row per bird, age and check."""
+        return self.root / "hmm_checks.parquet"
+
+    @property
+    def hmm_check_quantiles(self) -> Path:
+        """What of real, reconstructed and sampled songs was compared, as quantiles."""
+        return self.root / "hmm_check_quantiles.parquet"
+
+    @property
     def songs(self) -> Path:
         """Songs to see and hear: real, inverted, reconstructed and sampled."""
         return self.root / "songs"

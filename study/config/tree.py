@@ -18,6 +18,7 @@ from data_io.recordings.reading import ReadParams
 from data_io.recordings.table import TRAINING
 from data_io.snippets import SnippetParams
 from data_io.spectrogram import SpectrogramParams
+from models.checks.params import ChecksParams
 from models.hmm import HmmParams
 from models.mdgan.params import MdganParams
 from study.config.ranges import check_ranges
@@ -172,6 +173,7 @@ class StudyConfig:
     decoders: DecodersConfig = field(default_factory=DecodersConfig)
     hmm: HmmParams = field(default_factory=HmmParams)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    checks: ChecksParams = field(default_factory=ChecksParams)
     songs: SongsConfig = field(default_factory=SongsConfig)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 The searches of the ages alone come before: an age without a model of its own has no shared one.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from study.hmms.fan_out import ALL_AGES, Latents, run_left
 from study.hmms.journal import Journal
 from study.hmms.rows import Row, row_of, schema_of
 from study.hmms.song_models import to_song_hmm, to_song_model
-from study.hmms.tables import Searched
+from study.hmms.tables import Searched, remembered_columns
 from study.hmms.task import Made
 
 Array = NDArray[np.float64]
@@ -179,6 +180,7 @@ def shared_model_task(
         seed: of the bird and age.
     """
     shared = to_song_hmm(states).hmm
+    params = dataclasses.replace(params, covariance_type=shared.covariance_type)
     with threadpool_limits(1):
         songs = Songs(sequences, shared.covariance_type, params.engine, made.new_share)
         em = with_own_transitions(shared, songs, params)
@@ -186,8 +188,7 @@ def shared_model_task(
     facts = {
         "log_likelihood": em.log_likelihood,
         "n_observations": songs.n_observations,
-        "memory": remembered.memory,
-        "n_contexts": remembered.song.n_contexts,
+        **remembered_columns(remembered),
     }
     return Searched([], facts, to_song_model(remembered.song, made.whitening, made.hop))
 

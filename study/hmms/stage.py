@@ -27,7 +27,7 @@ from study.hmms.fan_out import ALL_AGES, FanOut, Latents
 from study.hmms.journal import Journal, journal_folder, journal_key, remove_journal
 from study.hmms.rows import Row
 from study.hmms.shared import SHARED, SharedJournals, share_states, shared_row
-from study.hmms.tables import SELECTED, fit_of, grid_table, no_decoder_row
+from study.hmms.tables import MEMORY, SELECTED, fit_of, grid_table, no_decoder_row
 from study.hmms.task import Made
 
 
@@ -147,8 +147,11 @@ def _write_models(
             facts = {"fit": _best_fit(searched.fits), "states": "own",
                      "recordings": list(of_recordings), "seed": seed}  # fmt: skip
             if bird_age[0] in with_shared:
-                selected[bird_age] = {**searched.selected, "song_model": "shared"}
                 shared = journals.shared.models.read(bird_age)
+                # Its facts of memory take the place of those of the states of its own.
+                row = {**searched.selected, "song_model": "shared"}
+                row |= {k: v for k, v in shared.selected.items() if k in MEMORY}
+                selected[bird_age] = row
                 facts |= {"fit": shared.selected, "states": "shared"}
                 model = shared.model
                 assert model is not None  # its bird has shared states

@@ -4,6 +4,7 @@ hmm_grid.parquet holds every fit of a search, also where the search merges state
 it keeps its name for those who read it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,10 @@ class Selected:
         song_model: whose states the song model in hmm/ has: "own", those of this row; "shared",
             those of all ages of the bird, which hmm_shared.parquet tells of; "" without a model.
         memory: none, context or autoregressive: what the song model remembers.
+            Where song_model is "shared", this and the next are of that model.
         n_contexts: copies of states that remember what came before; n_states where none do.
-        memory_bic, memory_held_out_log_likelihood: of the song model with its memory.
+        memory_bic, memory_held_out_log_likelihood: of these states with their memory, and
+            memory_plain_*: without; as `models.hmm.contexts.Remembered` counts, not as bic.
         node: host that searched.
     """
 
@@ -109,11 +112,18 @@ class Selected:
     memory: str | None = None
     n_contexts: int | None = None
     memory_bic: float | None = None
+    memory_plain_bic: float | None = None
     memory_held_out_log_likelihood: float | None = None
+    memory_plain_held_out_log_likelihood: float | None = None
     node: str | None = None
 
 
 SELECTED = schema_of(Selected)
+# Columns that tell of the song model's memory.
+MEMORY = (
+    "memory", "n_contexts", "memory_bic", "memory_plain_bic", "memory_held_out_log_likelihood",
+    "memory_plain_held_out_log_likelihood",
+)  # fmt: skip
 GRID = pa.unify_schemas(
     [pa.schema([("bird", pa.string()), ("age", pa.string())]), schema_of(HmmFit)]
 )
@@ -170,10 +180,7 @@ def selected_row(
     }
     if found.selection is not None and remembered is not None and n_silent is not None:
         known |= {"n_silent": n_silent, "n_sounding": remembered.song.n_states - n_silent}
-        known |= {"song_model": "own", "memory": remembered.memory}
-        known["n_contexts"] = remembered.song.n_contexts
-        known["memory_bic"] = remembered.bic
-        known["memory_held_out_log_likelihood"] = remembered.held_out_log_likelihood
+        known |= {"song_model": "own", **remembered_columns(remembered)}
         known["runner_up_n_states"] = found.selection.runner_up
         known["runner_up_bic_distance"] = found.selection.runner_up_distance
         known["fit_status"] = found.selection.best.status
@@ -184,6 +191,16 @@ def selected_row(
             names = [n for n in SELECTED.names if n not in known and hasattr(source, n)]
             known |= {name: getattr(source, name) for name in names}
     return row_of(Selected(**known))
+
+
+def remembered_columns(remembered: Remembered) -> Row:
+    """The columns MEMORY."""
+    found: Row = {"memory": remembered.memory, "n_contexts": remembered.song.n_contexts}
+    for name in ("bic", "held_out_log_likelihood"):
+        for kind in ("", "plain_"):
+            value = getattr(remembered, kind + name)
+            found[f"memory_{kind}{name}"] = value if math.isfinite(value) else None
+    return found
 
 
 def no_decoder_row(bird_age: BirdAge, reason: str) -> Row:

@@ -1,5 +1,6 @@
 """The Ray task of the HMM stage: the whole search of one bird and age, on one core."""
 
+import dataclasses
 import socket
 from dataclasses import dataclass
 
@@ -88,4 +89,5 @@ def _search(
     found = search_states(sequences, params, seed, start, new_share)
     if found.model is None:
         return found, None
+    params = dataclasses.replace(params, covariance_type=found.model.covariance_type)
     return found, add_memory(sequences, found.model, params, seed, new_share)

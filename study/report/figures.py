@@ -9,9 +9,6 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from data_io.names.ages import age_order  # noqa: E402
-from study.hmms.tables import CRITERIA
-
 mpl.use("Agg")  # no screen on a cluster's nodes
 
 Row = dict[str, Any]
@@ -21,8 +18,8 @@ MAX_LABELS = 8
 def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: list[str]) -> Figure:
     """BIC per snippet over number of states, one curve per age, a ring at the selected number.
 
-    It shows differences to the lowest BIC of each curve; levels of BIC cannot be compared between
-    ages.
+    It shows differences to the lowest BIC of each age; levels of BIC cannot be compared between
+    ages. Covariances that were not chosen have a dashed curve.
 
     Args:
         grid: rows of hmm_grid.parquet of this bird.
@@ -31,61 +28,31 @@ def bic_figure(grid: Sequence[Row], selected: Sequence[Row], bird: str, ages: li
         ages: in order.
     """
     fig, ax = _axes(4.6)
-    chosen = {row["age"]: row["n_states"] for row in selected}
-    fits: dict[str, list[Row]] = {age: [] for age in ages}
+    chosen = {row["age"]: (row["covariance_type"], row["n_states"]) for row in selected}
+    curves: dict[tuple[str, str], dict[int, float]] = {}  # by age and covariances
+    n_snippets: dict[str, int] = {}
     for row in grid:
         if row["bic"] is not None:
-            fits[row["age"]].append(row)
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, max(len(ages), 2)))
+            curve = curves.setdefault((row["age"], row["covariance_type"]), {})
+            curve[row["n_states"]] = min(row["bic"], curve.get(row["n_states"], np.inf))
+            n_snippets[row["age"]] = row["n_snippets"]
+    colours = dict(zip(ages, plt.get_cmap("viridis")(np.linspace(0, 0.9, max(len(ages), 2))),
+                       strict=False))  # fmt: skip
     labelled = ages[:: -(-len(ages) // MAX_LABELS)]  # more would not fit beside the curves
-    for age, colour in zip(ages, colours, strict=False):
-        best: dict[int, float] = {}
-        n = 1
-        for row in fits[age]:
-            best[row["n_states"]] = min(row["bic"], best.get(row["n_states"], np.inf))
-            n = row["n_observations"]
-        if not best:
+    lowest = {age: min(min(curve.values()) for (of, _), curve in curves.items() if of == age)
+              for age in n_snippets}  # fmt: skip
+    for (age, kind), curve in sorted(curves.items(), key=lambda one: ages.index(one[0][0])):
+        k = sorted(curve)
+        y = (np.array([curve[i] for i in k]) - lowest[age]) / n_snippets[age]
+        kind_chosen, n_states = chosen[age]
+        if kind != kind_chosen:
+            ax.plot(k, y, "--", lw=0.8, color=colours[age])
             continue
-        k = sorted(best)
-        y = (np.array([best[i] for i in k]) - min(best.values())) / n
-        ax.plot(k, y, "o-", ms=3, lw=1.2, color=colour,
+        ax.plot(k, y, "o-", ms=3, lw=1.2, color=colours[age],
                 label=age if age in labelled else None)  # fmt: skip
-        if chosen.get(age) is not None:
-            ax.plot(chosen[age], y[k.index(chosen[age])], "o", ms=10, mfc="none", color=colour)
+        ax.plot(n_states, y[k.index(n_states)], "o", ms=10, mfc="none", color=colours[age])
     ax.set(title=bird, xlabel="states", ylabel="BIC above its lowest, per snippet")
     ax.legend(title="age", fontsize=7, title_fontsize=7)
-    fig.tight_layout()
-    return fig
-
-
-def states_figure(selected: Sequence[Row]) -> Figure:
-    """Selected number of states over age, one line per bird.
-
-    A bar spans the numbers that other criteria would choose. A cross marks the limit of states.
-    """
-    ages = sorted({row["age"] for row in selected}, key=age_order)
-    position = {age: i for i, age in enumerate(ages)}
-    birds = list(dict.fromkeys(row["bird"] for row in selected))
-    fig, ax = _axes(max(4.6, 1.5 + 0.55 * len(ages)))
-    of_bird: dict[str, list[Row]] = {bird: [] for bird in birds}
-    for row in selected:
-        if row["n_states"] is not None:
-            of_bird[row["bird"]].append(row)
-    for i, (bird, rows) in enumerate(of_bird.items()):
-        rows.sort(key=lambda r: position[r["age"]])
-        x = [position[r["age"]] for r in rows]
-        y = [r["n_states"] for r in rows]
-        ax.plot(x, y, "o-", ms=4, color=f"C{i % 10}", label=bird)
-        shift = 0.06 * (i - (len(birds) - 1) / 2)  # bars of several birds must not overlap
-        for xi, row in zip(x, rows, strict=True):
-            others = [row[column] for column in CRITERIA.values()]
-            span = [k for k in [row["n_states"], *others] if k is not None]
-            ax.plot([xi + shift] * 2, [min(span), max(span)], lw=1, alpha=0.6, color=f"C{i % 10}")
-            if row["edge"]:
-                ax.plot(xi, row["n_states"], "x", ms=11, color=f"C{i % 10}")
-    ax.set_xticks(range(len(ages)), ages, rotation=45 if len(ages) > 5 else 0, ha="center")
-    ax.set(xlabel="age (dph where a number)", ylabel="states with the lowest BIC", ylim=(0, None))
-    ax.legend(fontsize=7)
     fig.tight_layout()
     return fig
 

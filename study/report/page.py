@@ -19,8 +19,10 @@ from study.decoders.scope import caution
 from study.hmms.tables import CRITERIA
 from study.ingest import count_recordings
 from study.plan import OBJECTIVES_IN_WORDS
+from study.report.ages_section import ages_section
 from study.report.best_section import best_section
-from study.report.figures import as_svg, bic_figure, states_figure, trials_figure
+from study.report.checks_section import checks_section
+from study.report.figures import as_svg, bic_figure, trials_figure
 from study.report.search_section import search_section
 from study.songs import song_files
 
@@ -87,10 +89,11 @@ def write_report(
         chosen=best_section(paths, bird_ages),
         search=search_section(config, paths, trials, best),
         trials_figure=safe(as_svg(trials_figure(reports, config.search.objective, best))),
-        states_figure=safe(as_svg(states_figure(selected))),
+        ages=ages_section(paths, config.hmm.shared_states),
         bic_figures=[safe(as_svg(bic_figure(fits, chosen[bird], bird, ages[bird])))
                      for bird, fits in by_bird(grid, ages).items() if fits],
         selected=[_selected_cells(row) for row in selected],
+        checks=checks_section(paths),
         songs=[_inlined(paths, bird_age) for bird_age in shown],
         songs_note=f" {n_left} more birds and ages are in the folder songs/." if n_left else "",
         problems=problems,
@@ -155,16 +158,25 @@ def _selected_cells(row: Row) -> Row:
     return {
         "bird": row["bird"],
         "age": row["age"],
-        "states": row["n_states"] if has_model else "-",
+        "states": _states(row) if has_model else "-",
+        "covariances": row["covariance_type"] or "-",
+        "sounding": _text(row["n_sounding"]),
+        "silent": _text(row["n_silent"]),
+        "memory": row["memory"] or "-",
         "runner_up": _text(row["runner_up_n_states"]),
         "distance": _text(row["runner_up_bic_distance"]),
         "others": [_text(row[column]) for column in CRITERIA.values()],
-        "n": row["n_observations"],
+        "n": f"{row['n_observations']:,.0f}",
         "n_effective": "-" if row["n_effective"] is None else f"{row['n_effective']:,.0f}",
         "restarts": f"{row['n_agreeing']}/{row['n_restarts']}" if has_model else "-",
-        "log_l": f"{row['log_likelihood'] / row['n_observations']:.3f}" if has_model else "-",
+        "log_l": f"{row['log_likelihood'] / row['n_snippets']:.3f}" if has_model else "-",
         "remark": row["reason"],
     }
+
+
+def _states(row: Row) -> str:
+    low, high = row["n_states_low"], row["n_states_high"]
+    return str(row["n_states"]) if low is None else f"{row['n_states']} ({low} to {high})"
 
 
 def _text(value: Any) -> str:
@@ -180,7 +192,7 @@ def _problems(recordings: Recordings) -> tuple[list[Recording], int]:
 
 
 def _needs(study: Study) -> dict[str, Any]:
-    before = ("recordings", "trials", "trial figures", "hmm", "songs")
+    before = ("recordings", "trials", "trial figures", "hmm", "checks", "songs")
     # A skipped file changes no number of a study, but the page names it.
     problems, n_problems = _problems(study.recordings)
     named = [(one.path, one.status, one.reason) for one in problems]

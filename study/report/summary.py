@@ -134,7 +134,7 @@ def _states_table(selected: list[dict[str, Any]], c: Console) -> None:
         [r["bird"], r["age"], r["n_states"], r["runner_up_n_states"],
          _short(r["runner_up_bic_distance"]),
          *(r[column] for column in CRITERIA.values()),
-         r["n_observations"], _remark(r)]
+         r["n_snippets"], _remark(r)]
         for r in selected
     ]  # fmt: skip
     c.table(header, rows)

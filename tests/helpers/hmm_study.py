@@ -10,6 +10,7 @@ import numpy as np
 from data_io.files import write_json
 from data_io.latents import write_latents
 from data_io.recordings.table import Recording, Recordings
+from data_io.snippets import SnippetParams
 from data_io.store import read_table
 from study.base.console import Console
 from study.base.paths import RunPaths
@@ -113,10 +114,13 @@ class Here:
             del search
 
 
-def run(paths, recordings, params, here, key="latents"):
-    """The stage with the tasks of ``here``; gives selected rows and what was printed."""
+def run(paths, recordings, params, here, key="latents", hop=16):
+    """The stage with the tasks of ``here``; gives selected rows and what was printed.
+
+    Snippets of 16 frames lie ``hop`` frames apart.
+    """
     text = StringIO()
-    config = StudyConfig(hmm=params)
+    config = StudyConfig(hmm=params, snippets=SnippetParams(hop=hop))
     selected = find_n_states(config, recordings, paths, Console(text), key, here)
     return selected, text.getvalue()
 

@@ -13,6 +13,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from data_io.snippets import SnippetParams
 from data_io.store import read_table
 from models.hmm import HmmParams
 from study.base.console import Console
@@ -22,6 +23,7 @@ from study.config.tree import StudyConfig
 from study.hmms.fan_out import FanOut, Latents
 from study.hmms.journal import Journal, journal_folder
 from study.hmms.stage import find_n_states
+from study.hmms.task import Made
 from tests.helpers.hmm_study import Here, run, tables, write_study
 
 pytestmark = pytest.mark.integration
@@ -54,7 +56,7 @@ def stage(address, root, recordings, params):
     """What the child process does: the stage, its text in a file."""
     connect(address)
     with (root / "text").open("w") as text:
-        config = StudyConfig(hmm=params)
+        config = StudyConfig(hmm=params, snippets=SnippetParams(hop=16))
         find_n_states(config, recordings, RunPaths(root), Console(text), "latents", TaskRunner())
     ray.shutdown()
 
@@ -68,10 +70,15 @@ def child(*args):
     return process
 
 
+def entries(root, kind="*"):
+    """Files of the journal of a run folder that count, of one kind of task or of all."""
+    return list(root.glob(f".hmm/*/{kind}/*/[!.]*.json"))
+
+
 def journaled(root):
     """Every fit in the journal of a run folder, and the number of birds and ages."""
     fits, n_done = set(), 0
-    for path in (root / ".hmm").rglob("[!.]*.json"):
+    for path in entries(root, "searches"):
         entry = json.loads(json.loads(path.read_text())["entry"])
         bird_age = {"bird": entry["bird"], "age": entry["age"]}
         fits |= {tuple({**bird_age, **row}[name] for name in KEY) for row in entry["fits"]}
@@ -113,6 +120,37 @@ def test_killed_three_times_the_stage_ends_with_the_tables_of_one_that_was_not(
     text = (paths.root / "text").read_text()
     assert f"{n_done} of {len(BIRDS_AND_AGES)} birds and ages were done before" in text
     assert not [p for p in journal_folder(paths).rglob("*") if ".tmp" in p.name]
+
+
+def test_killed_among_shared_states_the_stage_ends_with_the_tables_of_one_that_was_not(
+    address, monkeypatch, tmp_path
+):
+    params = HmmParams(n_states=(2, 8), n_restarts=1, min_snippets=100, shared_states=True)
+    assert params.covariance_type == "auto"
+    paths, recordings = write_study(tmp_path / "whole", BIRDS_AND_AGES, n_snippets=60)
+    whole = Here(monkeypatch)
+    run(paths, recordings, params, whole)
+    expected = tables(paths)
+
+    paths, recordings = write_study(tmp_path / "killed", BIRDS_AND_AGES, n_snippets=60)
+    n_done = 0
+    for n_wanted in (3, 8, 13):  # among searches, shared states and models
+        process = child(address, paths.root, recordings, params)
+        deadline = time.monotonic() + 120
+        while len(entries(paths.root)) < n_wanted and process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert n_done < len(entries(paths.root)), "a kill has lost what was done"
+        n_done = len(entries(paths.root))
+        assert not paths.hmm_shared.exists()
+    assert n_done < whole.n_back
+    last = child(address, paths.root, recordings, params)
+    last.join()
+    assert last.exitcode == 0
+    assert tables(paths) == expected
+    assert len(expected) == 5  # with hmm_ages and hmm_shared
 
 
 @pytest.fixture
@@ -168,8 +206,9 @@ def test_a_search_that_fails_is_named_and_what_ended_beside_it_is_kept(connectio
     fan_out = FanOut(
         Latents(
             latents.__getitem__,
+            lambda one: [np.ones(len(z), dtype=bool) for z in latents[one]],
             {("sim1", "45"): 150, ("sim1", "60"): 400, one_more: 100},  # in this order
-            dict.fromkeys(latents, whitening),
+            dict.fromkeys(latents, Made(whitening, 16, 1.0)),
         ),
         0, PARAMS["merge"], journal, Console(StringIO()), runs_alone,
     )  # fmt: skip

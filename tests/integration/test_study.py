@@ -29,7 +29,8 @@ TINY = [
     "mdgan.n_snippets=640", "mdgan.n_reports=2", f"search.n_trials={N_TRIALS}",
     "mdgan.dense_width=8", "search.n_eval_snippets=200", "search.grace_reports=1",
     "hmm.search=grid", f"hmm.n_states={list(N_STATES)}", f"hmm.max_n_states={max(N_STATES)}",
-    f"hmm.n_restarts={N_RESTARTS}", "hmm.min_snippets=50",
+    f"hmm.n_restarts={N_RESTARTS}", "hmm.min_snippets=50", "hmm.covariance_type=diag",
+    "hmm.memory=none",
     "songs.seconds=1.0", "songs.griffin_lim_iterations=4",
 ]  # fmt: skip
 
@@ -142,7 +143,7 @@ def test_the_report_holds_everything_inside(study):
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 17  # 16 of songs, the best trial's decoder
     assert page.count("data:audio/wav;base64,") == 16
-    assert page.count("<td>sim1</td><td>45</td>") == 2  # its final figures, its HMM
+    assert page.count("<td>sim1</td><td>45</td>") == 9  # its final figures, its HMM, 7 checks
     assert page.count('href="trials/trial-') == len(list((out / "trials").glob("*.png"))) > 0
     for figure in ("snippets seen", "Candidates: ", "Trade-offs", "latent_dim", "age (dph"):
         assert len(figures_with(page, figure)) == 1, figure
@@ -172,8 +173,8 @@ def test_study_json_says_what_made_it(study):
     assert record["config"]["mdgan"]["n_snippets"] == 640
     assert record["versions"]["torch"].startswith("2.13.0")
     assert set(record["stages"]) == {
-        "simulated birds", "recordings", "trials", "trial figures", "latents", "hmm", "songs",
-        "report",
+        "simulated birds", "recordings", "trials", "trial figures", "latents", "hmm", "checks",
+        "songs", "report",
     }  # fmt: skip
     _, runs = mlflow_runs(cwd, "study")
     assert record["mlflow"]["study_run_id"] == runs[0].info.run_id
@@ -199,8 +200,10 @@ def test_log_likelihood_and_bic_follow_from_the_files_with_plain_hmmlearn(study)
             model.means_ = arrays["means"]
             model.covars_ = arrays["covariances"]
         assert model.score(z, lengths) == pytest.approx(row["log_likelihood"], rel=1e-9)
-        assert model.bic(z, lengths) == pytest.approx(row["bic"], rel=1e-9)
-        assert row["n_observations"] == len(z)
+        # A hop of 4 of 16 frames: N counts snippets that would lie side by side.
+        assert (row["n_snippets"], row["n_observations"]) == (len(z), len(z) / 4)
+        bic = model.bic(z, lengths) - row["n_free_params"] * np.log(4)
+        assert bic == pytest.approx(row["bic"], rel=1e-9)
 
 
 def test_selected_is_the_lowest_bic_of_the_grid(study):
@@ -253,6 +256,8 @@ def test_mlflow_and_the_tables_hold_the_same_numbers(study):
         pictures = [a.path for a in client.list_artifacts(run_.info.run_id)]
         assert f"{row['trial_id']}.png" in pictures
     grid, selected = rows(out / "hmm_grid.parquet"), rows(out / "hmm_selected.parquet")
+    checked = {(r["bird"], r["age"], r["check"]): r for r in rows(out / "hmm_checks.parquet")}
+    assert len(checked) == 4 * 7
     for run_ in mlflow_runs(cwd, "hmm")[1]:
         tags = run_.data.tags
         mine = [r for r in grid if (r["bird"], r["age"]) == (tags["bird"], tags["age"])]
@@ -265,6 +270,13 @@ def test_mlflow_and_the_tables_hold_the_same_numbers(study):
             assert {m.step: m.value for m in history} == expected
         (chosen,) = (r for r in selected if (r["bird"], r["age"]) == (tags["bird"], tags["age"]))
         assert run_.data.metrics["hmm/selected_n_states"] == chosen["n_states"]
+        (age,) = (r for r in rows(out / "hmm_ages.parquet")
+                  if (r["bird"], r["age"]) == (tags["bird"], tags["age"]))  # fmt: skip
+        for name in ("matched_n_states", "states_in_use"):
+            assert run_.data.metrics[f"ages/{name}"] == age[name]
+        dwell = checked[tags["bird"], tags["age"], "dwell"]
+        assert tags["checks.dwell"] == dwell["verdict"]
+        assert run_.data.metrics.get("checks/dwell/distance") == dwell["distance"]
         names = {f.path for f in client.list_artifacts(run_.info.run_id, "songs")}
         assert {"songs/real.wav", "songs/sampled.png"} <= names
 
@@ -323,6 +335,9 @@ def test_the_same_seed_gives_the_same_numbers_elsewhere(study, tmp_path):
         ("repeats.parquet", UNSTEADY),
         ("hmm_grid.parquet", {"seconds"}),
         ("hmm_selected.parquet", set()),
+        ("hmm_ages.parquet", set()),
+        ("hmm_checks.parquet", set()),
+        ("hmm_check_quantiles.parquet", set()),
     ):
         first, second = rows(out / name), rows(tmp_path / "again" / name)
         assert [{k: v for k, v in r.items() if k not in besides} for r in first] == [

@@ -70,7 +70,8 @@ def test_the_table_of_shared_states_is_of_all_songs_and_beside_the_separate_fits
     monkeypatch, study
 ):
     paths, recordings = study
-    selected, _ = run(paths, recordings, PARAMS, Here(monkeypatch))
+    few = dataclasses.replace(PARAMS, min_snippets=40)  # that would lie side by side
+    selected, _ = run(paths, recordings, few, Here(monkeypatch), hop=4)
     row, other = rows_of(paths.hmm_shared, SHARED)
     assert (row["bird"], row["n_ages"], row["n_states"]) == ("a", 2, 4)
     assert (row["n_observations"], row["n_snippets_searched"]) == (32 * 50 / 4, 32 * 50)

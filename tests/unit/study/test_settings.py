@@ -91,7 +91,7 @@ def named(message, key):
 def test_the_table_holds_the_numbers_of_every_stage():
     groups = {key.split(".")[0] for key in NUMBERS}
     assert groups == {"seed", "data", "spectrogram", "snippets", "mdgan", "search", "decoders",
-                      "hmm", "resources", "songs"}  # fmt: skip
+                      "hmm", "checks", "resources", "songs"}  # fmt: skip
     assert len(NUMBERS) > 60
     assert {"search.selection.n_seeds", "data.simulation.ages_dph"} <= set(NUMBERS)
 
