@@ -4,8 +4,8 @@
     python -m benchmarks.states                        two birds of the aviary, their true labels
 
 One decoder (16 latents, the defaults) is trained on the training recordings of the birds. An HMM
-of each bird and age is fitted to its training recordings, for each hop and kind of covariances,
-its number of states by BIC (N: overlap counted once). Printed are:
+of each bird, of all its ages together, is fitted to its training recordings, for each hop and kind
+of covariances, its number of states by BIC, at two seeds (N: overlap counted once). Printed are:
 
     nats       log-likelihood of the recordings held out, in nats per snippet
     V, hom     V-measure and homogeneity of the states of frames against the labels, over all
@@ -39,7 +39,6 @@ from benchmarks.material import N_FRAMES, SPECTROGRAM, Loaded, load, material_of
 from data_io.aviary.params import AviaryParams
 from data_io.aviary.truth import SOUNDS_FILE
 from data_io.aviary.write import simulate_aviary
-from data_io.recordings.table import BirdAge
 from models.hmm import CovarianceType, GaussianHMM, HmmParams, select_n_states
 from models.hmm.em import Songs
 from models.hmm.frames import frame_posteriors
@@ -86,8 +85,8 @@ class Song:
     is_fitted: bool
 
 
-def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[BirdAge, list[Song]]:
-    """Train a decoder; give the latents and labels of every bird and age."""
+def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[str, list[Song]]:
+    """Train a decoder; give the latents and labels of every bird."""
     params = MdganParams(latent_dim=LATENT_DIM, n_reports=1, monitor=False)
     model, _ = trained(params, material_of(loaded, seed), seed)
     encoder = model.kept("encoder")
@@ -98,7 +97,7 @@ def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[BirdAge, l
         [z for one, z in zip(long, latents, strict=True) if one.recording.split == "training"]
     ).astype(np.float64)
     mean, std = fitted.mean(0), fitted.std(0)
-    found: dict[BirdAge, list[Song]] = {}
+    found: dict[str, list[Song]] = {}
     numbers: dict[str, int] = {}
     for one, z in zip(long, latents, strict=True):
         labels = np.full(one.spectrogram.shape[1], UNLABELLED)
@@ -106,7 +105,7 @@ def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[BirdAge, l
             at = slice(round(onset_s / SPECTROGRAM.frame_s), round(offset_s / SPECTROGRAM.frame_s))
             labels[at] = numbers.setdefault(label, len(numbers))
         song = Song((z - mean) / std, labels, one.recording.split == "training")
-        found.setdefault((one.recording.bird, one.recording.age), []).append(song)
+        found.setdefault(one.recording.bird, []).append(song)
     return found
 
 
@@ -184,7 +183,7 @@ def simulated(seed: int) -> tuple[list[Loaded], Sounds]:
 
 
 def main() -> None:
-    """Print a table for each bird and age."""
+    """Print a table for each bird."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--birds", nargs="+", help="of --data; all without")
@@ -206,8 +205,8 @@ def main() -> None:
             with args.labels.open(encoding="utf-8", newline="") as file:
                 sounds = read_sounds(csv.DictReader(file), args.ignore)
     with threadpool_limits(1):
-        for (bird, age), songs in songs_of(loaded, sounds, args.seed).items():
-            print(f"\n{bird}, {age}: {len(songs)} recordings\n")
+        for bird, songs in songs_of(loaded, sounds, args.seed).items():
+            print(f"\n{bird}: {len(songs)} recordings\n")
             print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
             for hop in args.hops:
                 for kind in args.kinds:
