@@ -82,14 +82,26 @@ def _rank(fit: HmmFit) -> tuple[Any, ...]:
     return fit.status == "rough", fit.bic, fit.restart, fit.reached_by, fit.start
 
 
-def choices(fits: Sequence[HmmFit]) -> dict[str, int]:
-    """The number of states that each criterion would choose, by name of the criterion."""
+def choices(fits: Sequence[HmmFit]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """What each criterion would choose.
+
+    Returns:
+        The number of states by name of the criterion; and the names of those that choose the
+        highest number for which they are known, so that they may be lower, or the held-out
+        likelihood higher, beyond.
+    """
     chosen: dict[str, int] = {}
+    at_limit: list[str] = []
+    is_rough = all(fit.status == "rough" for fit in best_fits(fits).values())
     best = best_fits(fits)
     for name in ("bic", "aic", "icl", "bic_effective", "held_out_log_likelihood"):
         sign = -1 if name == "held_out_log_likelihood" else 1
+        # BIC decides: what is rough is no choice, elsewhere it shows the curve.
         known = {k: sign * getattr(f, name) for k, f in best.items()
-                 if math.isfinite(getattr(f, name))}  # fmt: skip
+                 if math.isfinite(getattr(f, name))
+                 and (name != "bic" or f.status != "rough" or is_rough)}  # fmt: skip
         if known:
             chosen[name] = min(known, key=lambda k: (known[k], k))
-    return chosen
+            if chosen[name] == max(known) > 1:
+                at_limit.append(name)
+    return chosen, tuple(at_limit)

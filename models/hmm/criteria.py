@@ -158,9 +158,3 @@ def split_recordings(n_recordings: int, fraction: float, seed: int) -> tuple[lis
     held_out = np.random.default_rng(seed).permutation(n_recordings)[:n_held_out]
     fitted = sorted(set(range(n_recordings)) - set(held_out.tolist()))
     return fitted, sorted(held_out.tolist())
-
-
-def held_out_log_likelihood(held_out: Songs, fitted: Songs, em: Em) -> float:
-    """Forward log-likelihood per snippet of recordings that had no part in the fit, in nats."""
-    model = held_out.centred(fitted.uncentred(em.model))
-    return held_out.log_likelihood(model) / held_out.n_snippets

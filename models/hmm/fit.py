@@ -1,5 +1,6 @@
 """One fit as it is kept: its numbers, its health and how it went."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -125,6 +126,30 @@ def record_of(
         reason=reason,
         seconds=seconds,
         model=songs.uncentred(em.model),
+    )
+
+
+def estimated(fit: HmmFit, songs: Songs) -> HmmFit:
+    """What a fit to some of the songs lets expect of one to all of them.
+
+    The log-likelihood grows with the snippets; but each parameter fits the noise of what it was
+    fitted to, by half a nat on average (Akaike 1974), however many snippets there are. Where they
+    overlap, the same noise is in several of them.
+    """
+    ratio = songs.n_snippets / fit.n_snippets
+    of_noise = fit.n_free_params / 2 / songs.new_share
+    log_likelihood = ratio * fit.log_likelihood - (ratio - 1) * of_noise
+    bic = criteria.bic(log_likelihood, fit.n_free_params, songs.n_observations)
+    return dataclasses.replace(
+        fit,
+        log_likelihood=log_likelihood,
+        bic=bic,
+        aic=criteria.aic(log_likelihood, fit.n_free_params),
+        icl=bic + ratio * (fit.icl - fit.bic),
+        n_snippets=songs.n_snippets,
+        n_observations=songs.n_observations,
+        status="rough",
+        reason=f"{fit.n_iter} iterations on {fit.n_snippets} snippets, to see where BIC is low",
     )
 
 

@@ -35,11 +35,12 @@ class StatesFound:
         rival_n_states: the number of states with the lowest BIC of that kind; None without one.
         rival_bic_distance: its BIC above the chosen one; NaN without one.
         rival_held_out_log_likelihood: of that fit, in nats per snippet; NaN without one.
-        at_limit: names of the criteria, as in chosen_by, that are still getting better at the
-            highest number of states for which they are known.
+        at_limit: names of the criteria, as in chosen_by, that are best at the highest number of
+            states for which they are known. That is at least twice the coarse minimum of BIC, and
+            at most hmm.max_n_states.
         held_out_se_n_states: the fewest states whose held-out log-likelihood lies within one
-            standard error (over held-out recordings, paired) of the best; None where no two
-            recordings were held out.
+            standard error (over held-out recordings, paired) of the best; None in a grid,
+            and where no two recordings were held out.
         n_states_set: the numbers of states that the songs do not rule out, a 95 % confidence set
             around the choice by BIC (models/hmm/confidence.py); () without a model.
     """

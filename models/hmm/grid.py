@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.hmm import criteria
 from models.hmm.choice import select_by_bic
 from models.hmm.em import Songs
 from models.hmm.fit import HmmFit, Origin, without_model
 from models.hmm.fitting import most_states, restart_fit, restart_seed
-from models.hmm.held_out import held_out_songs
+from models.hmm.held_out import held_out_nats, held_out_songs
 from models.hmm.merge_search import COARSE_RATIO
 from models.hmm.params import HmmParams, in_words
 
@@ -112,5 +111,5 @@ def fit_hmm(
     _, em = restart_fit(fitted, n_states, restart, seed, "grid", params)
     if em is None:
         return fit
-    per_snippet = criteria.held_out_log_likelihood(held_out, fitted, em)
+    per_snippet = float(held_out_nats(held_out, fitted, em).sum()) / held_out.n_snippets
     return dataclasses.replace(fit, held_out_log_likelihood=per_snippet)

@@ -6,8 +6,8 @@
 4. Confirm: independent restarts at the chosen number, and moves from the best run (a state more, by
    a split or where snippets are explained worst; a state fewer, by a merge), until none is better.
 
-Of many snippets, 1 and 2 look at whole songs drawn by the seed, and estimate from them the BIC of
-all; 3 and 4 take all snippets, though restarts begin on the drawn ones.
+Of many snippets, 1 and 2 look at whole songs drawn by the seed, and let expect the BIC of all; 3
+and 4 take all snippets, fewer tries and a looser end of EM.
 """
 
 import copy
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.hmm import criteria, starts
+from models.hmm import starts
 from models.hmm.em import Em, Songs, run_em
-from models.hmm.fit import HmmFit, Origin, record_of
+from models.hmm.fit import HmmFit, Origin, estimated, record_of
 from models.hmm.fitting import fit_from, most_states, restart_fit
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.merge_path import PATH_ITERATIONS, merge_path
@@ -32,11 +32,15 @@ TOP_ITERATIONS = 15  # of the model that the merge path begins with
 HEADROOM = 2.0  # the merge path begins this far above the coarse minimum
 BELOW = 0.7  # of the minimum: the merge path goes one by one down to here
 NEIGHBOURS = 2  # numbers of states to either side of the minimum that are polished
-# Snippets of the coarse pass and the merge path: more do not change where to look.
-FEW_SNIPPETS = 20_000
 MAX_POLISHED = 11
 MAX_ROUNDS = 8  # of confirmation
 N_SPLITS = 3  # states of which a split is tried
+# Snippets beyond which the search looks at some songs first: more do not change where to look.
+FEW_SNIPPETS = 12_000
+# On all of them then: numbers of states that are polished, and EM's tolerance as a multiple of
+# params.tol (numbers of states differ by far more); one restart.
+MAX_DEAR = 5
+DEAR_TOL = 10
 
 
 class MergeSearch:
@@ -50,8 +54,10 @@ class MergeSearch:
 
     def __init__(self, songs: Songs, params: HmmParams, seed: int):
         self.songs = songs
-        self.params = params
         self.few = songs.some(FEW_SNIPPETS, seed)
+        self.params = params
+        if self._is_dear:
+            self.params = dataclasses.replace(params, tol=DEAR_TOL * params.tol)
         self.fits: list[HmmFit] = []
         self.coarse = 0  # number of states around which to look closely
         self.top = 0  # where the merge path began
@@ -67,6 +73,10 @@ class MergeSearch:
         if self._highest - self._lowest >= 2:
             self.coarse = self._coarse()
         return self.lowest_bic
+
+    @property
+    def _is_dear(self) -> bool:
+        return self.few is not self.songs
 
     @property
     def lowest_bic(self) -> float:
@@ -152,7 +162,7 @@ class MergeSearch:
         """EM to convergence wherever it may still change which number of states is best."""
         polished: set[int] = set()
         largest_gain = 0.0
-        while len(polished) < MAX_POLISHED:
+        while len(polished) < (MAX_DEAR if self._is_dear else MAX_POLISHED):
             best = self._best()
             if best is None:
                 return
@@ -189,14 +199,15 @@ class MergeSearch:
         """Independent restarts and neighbours, until nothing is better than what is known."""
         confirmed: set[int] = set()
         for _ in range(MAX_ROUNDS):
-            best = self._best()
+            finished = {k: run for k, run in self._runs.items() if run[0].status != "rough"}
+            best = _lowest(finished or self._runs)
             if best is None:
                 return
             if best not in confirmed:
                 confirmed.add(best)
-                for restart in range(self.params.n_restarts):
+                for restart in range(1 if self._is_dear else self.params.n_restarts):
                     self._restart(best, restart)
-            if not self._try_neighbours(best):
+            if self._is_dear or not self._try_neighbours(best):
                 return
 
     def _try_neighbours(self, n_states: int) -> bool:
@@ -224,12 +235,8 @@ class MergeSearch:
 
     def _restart(self, n_states: int, restart: int) -> None:
         seed = self._seed_of("restart", n_states, restart)
-        fit, em = restart_fit(self.few, n_states, restart, seed, "restart", self.params)
-        if self.few is self.songs or em is None:
-            self._add(fit, em)
-        else:
-            origin = Origin("restart", fit.start, restart)
-            self._finish(n_states, em.model, origin)
+        fit, em = restart_fit(self.songs, n_states, restart, seed, "restart", self.params)
+        self._add(fit, em)
 
     def _finish(self, n_states: int, start: GaussianHMM, origin: Origin) -> bool:
         fit, em = fit_from(self.songs, n_states, lambda: copy.deepcopy(start), origin, self.params)
@@ -247,7 +254,7 @@ class MergeSearch:
         """Note a run of few iterations."""
         seconds = time.process_time() - began
         fit = record_of(self.few, em, origin, self.params, seconds, is_rough=True)
-        if self.few is not self.songs and fit.has_model:
+        if self._is_dear and fit.has_model:
             fit = estimated(fit, self.songs)
         self._add(fit, em if fit.has_model else None)
         return fit
@@ -268,9 +275,7 @@ class MergeSearch:
         return True
 
     def _best(self) -> int | None:
-        if not self._runs:
-            return None
-        return min(self._runs, key=lambda k: (self._runs[k][0].bic, k))
+        return _lowest(self._runs)
 
     def _seed_of(self, stage: str, n_states: int, restart: int) -> int:
         stages = {"coarse": 0, "merge path": 1, "restart": 2}
@@ -278,26 +283,9 @@ class MergeSearch:
         return int(sequence.generate_state(1)[0])
 
 
-def estimated(fit: HmmFit, songs: Songs) -> HmmFit:
-    """What a fit to some of the songs lets expect of one to all of them.
-
-    The log-likelihood grows with the snippets; but each parameter fits the noise of what it was
-    fitted to, by half a nat on average (Akaike 1974), however many snippets there are.
-    """
-    ratio = songs.n_snippets / fit.n_snippets
-    log_likelihood = ratio * fit.log_likelihood - (ratio - 1) * fit.n_free_params / 2
-    bic = criteria.bic(log_likelihood, fit.n_free_params, songs.n_observations)
-    return dataclasses.replace(
-        fit,
-        log_likelihood=log_likelihood,
-        bic=bic,
-        aic=criteria.aic(log_likelihood, fit.n_free_params),
-        icl=bic + ratio * (fit.icl - fit.bic),
-        n_snippets=songs.n_snippets,
-        n_observations=songs.n_observations,
-        status="rough",
-        reason=f"{fit.n_iter} iterations on {fit.n_snippets} snippets, to see where BIC is low",
-    )
+def _lowest(runs: dict[int, tuple[HmmFit, Em]]) -> int | None:
+    """The number of states with the lowest BIC."""
+    return min(runs, key=lambda k: (runs[k][0].bic, k), default=None)
 
 
 def geometric(lowest: int, highest: int) -> list[int]:

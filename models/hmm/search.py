@@ -8,22 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.hmm import criteria
-from models.hmm.choice import choices, select_by_bic, with_fits
+from models.hmm.choice import best_fits, choices, select_by_bic, with_fits
+from models.hmm.confidence import states_set
 from models.hmm.em import Songs
 from models.hmm.fit import HmmFit
 from models.hmm.fitting import most_states
 from models.hmm.found import StatesFound
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.grid import first_numbers, grid_fits
-from models.hmm.held_out import shared_held_out, with_held_out
+from models.hmm.held_out import HeldOut, fewest_within_error, merge_held_out, with_held_out
 from models.hmm.merge_search import MergeSearch
 from models.hmm.params import HmmParams, in_words, too_few
+from models.hmm.report import NAMES
 
 Array = NDArray[np.float64]
 
 LARGEST = 1e140  # sums of its squares are still float64
 # BIC per snippet by which a kind of covariances is so far behind that confirming cannot matter.
 FAR = 0.5
+# And by which it may still win, when one was searched in haste and the other was not.
+NEAR = 0.1
+FLOORED_SHARE = 0.2  # of states; more of them are worth a remark
 
 
 def search_states(
@@ -57,17 +62,24 @@ def search_states(
     songs_of = {k: Songs(sequences, k, params.engine, new_share) for k in params.kinds}
     params_of = {k: dataclasses.replace(params, covariance_type=k) for k in params.kinds}
     fits: list[HmmFit] = []
+    held_out: dict[str, HeldOut] = {}
     if params.search == "grid":
         for kind, songs in songs_of.items():
             fits += grid_fits(sequences, songs, params_of[kind], seed)
     else:
         searches = [MergeSearch(songs_of[k], params_of[k], seed) for k in params.kinds]
         _run(searches, before)
-        for search in searches:
-            fits += with_held_out(sequences, search.fits, search.top, search.params, seed)
+        for kind, search in zip(params.kinds, searches, strict=True):
+            of_kind = merge_held_out(sequences, search.fits, search.top, search.params, seed)
+            held_out[kind] = of_kind
+            fits += with_held_out(search.fits, of_kind.per_snippet(kind))
     chosen = select_by_bic(fits)
-    songs = next(s for k, s in songs_of.items() if not chosen or k == chosen.best.covariance_type)
-    return conclude(songs, fits, params)
+    kind = next(k for k in params.kinds if chosen is None or k == chosen.best.covariance_type)
+    songs = songs_of[kind]
+    found = conclude(songs, fits, params)
+    if kind not in held_out:
+        return found
+    return dataclasses.replace(found, held_out_se_n_states=fewest_within_error(held_out[kind].nats))
 
 
 def _run(searches: Sequence[MergeSearch], before: GaussianHMM | None) -> None:
@@ -77,7 +89,7 @@ def _run(searches: Sequence[MergeSearch], before: GaussianHMM | None) -> None:
         search.run(before, in_haste=lowest > min(seen) + FAR)
     ahead = min(search.lowest_bic for search in searches)
     for search, lowest in zip(searches, seen, strict=True):
-        if lowest > min(seen) + FAR and search.lowest_bic < ahead + FAR:
+        if lowest > min(seen) + FAR and search.lowest_bic < ahead + NEAR:
             search.finish(before)
 
 
@@ -117,7 +129,7 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StatesF
         fits: all of them; at least the one with the lowest BIC with its model.
         params: of the search.
     """
-    fits = shared_held_out(fits)
+    fits = with_held_out(fits, {})
     selection = select_by_bic(fits)
     if selection is None:
         reasons = sorted({fit.reason for fit in fits})
@@ -125,6 +137,7 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StatesF
     best = selection.best
     assert best.model is not None
     n_effective = criteria.n_effective(songs, songs.centred(best.model))
+    in_set = states_set(songs, best_fits(fits), best.n_states)
     changed = [_with_effective(fit, best, n_effective) for fit in fits]
     selection = with_fits(selection, fits, changed)
     fits, best = changed, selection.best
@@ -134,6 +147,8 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StatesF
                 and fit.covariance_type == best.covariance_type
                 and fit.reached_by in ("restart", "grid") and fit.has_model]  # fmt: skip
     near = best.log_likelihood - best.n_snippets / 1000
+    n_agreeing = sum(one >= near for one in restarts)
+    chosen_by, at_limit = choices(fits)
     remarks = []
     if edge:
         remarks.append(
@@ -142,20 +157,49 @@ def conclude(songs: Songs, fits: Sequence[HmmFit], params: HmmParams) -> StatesF
         )
     if best.status != "ok":
         remarks.append(best.reason)
+    remarks += _remarks(best, n_agreeing, len(restarts), at_limit)
     found = StatesFound(
         status="ok",
         reason="; ".join(remarks),
         fits=fits,
         selection=selection,
         edge=edge,
-        chosen_by=choices(fits),
+        chosen_by=chosen_by,
         n_effective=n_effective,
         restart_spread=best.log_likelihood - min(restarts) if restarts else math.nan,
-        n_agreeing=sum(one >= near for one in restarts),
+        n_agreeing=n_agreeing,
         n_restarts=len(restarts),
-        n_states_set=(best.n_states,),
+        at_limit=at_limit,
+        n_states_set=in_set,
     )
     return _with_rival(found, params)
+
+
+def _remarks(
+    best: HmmFit, n_agreeing: int, n_restarts: int, at_limit: tuple[str, ...]
+) -> list[str]:
+    """What a reader of the number of states must know, and its remedy."""
+    remarks = []
+    if not n_restarts:
+        remarks.append(f"no independent restart ran at {best.n_states} states")
+    elif not n_agreeing:
+        remarks.append(
+            f"none of {n_restarts} independent restarts reached the fit with {best.n_states} "
+            "states: another seed may find other states"
+        )
+    if best.n_floored > FLOORED_SHARE * best.n_states:
+        remarks.append(
+            f"{best.n_floored} of {best.n_states} states lie on the variance floor, "
+            "hmm.min_variance makes them: look for silence, equal snippets or a column that hardly "
+            "varies"
+        )
+    beyond = [NAMES[name] for name in at_limit if name in NAMES]
+    if beyond:
+        remarks.append(
+            f"{', '.join(beyond)}: still better at the highest number of states tried, so that "
+            "their choices are lower bounds"
+        )
+    return remarks
 
 
 def _with_rival(found: StatesFound, params: HmmParams) -> StatesFound:

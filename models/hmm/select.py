@@ -12,10 +12,13 @@ from threadpoolctl import threadpool_limits
 from models.hmm.choice import with_fits
 from models.hmm.fit import HmmFit
 from models.hmm.found import StatesFound
+from models.hmm.gaussian import GaussianHMM
 from models.hmm.params import CovarianceChoice, HmmParams, SearchKind
 from models.hmm.search import LARGEST, search_states
 
 Array = NDArray[np.float64]
+
+MOST_UNEQUAL = 100  # spreads of columns: beyond, floors and priors mean nothing for the smaller
 
 
 def select_n_states(
@@ -29,7 +32,8 @@ def select_n_states(
 ) -> StatesFound:
     """Find the number of states of a Gaussian HMM by BIC.
 
-    Latents of any scale will do: they are divided by one number before, and all that is returned is
+    Latents of any scale will do: they are divided by one number before, or each column by its own
+    spread where spreads differ by more than 100 times, which a remark says. All that is returned is
     in their own units again.
 
     Args:
@@ -46,7 +50,8 @@ def select_n_states(
 
     Raises:
         ValueError: the arrays do not have the same number of columns, there are none, or they
-            hold numbers that are not finite; ``n_states`` is no range; or ``seed`` is none.
+            hold numbers that are not finite; ``n_states`` is no range, ``seed`` or ``new_share`` is
+            none; or spreads of columns differ by more than 100 and covariances are spherical.
     """
     seed, (lowest, highest) = _checked_seed(seed), _checked_range(n_states)
     numbers = tuple(range(lowest, highest + 1)) if search == "grid" else (lowest, highest)
@@ -58,7 +63,8 @@ def select_n_states(
         search=search,
     )
     arrays = _checked_sequences(sequences)
-    scale = _scale(arrays)
+    scales, remark = _scales(arrays, covariance_type)
+    scale = float(np.exp(np.log(scales).mean()))
     largest = max(float(np.abs(a).max(initial=0)) for a in arrays)
     if largest > LARGEST or scale < 1 / LARGEST:
         return StatesFound(
@@ -68,8 +74,9 @@ def select_n_states(
         )
     # Products of these sizes gain nothing from threads, and a cluster has a fit for every core.
     with np.errstate(all="ignore"), threadpool_limits(1):
-        found = search_states([a / scale for a in arrays], params, seed, None, new_share)
-    return _rescaled(found, scale, arrays[0].shape[1])
+        found = search_states([a / scales for a in arrays], params, seed, None, new_share)
+    reason = "; ".join(part for part in (found.reason, remark) if part)
+    return _rescaled(dataclasses.replace(found, reason=reason), scales)
 
 
 def _checked_seed(seed: int) -> int:
@@ -127,6 +134,25 @@ def _checked_sequences(sequences: Sequence[Array]) -> list[Array]:
     return arrays
 
 
+def _scales(arrays: Sequence[Array], covariance_type: CovarianceChoice) -> tuple[Array, str]:
+    """What each column is divided by [latent_dim], and a remark where it is its own spread."""
+    latent_dim = arrays[0].shape[1]
+    spreads = np.array([_scale([a[:, [i]] for a in arrays]) for i in range(latent_dim)])
+    if not spreads.max() > MOST_UNEQUAL * spreads.min():
+        return np.full(latent_dim, _scale(arrays)), ""
+    which = (
+        f"the spreads of columns differ by {spreads.max() / spreads.min():.3g} times (column "
+        f"{int(spreads.argmin())}: {spreads.min():.3g}, column {int(spreads.argmax())}: "
+        f"{spreads.max():.3g})"
+    )
+    if covariance_type == "spherical":
+        raise ValueError(
+            f"{which}, but a spherical state is equally wide in all: divide each column by its own "
+            "spread, or give covariance_type='auto', which is free to."
+        )
+    return spreads, f"{which}: each was divided by its own"
+
+
 def _scale(arrays: Sequence[Array]) -> float:
     """One number to divide latents by, so that floors and priors mean the same for all."""
     X = np.concatenate(list(arrays)) if arrays else np.zeros((0, 1))
@@ -141,9 +167,9 @@ def _scale(arrays: Sequence[Array]) -> float:
     return spread if math.isfinite(spread) and spread > 0 else 1.0
 
 
-def _rescaled(search: StatesFound, scale: float, latent_dim: int) -> StatesFound:
-    """A search on latents divided by ``scale``, in the latents' own units."""
-    log_scale = latent_dim * math.log(scale)
+def _rescaled(search: StatesFound, scales: Array) -> StatesFound:
+    """A search on latents divided by ``scales`` [latent_dim], in the latents' own units."""
+    log_scale = float(np.log(scales).sum())
 
     def one(fit: HmmFit) -> HmmFit:
         if not fit.has_model:
@@ -151,8 +177,8 @@ def _rescaled(search: StatesFound, scale: float, latent_dim: int) -> StatesFound
         more = 2 * fit.n_snippets * log_scale
         model = fit.model
         if model is not None:
-            model.means_ = model.means_ * scale
-            model._covars_ = np.asarray(model._covars_) * scale**2
+            model.means_ = model.means_ * scales
+            model._covars_ = np.asarray(model._covars_) * _of_covariances(model, scales)
         return dataclasses.replace(
             fit,
             log_likelihood=fit.log_likelihood - more / 2,
@@ -170,3 +196,10 @@ def _rescaled(search: StatesFound, scale: float, latent_dim: int) -> StatesFound
     return dataclasses.replace(
         search, fits=fits, selection=selection, rival_held_out_log_likelihood=rival_held_out
     )
+
+
+def _of_covariances(model: GaussianHMM, scales: Array) -> Array:
+    """What covariances are multiplied by where the latents are multiplied by ``scales``."""
+    if model.covariance_type == "spherical":
+        return scales[:1] ** 2
+    return np.square(scales) if model.covariance_type == "diag" else np.outer(scales, scales)

@@ -13,6 +13,8 @@ from scipy.stats import multivariate_normal
 
 from models.hmm import criteria, fit_hmm, n_free_params, restored, sample_latents
 from models.hmm.em import Songs, run_em
+from models.hmm.held_out import fewest_within_error, held_out_nats
+from models.hmm.predictive import stationary_probs
 from models.hmm.starts import kmeans_start
 from tests.helpers.hmm_songs import (
     KINDS,
@@ -218,26 +220,51 @@ def test_the_split_follows_the_seed():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_held_out_log_likelihood_is_hmmlearns_score_per_snippet(kind):
     params = dataclasses.replace(LOOSE, covariance_type=kind)
-    sequences = [z + 50 * i for i, z in enumerate(planted(5, 30))]  # the centres differ
+    sequences = [z + 0.5 * i for i, z in enumerate(planted(5, 30))]  # the centres differ
     fitted, held_out = Songs(sequences[:3], kind), Songs(sequences[3:], kind)
     em = run_em(fitted, kmeans_start(fitted, 3, 0, params), params, 20)
     ours = fitted.uncentred(em.model)
     theirs = hmm.GaussianHMM(3, kind)
     theirs.__dict__.update(ours.__dict__)
     X, lengths = joined(sequences[3:])
-    found = criteria.held_out_log_likelihood(held_out, fitted, em)
-    assert found == pytest.approx(theirs.score(X, lengths) / 60, rel=1e-9)
+    theirs.startprob_ = stationary_probs(ours.transmat_)
+    found = held_out_nats(held_out, fitted, em)
+    # Two songs; a thousandth of each snippet comes from elsewhere.
+    alone = [theirs.score(z) for z in sequences[3:]]
+    assert sum(alone) == pytest.approx(theirs.score(X, lengths))
+    np.testing.assert_allclose(found, np.array(alone) + 30 * math.log(1 - 1e-3), atol=0.5)
+
+
+def test_one_outlier_or_an_impossible_start_does_not_decide_the_held_out_likelihood():
+    sequences = planted(5, 60)
+    fitted = Songs(sequences[:3], "diag")
+    em = run_em(fitted, kmeans_start(fitted, 3, 0, LOOSE), LOOSE, 50)
+    plain = held_out_nats(Songs(sequences[3:], "diag"), fitted, em).sum()
+    with_outlier = [sequences[3].copy(), sequences[4]]
+    with_outlier[0][7] = 1e4
+    assert plain - held_out_nats(Songs(with_outlier, "diag"), fitted, em).sum() < 60
+    em.model.startprob_ = np.array([1.0, 0.0, 0.0])
+    assert held_out_nats(Songs(sequences[3:], "diag"), fitted, em).sum() == plain
+
+
+def test_the_fewest_states_within_one_standard_error_are_told_by_paired_recordings():
+    base = np.array([-300.0, -100.0, -200.0, -500.0])  # recordings differ more than models
+    nats = {2: base - 30, 3: base - [3, -2, 2, -1], 4: base, 5: base - 1}
+    assert fewest_within_error(nats) == 3  # 2 nats less, with an error of 4.8
+    assert fewest_within_error({2: base - 30, 3: base - [3, 2, 2, 2], 4: base}) == 4
+    assert fewest_within_error({2: base[:1]}) is None
+    assert fewest_within_error({}) is None
 
 
 def test_every_number_of_states_is_tested_on_the_same_recordings(monkeypatch):
     seen = []
-    score = criteria.held_out_log_likelihood
+    score = held_out_nats
 
     def noting(held_out, fitted, em):
         seen.append((held_out.uncentred(em.model), held_out.X + held_out.centre, fitted.n_snippets))
         return score(held_out, fitted, em)
 
-    monkeypatch.setattr(criteria, "held_out_log_likelihood", noting)
+    monkeypatch.setattr("models.hmm.grid.held_out_nats", noting)
     sequences = planted(6, 40)
     fits = [fit_hmm(sequences, k, 0, k, LOOSE) for k in (1, 3, 4)]
     assert np.isfinite([f.held_out_log_likelihood for f in fits]).all()

@@ -170,7 +170,7 @@ def test_units_do_not_unseat_the_chosen_fit():
     other = rough_and_ready(3, math.nextafter(100.0, 101.0), restart=0)
     chosen = dataclasses.replace(rough_and_ready(3, 100.0, restart=1), model=known_model("diag"))
     before = StatesFound("ok", "", [other, chosen], select_by_bic([other, chosen]), n_effective=9.0)
-    after = _rescaled(before, 1e3, 2)
+    after = _rescaled(before, np.full(2, 1e3))
     assert after.fits[0].bic == after.fits[1].bic
     assert after.selection.best is after.fits[1]
     assert after.model is not None
@@ -534,7 +534,7 @@ def test_used_up_iterations_are_said():
 
 @pytest.mark.parametrize("error", [ValueError, np.linalg.LinAlgError])
 def test_an_error_in_a_fit_is_a_failed_fit(monkeypatch, error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error("eigenvalues did not converge")
 
     monkeypatch.setattr("models.hmm.fitting.run_em", fail)

@@ -122,8 +122,9 @@ def test_equal_fits_give_the_same_choice_in_whatever_order_they_come():
 def test_each_criterion_chooses_by_its_own_sign():
     fits = [made(2, 5.0), made(3, 4.0), made(3, 1.0, "failed"), made(4, 6.0)]
     names = ("bic", "aic", "icl", "bic_effective", "held_out_log_likelihood")
-    assert choices(fits) == dict.fromkeys(names, 3)
-    assert choices([made(2, math.nan)]) == {}
+    assert choices(fits) == (dict.fromkeys(names, 3), ())
+    assert choices(fits[:2]) == (dict.fromkeys(names, 3), names)
+    assert choices([made(2, math.nan)]) == ({}, ())
 
 
 # Records
