@@ -32,7 +32,7 @@ from models.hmm.starts import kmeans_start
 
 GRID = (5, 10, 15, 20, 30, 40, 60, 80, 100)
 N_STARTS = 5
-PARAMS = HmmParams(n_iter=100)
+PARAMS = HmmParams(covariance_type="diag", n_iter=100)
 
 
 def hmmlearn_seconds(songs: Songs, n_states: int) -> float:

@@ -10,10 +10,12 @@ from models.hmm.choice import ChosenByBic, select_by_bic
 from models.hmm.contexts import Remembered, add_memory
 from models.hmm.criteria import n_free_params
 from models.hmm.fit import HmmFit
+from models.hmm.found import StatesFound
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.grid import fit_hmm
 from models.hmm.params import CovarianceType, HmmParams, too_few
-from models.hmm.search import StatesFound, conclude, search_states, select_n_states
+from models.hmm.search import conclude, search_states
+from models.hmm.select import select_n_states
 from models.hmm.song_hmm import SongHmm
 
 __all__ = [

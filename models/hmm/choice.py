@@ -64,10 +64,16 @@ def with_fits(
 
 
 def best_fits(fits: Sequence[HmmFit]) -> dict[int, HmmFit]:
-    """The fit with the lowest BIC of every number of states; finished ones before rough ones."""
+    """The fit with the lowest BIC of every number of states; finished ones before rough ones.
+
+    Of the kind of covariances with the lowest BIC alone.
+    """
     best: dict[int, HmmFit] = {}
+    lowest = min((fit for fit in fits if fit.has_model), key=_rank, default=None)
     for fit in fits:
-        if fit.has_model and (fit.n_states not in best or _rank(fit) < _rank(best[fit.n_states])):
+        if lowest is None or not fit.has_model or fit.covariance_type != lowest.covariance_type:
+            continue
+        if fit.n_states not in best or _rank(fit) < _rank(best[fit.n_states]):
             best[fit.n_states] = fit
     return best
 

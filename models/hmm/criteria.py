@@ -50,11 +50,12 @@ def n_free_params(
 def count_free_params(em: Em, params: HmmParams) -> int:
     """Free parameters of a fit, without the zeros of its transition structure."""
     k, d = em.n_states, em.model.n_features
+    kind: CovarianceType = em.model.covariance_type
     if params.transitions == "full":
-        return n_free_params(k, d, params.covariance_type)
+        return n_free_params(k, d, kind)
     n_starts = 1 if params.transitions == "left_right" else k
     n_transitions = int(np.count_nonzero(em.model.transmat_))
-    return n_free_params(k, d, params.covariance_type, n_transitions, n_starts)
+    return n_free_params(k, d, kind, n_transitions, n_starts)
 
 
 def bic(log_likelihood: float, n_free: int, n_observations: float) -> float:
@@ -67,15 +68,13 @@ def aic(log_likelihood: float, n_free: int) -> float:
     return -2 * log_likelihood + 2 * n_free
 
 
-def effective_bic(
-    log_likelihood: float, n_free: int, n_observations: int, n_effective: float
-) -> float:
+def effective_bic(log_likelihood: float, n_free: int, n_snippets: int, n_effective: float) -> float:
     """BIC of a likelihood tempered to ``n_effective`` independent observations.
 
-    -2 log L n_effective / N + n_free log(n_effective). Equal to BIC where the model leaves no
-    autocorrelation (n_effective = N).
+    -2 log L n_effective / n_snippets + n_free log(n_effective). Equal to BIC where snippets do not
+    overlap and the model leaves no autocorrelation.
     """
-    return bic(log_likelihood * n_effective / n_observations, n_free, n_effective)
+    return bic(log_likelihood * n_effective / n_snippets, n_free, n_effective)
 
 
 def path_entropy(em: Em) -> float:
@@ -112,7 +111,7 @@ def _sum_where(counts: Array, logs: Array) -> float:
     return float((counts * np.where(counts > 0, logs, 0.0)).sum())
 
 
-def icl(em: Em, n_free: int, n_observations: int) -> float:
+def icl(em: Em, n_free: int, n_observations: float) -> float:
     """BIC + 2 H(states | songs): also asks that states can be told apart."""
     return bic(em.log_likelihood, n_free, n_observations) + 2 * path_entropy(em)
 

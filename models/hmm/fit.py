@@ -28,7 +28,9 @@ class HmmFit:
         covariance_type: of the emissions.
         log_likelihood: nats, over all snippets that were fitted; NaN where there is no model.
         n_free_params: start, transitions, means, covariances, without structural zeros.
-        n_observations: snippets behind the log-likelihood: the N of BIC.
+        n_snippets: snippets behind the log-likelihood.
+        n_observations: those that would lie side by side: the N of BIC. Where snippets overlap,
+            it is smaller than n_snippets.
         bic: -2 log L + n_free_params log N; lower is better. It decides.
         aic: -2 log L + 2 n_free_params.
         icl: BIC plus twice the entropy of the states given the songs.
@@ -56,7 +58,8 @@ class HmmFit:
     covariance_type: str
     log_likelihood: float = math.nan
     n_free_params: int
-    n_observations: int
+    n_snippets: int
+    n_observations: float
     bic: float = math.nan
     aic: float = math.nan
     icl: float = math.nan
@@ -105,13 +108,14 @@ def record_of(
     return HmmFit(
         n_states=em.n_states,
         **vars(origin),
-        covariance_type=params.covariance_type,
+        covariance_type=params.kind,
         log_likelihood=em.log_likelihood,
         n_free_params=free,
-        n_observations=songs.n_snippets,
-        bic=criteria.bic(em.log_likelihood, free, songs.n_snippets),
+        n_snippets=songs.n_snippets,
+        n_observations=songs.n_observations,
+        bic=criteria.bic(em.log_likelihood, free, songs.n_observations),
         aic=criteria.aic(em.log_likelihood, free),
-        icl=criteria.icl(em, free, songs.n_snippets),
+        icl=criteria.icl(em, free, songs.n_observations),
         n_iter=n_iter,
         converged=em.converged,
         is_monotone=em.is_monotone,
@@ -148,9 +152,10 @@ def without_model(
     return HmmFit(
         n_states=n_states,
         **vars(origin),
-        covariance_type=params.covariance_type,
-        n_free_params=criteria.n_free_params(n_states, songs.latent_dim, params.covariance_type),
-        n_observations=songs.n_snippets,
+        covariance_type=params.kind,
+        n_free_params=criteria.n_free_params(n_states, songs.latent_dim, params.kind),
+        n_snippets=songs.n_snippets,
+        n_observations=songs.n_observations,
         status=status,
         reason=reason,
         seconds=seconds,

@@ -39,7 +39,7 @@ def fit_from(
     """
     began = time.process_time()
     try:
-        em = run_em(songs, start(), params, params.n_iter)
+        em = run_em(songs, start(), params, params.n_iter, accelerate=True)
         n_iter = em.n_iter
         em, n_repairs, n_more = repaired(songs, em, params)
         n_iter += n_more
@@ -48,7 +48,7 @@ def fit_from(
                 if not np.isfinite(em.log_likelihood):
                     break
                 pruned = starts.without_rare_transitions(em.model, em.stats)
-                em = run_em(songs, pruned, params, params.n_iter)
+                em = run_em(songs, pruned, params, params.n_iter, accelerate=True)
                 n_iter += em.n_iter
     except (ValueError, np.linalg.LinAlgError) as error:
         seconds = time.process_time() - began
@@ -79,9 +79,12 @@ def restart_fit(
     return fit_from(songs, n_states, lambda: start(songs, n_states, seed, params), origin, params)
 
 
-def most_states(n_snippets: int, params: HmmParams) -> int:
-    """The largest number of states that leaves ``params.min_snippets_per_state`` to each."""
-    return min(params.n_states_limit, n_snippets // params.min_snippets_per_state)
+def most_states(n_observations: float, params: HmmParams) -> int:
+    """The largest number of states that leaves ``params.min_snippets_per_state`` to each.
+
+    ``n_observations`` are the snippets that would lie side by side.
+    """
+    return min(params.n_states_limit, int(n_observations / params.min_snippets_per_state + 1e-9))
 
 
 def restart_seed(seed: int, n_states: int, restart: int) -> int:

@@ -14,7 +14,7 @@ from models.hmm.fit import HmmFit, Origin, without_model
 from models.hmm.fitting import most_states, restart_fit, restart_seed
 from models.hmm.held_out import held_out_songs
 from models.hmm.merge_search import COARSE_RATIO
-from models.hmm.params import HmmParams
+from models.hmm.params import HmmParams, in_words
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def grid_fits(
         seed: of the bird and age; every fit has one of its own, which follows from it.
     """
     fits: list[HmmFit] = []
-    wanted = first_numbers(songs.n_snippets, params)
+    wanted = first_numbers(songs.n_observations, params)
     while wanted:
         fits += [
             fit_hmm(sequences, k, r, restart_seed(seed, k, r), params, songs)
@@ -42,9 +42,9 @@ def grid_fits(
     return fits
 
 
-def first_numbers(n_snippets: int, params: HmmParams) -> list[int]:
+def first_numbers(n_observations: float, params: HmmParams) -> list[int]:
     """Numbers of states of the grid that leave enough snippets to each state."""
-    limit = most_states(n_snippets, params)
+    limit = most_states(n_observations, params)
     return [k for k in params.n_states if k <= limit] or ([limit] if limit else [])
 
 
@@ -96,12 +96,12 @@ def fit_hmm(
     Returns:
         The fit; a fit that goes wrong has a status and a reason, it raises nothing.
     """
-    songs = songs or Songs(sequences, params.covariance_type, params.engine)
-    if n_states > most_states(songs.n_snippets, params):
+    songs = songs or Songs(sequences, params.kind, params.engine)
+    if n_states > most_states(songs.n_observations, params):
         return without_model(
             n_states, Origin("grid", "", restart), songs, params, status="skipped", seconds=0.0,
-            reason=f"{songs.n_snippets} snippets leave fewer than {params.min_snippets_per_state} "
-            "a state",
+            reason=f"{in_words(songs.n_snippets, songs.new_share)} leave fewer than "
+            f"{params.min_snippets_per_state} a state",
         )  # fmt: skip
     fit, _ = restart_fit(songs, n_states, restart, seed, "grid", params)
     if restart or not fit.has_model:

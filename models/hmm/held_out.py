@@ -26,10 +26,10 @@ def held_out_songs(sequences: Sequence[Array], params: HmmParams) -> tuple[Songs
     """Songs to fit and songs to hold out (None where there are too few to hold any out)."""
     some = [s for s in sequences if len(s)]
     first, second = criteria.split_recordings(len(some), params.held_out_fraction, seed=0)
-    fitted = Songs([some[i] for i in first], params.covariance_type, params.engine)
+    fitted = Songs([some[i] for i in first], params.kind, params.engine)
     if not second:
         return fitted, None
-    return fitted, Songs([some[i] for i in second], params.covariance_type, params.engine)
+    return fitted, Songs([some[i] for i in second], params.kind, params.engine)
 
 
 def with_held_out(
@@ -50,11 +50,13 @@ def with_held_out(
     start = kmeans_start(fitted, top, restart_seed(seed, top, 0), params)
     em = run_em(fitted, start, params, TOP_ITERATIONS)
     numbers = {fit.n_states for fit in fits}
-    per_snippet: dict[int, float] = {}
+    per_snippet: dict[tuple[str, int], float] = {}
 
     def note(em: Em) -> None:
         if em.n_states in numbers and math.isfinite(em.log_likelihood):
-            per_snippet[em.n_states] = criteria.held_out_log_likelihood(held_out, fitted, em)
+            per_snippet[params.kind, em.n_states] = criteria.held_out_log_likelihood(
+                held_out, fitted, em
+            )
 
     note(em)
     if math.isfinite(em.log_likelihood):
@@ -69,18 +71,20 @@ def shared_held_out(fits: Sequence[HmmFit]) -> list[HmmFit]:
     It is a property of the number of states: whichever restart is the best there, it has it.
     """
     per_snippet = {
-        fit.n_states: fit.held_out_log_likelihood
+        (fit.covariance_type, fit.n_states): fit.held_out_log_likelihood
         for fit in fits
         if math.isfinite(fit.held_out_log_likelihood)
     }
     return _with_values(fits, per_snippet)
 
 
-def _with_values(fits: Sequence[HmmFit], per_snippet: dict[int, float]) -> list[HmmFit]:
-    """The fits with held-out log-likelihoods by number of states, where one is known."""
+def _with_values(fits: Sequence[HmmFit], per_snippet: dict[tuple[str, int], float]) -> list[HmmFit]:
+    """The fits with held-out log-likelihoods by kind and number of states, where one is known."""
     return [
-        dataclasses.replace(fit, held_out_log_likelihood=per_snippet[fit.n_states])
-        if fit.n_states in per_snippet
+        dataclasses.replace(
+            fit, held_out_log_likelihood=per_snippet[fit.covariance_type, fit.n_states]
+        )
+        if (fit.covariance_type, fit.n_states) in per_snippet
         else fit
         for fit in fits
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 CovarianceType = Literal["spherical", "diag", "tied", "full"]
+CovarianceChoice = Literal["auto", "spherical", "diag", "tied", "full"]
 Transitions = Literal["full", "sparse", "left_right"]
 SearchKind = Literal["merge", "grid"]
 Engine = Literal["ours", "hmmlearn"]
@@ -29,7 +30,8 @@ class HmmParams:
             limit; null for twice the highest of n_states.
         search: "merge" (a coarse pass, then states merged one by one; fast) or "grid" (every
             number, n_restarts times).
-        covariance_type: spherical, diag, tied or full.
+        covariance_type: spherical, diag, tied or full; "auto" searches diag and full and takes the
+            one with the lower BIC.
         emissions: "gaussian", or "student_t" (a multivariate t: snippets far from their state count
             less; for latents with heavy tails).
         dof: degrees of freedom of student_t; few make the tails heavy.
@@ -51,15 +53,17 @@ class HmmParams:
         held_out_fraction: of recordings, kept out of a second round of fits that gives the held-out
             log-likelihood; 0 leaves it out.
         engine: "ours", or "hmmlearn" for the E-step of hmmlearn's default: same numbers, slower.
-        min_snippets: a bird and age with fewer gets no model, and a row that says so.
+        min_snippets: a bird and age with fewer gets no model, and a row that says so. Where
+            snippets overlap, as many are counted as would lie side by side.
         min_recordings: the same for recordings.
-        min_snippets_per_state: numbers of states that would leave fewer are not tried.
+        min_snippets_per_state: numbers of states that would leave fewer are not tried; counted in
+            the same way.
     """
 
     n_states: tuple[int, ...] = (5, 100)
     max_n_states: int | None = None
     search: SearchKind = "merge"
-    covariance_type: CovarianceType = "diag"
+    covariance_type: CovarianceChoice = "auto"
     emissions: Emissions = "gaussian"
     dof: float = 4.0
     memory: Memory = "auto"
@@ -82,6 +86,25 @@ class HmmParams:
         """The most states that are ever tried."""
         return 2 * self.n_states[-1] if self.max_n_states is None else self.max_n_states
 
+    @property
+    def kind(self) -> CovarianceType:
+        """The one kind of covariances that is fitted.
+
+        Raises:
+            ValueError: covariance_type is "auto", which only a search can resolve.
+        """
+        if self.covariance_type == "auto":
+            raise ValueError(
+                "covariance_type is 'auto', but one fit has one kind of covariances: give that of "
+                f"a model, or one of {', '.join(get_args(CovarianceType))}."
+            )
+        return self.covariance_type
+
+    @property
+    def kinds(self) -> tuple[CovarianceType, ...]:
+        """The kinds of covariances that a search tries."""
+        return ("diag", "full") if self.covariance_type == "auto" else (self.covariance_type,)
+
     def __post_init__(self) -> None:
         if not self.n_states or min(self.n_states) < 1 or max(self.n_states) > 10**5:
             raise ValueError(
@@ -97,7 +120,7 @@ class HmmParams:
             )
         for name, kind in (
             ("search", SearchKind),
-            ("covariance_type", CovarianceType),
+            ("covariance_type", CovarianceChoice),
             ("emissions", Emissions),
             ("memory", Memory),
             ("transitions", Transitions),
@@ -135,11 +158,21 @@ class HmmParams:
             )
 
 
-def too_few(lengths: Sequence[int], params: HmmParams) -> str:
-    """Why recordings of ``lengths`` snippets are too few for a model; "" where they suffice."""
-    n_snippets = sum(lengths)
-    if n_snippets < params.min_snippets:
-        return f"{n_snippets} snippets, {params.min_snippets} needed (hmm.min_snippets)"
+def too_few(lengths: Sequence[int], params: HmmParams, new_share: float = 1.0) -> str:
+    """Why recordings of ``lengths`` snippets are too few for a model; "" where they suffice.
+
+    Where a snippet is new by ``new_share`` alone, they count for so many fewer.
+    """
+    if sum(lengths) * new_share < params.min_snippets:
+        counted = in_words(sum(lengths), new_share)
+        return f"{counted}, {params.min_snippets} needed (hmm.min_snippets)"
     if len(lengths) < params.min_recordings:
         return f"{len(lengths)} recordings, {params.min_recordings} needed (hmm.min_recordings)"
     return ""
+
+
+def in_words(n_snippets: int, new_share: float) -> str:
+    """A number of snippets, and how many would lie side by side where they overlap."""
+    if new_share == 1:
+        return f"{n_snippets} snippets"
+    return f"{n_snippets} overlapping snippets, side by side {n_snippets * new_share:.0f}"

@@ -82,7 +82,7 @@ def fit_task(
         seconds = round(time.monotonic() - began, 2)
         if found.model is None:
             return Measured(status=found.status, reason=found.reason, seconds=seconds)
-        likelihoods = song_likelihoods(Songs(held_out, params.covariance_type), found.model)
+        likelihoods = song_likelihoods(Songs(held_out, found.model.covariance_type), found.model)
         if not np.isfinite(likelihoods.in_order + likelihoods.order_ignored).all():
             reason = "a held-out recording is impossible under the model"
             return Measured(status="failed", reason=reason, seconds=seconds)

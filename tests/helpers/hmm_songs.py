@@ -8,7 +8,9 @@ from models.hmm import CovarianceType, HmmFit, HmmParams, restored
 from models.hmm.em import Songs, run_em
 
 KINDS = get_args(CovarianceType)
-LOOSE = HmmParams(min_snippets=1, min_recordings=1, min_snippets_per_state=1)
+LOOSE = HmmParams(
+    covariance_type="diag", min_snippets=1, min_recordings=1, min_snippets_per_state=1
+)
 
 
 def noise(n, d, seed=0):
@@ -91,7 +93,8 @@ def rough_and_ready(n_states, bic, status="ok", restart=0):
     reason = "" if status == "ok" else "made so"
     return HmmFit(
         n_states=n_states, reached_by="grid", restart=restart, start="k-means",
-        covariance_type="diag", log_likelihood=-bic / 2, n_free_params=1, n_observations=1000,
+        covariance_type="diag", log_likelihood=-bic / 2, n_free_params=1,
+        n_snippets=1000, n_observations=1000.0,
         bic=bic, aic=bic, icl=bic, bic_effective=bic, held_out_log_likelihood=-bic, n_iter=5,
         converged=True, is_monotone=True, n_dead=0, n_singleton=0, n_floored=0, n_repairs=0,
         status=status, reason=reason, seconds=0.1,

@@ -53,8 +53,9 @@ def test_seeds_differ_by_bird_age_states_and_restart_and_by_nothing_else():
 def test_a_row_holds_every_field_of_a_fit_and_gives_it_back():
     fit = HmmFit(
         n_states=2, reached_by="grid", restart=0, start="k-means", covariance_type="diag",
-        log_likelihood=-2.5, n_free_params=1, n_observations=5000, bic=np.float64(5.0), aic=5.0,
-        icl=np.inf, converged=np.bool_(True), status="ok", reason="", seconds=0.1, model=object(),
+        log_likelihood=-2.5, n_free_params=1, n_snippets=5000, n_observations=5000.0,
+        bic=np.float64(5.0), aic=5.0, icl=np.inf, converged=np.bool_(True), status="ok", reason="",
+        seconds=0.1, model=object(),
     )  # fmt: skip
     row = row_of(fit)
     assert list(row) == GRID.names[2:] == [name for name in vars(fit) if name != "model"]

@@ -7,12 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from models.hmm import HmmParams, fit_hmm, search_states, select_by_bic, select_n_states
+from models.hmm import (
+    HmmParams,
+    StatesFound,
+    fit_hmm,
+    search_states,
+    select_by_bic,
+    select_n_states,
+)
 from models.hmm.em import run_em
 from models.hmm.fit import Origin
 from models.hmm.grid import first_numbers, more_numbers
 from models.hmm.merge_search import MergeSearch, geometric
-from models.hmm.search import StatesFound, _rescaled, conclude
+from models.hmm.search import conclude
+from models.hmm.select import _rescaled
 from tests.helpers.hmm_songs import (
     KINDS,
     LOOSE,
@@ -26,7 +34,7 @@ from tests.helpers.hmm_songs import (
     sung,
 )
 
-QUICK = HmmParams(min_snippets=1, min_recordings=1, n_restarts=1)
+QUICK = HmmParams(covariance_type="diag", min_snippets=1, min_recordings=1, n_restarts=1)
 
 
 def quick(sequences, kind="diag", n_states=(2, 12), seed=0, search="merge", **changes):
@@ -507,7 +515,7 @@ def test_restarts_with_different_seeds_differ_and_with_the_same_do_not():
 
 
 def test_a_number_of_states_that_the_data_cannot_carry_is_skipped():
-    params = HmmParams(min_snippets_per_state=100)
+    params = HmmParams(covariance_type="diag", min_snippets_per_state=100)
     skipped = fit_hmm(planted(), 4, 2, 0, params)
     assert (skipped.status, skipped.restart, skipped.model) == ("skipped", 2, None)
     assert skipped.reason == "360 snippets leave fewer than 100 a state"

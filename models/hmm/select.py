@@ -1,0 +1,172 @@
+"""The door for others: `select_n_states` on latents in any units."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from models.hmm.choice import with_fits
+from models.hmm.fit import HmmFit
+from models.hmm.found import StatesFound
+from models.hmm.params import CovarianceChoice, HmmParams, SearchKind
+from models.hmm.search import LARGEST, search_states
+
+Array = NDArray[np.float64]
+
+
+def select_n_states(
+    sequences: Sequence[Array],
+    covariance_type: CovarianceChoice = "auto",
+    n_states: tuple[int, int] = (5, 100),
+    seed: int = 0,
+    search: SearchKind = "merge",
+    params: HmmParams | None = None,
+    new_share: float = 1.0,
+) -> StatesFound:
+    """Find the number of states of a Gaussian HMM by BIC.
+
+    Latents of any scale will do: they are divided by one number before, and all that is returned is
+    in their own units again.
+
+    Args:
+        sequences: latents [n_snippets, latent_dim], one array per recording.
+        covariance_type: spherical, diag, tied or full; "auto" searches diag and full and takes the
+            one with the lower BIC.
+        n_states: lowest and highest number of states; more are tried where BIC is lowest at the
+            highest, up to twice as many.
+        seed: the same one gives the same result.
+        search: "merge", or "grid" for every number of states in the range.
+        params: all the rest; the arguments before replace what it says of them.
+        new_share: where snippets overlap, the share of one that the one before does not hold, such
+            as hop / n_frames.
+
+    Raises:
+        ValueError: the arrays do not have the same number of columns, there are none, or they
+            hold numbers that are not finite; ``n_states`` is no range; or ``seed`` is none.
+    """
+    seed, (lowest, highest) = _checked_seed(seed), _checked_range(n_states)
+    numbers = tuple(range(lowest, highest + 1)) if search == "grid" else (lowest, highest)
+    params = dataclasses.replace(
+        params or HmmParams(min_snippets=1, min_recordings=1),
+        n_states=numbers,
+        max_n_states=None,
+        covariance_type=covariance_type,
+        search=search,
+    )
+    arrays = _checked_sequences(sequences)
+    scale = _scale(arrays)
+    largest = max(float(np.abs(a).max(initial=0)) for a in arrays)
+    if largest > LARGEST or scale < 1 / LARGEST:
+        return StatesFound(
+            "failed",
+            f"latents up to {largest:.0e} that vary by about {scale:.0e}: float64 does not hold "
+            "their squares",
+        )
+    # Products of these sizes gain nothing from threads, and a cluster has a fit for every core.
+    with np.errstate(all="ignore"), threadpool_limits(1):
+        found = search_states([a / scale for a in arrays], params, seed, None, new_share)
+    return _rescaled(found, scale, arrays[0].shape[1])
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}: give a whole number from 0 to {2**32 - 1}.")
+    return int(seed)
+
+
+def _checked_range(n_states: Any) -> tuple[int, int]:
+    """The lowest and the highest number of states; refuse what is no such pair."""
+    given = list(n_states) if isinstance(n_states, list | tuple | np.ndarray) else [n_states]
+    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) for k in given):
+        raise ValueError(f"n_states is {n_states!r}: give two whole numbers, such as (5, 20).")
+    if len(given) != 2:
+        k = given or [5, 20]
+        raise ValueError(
+            f"n_states is {n_states!r}: give the lowest and the highest number of states, here "
+            f"({min(k)}, {max(k)}); search='grid' then tries every number from one to the other."
+        )
+    if not 1 <= given[0] <= given[1]:
+        raise ValueError(f"n_states is {n_states}: give the lowest and the highest, from 1 on.")
+    return int(given[0]), int(given[1])
+
+
+def _checked_sequences(sequences: Sequence[Array]) -> list[Array]:
+    """The sequences as float64 [n_snippets, latent_dim]; refuse what no HMM can be fitted to."""
+    given: Any = sequences  # numpy's arrays are no Sequence to mypy
+    if isinstance(given, np.ndarray) and given.ndim == 2:
+        raise ValueError(
+            f"sequences is one array of the shape {given.shape}: give a list with one array "
+            "for each recording, for a single one [latents]."
+        )
+    try:
+        arrays = [np.asarray(s, dtype=np.float64) for s in sequences]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sequences are not arrays of numbers ({error}): give a list of arrays "
+            "[n_snippets, latent_dim], one for each recording."
+        ) from error
+    shapes = sorted({a.shape[1:] for a in arrays})
+    if len(shapes) != 1 or len(shapes[0]) != 1 or shapes[0][0] < 1:
+        advice = ""
+        if shapes == [()] and arrays[0].ndim == 1:
+            advice = " Where a latent is one number, give array[:, None]."
+        raise ValueError(
+            "sequences must be arrays [n_snippets, latent_dim] with one latent_dim; their shapes "
+            f"are {[a.shape for a in arrays[:5]]}{' ...' if len(arrays) > 5 else ''}.{advice}"
+        )
+    for i, array in enumerate(arrays):
+        if n_broken := int((~np.isfinite(array).all(1)).sum()):
+            raise ValueError(
+                f"sequences[{i}] holds {n_broken} of {len(array)} snippets that are not finite "
+                "numbers: leave that recording out, or look for gaps in it."
+            )
+    return arrays
+
+
+def _scale(arrays: Sequence[Array]) -> float:
+    """One number to divide latents by, so that floors and priors mean the same for all."""
+    X = np.concatenate(list(arrays)) if arrays else np.zeros((0, 1))
+    X = X[np.isfinite(X).all(1)]
+    if not len(X):
+        return 1.0
+    centred = X - np.median(X, axis=0)
+    with np.errstate(over="ignore"):
+        # 1.4826 makes a normal variable's standard deviation of it; outliers do not count.
+        typical = 1.4826 * float(np.median(np.abs(centred), axis=0).mean())
+        spread = typical if typical > 0 else float(centred.std(0).mean())
+    return spread if math.isfinite(spread) and spread > 0 else 1.0
+
+
+def _rescaled(search: StatesFound, scale: float, latent_dim: int) -> StatesFound:
+    """A search on latents divided by ``scale``, in the latents' own units."""
+    log_scale = latent_dim * math.log(scale)
+
+    def one(fit: HmmFit) -> HmmFit:
+        if not fit.has_model:
+            return fit
+        more = 2 * fit.n_snippets * log_scale
+        model = fit.model
+        if model is not None:
+            model.means_ = model.means_ * scale
+            model._covars_ = np.asarray(model._covars_) * scale**2
+        return dataclasses.replace(
+            fit,
+            log_likelihood=fit.log_likelihood - more / 2,
+            bic=fit.bic + more,
+            aic=fit.aic + more,
+            icl=fit.icl + more,
+            bic_effective=fit.bic_effective + more * search.n_effective / fit.n_snippets,
+            held_out_log_likelihood=fit.held_out_log_likelihood - log_scale,
+            model=model,
+        )
+
+    fits = [one(fit) for fit in search.fits]
+    rival_held_out = search.rival_held_out_log_likelihood - log_scale
+    selection = search.selection and with_fits(search.selection, search.fits, fits)
+    return dataclasses.replace(
+        search, fits=fits, selection=selection, rival_held_out_log_likelihood=rival_held_out
+    )
