@@ -6,6 +6,7 @@ stays apart where its row of transitions lowers BIC. Emissions are kept; copies 
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def add_memory(
             "memory is autoregressive, which no finished search can be given: call "
             "search_with_carry in its place."
         )
+    params = dataclasses.replace(params, covariance_type=model.covariance_type)
     songs = Songs(sequences, model.covariance_type, params.engine, new_share)
     plain = _without_memory(songs.centred(model))
     judged = [_judged(songs, plain)]
