@@ -54,11 +54,11 @@ def test_loudness_is_in_db_above_the_threshold_and_0_in_silence():
     assert found.loudness_db[10] == 0
 
 
-@pytest.mark.parametrize("hz", [400.0, 633.0, 1000.0, 1800.0])
+@pytest.mark.parametrize("hz", [320.0, 400.0, 633.0, 1800.0])
 def test_the_pitch_of_a_harmonic_sound_is_its_fundamental(hz):
-    found = measured(silence(50), tone(300, hz, harmonics=3), silence(50))
+    found = measured(silence(50), tone(300, hz, harmonics=2), silence(50))
     assert len(found.pitch_hz) > 60
-    assert np.median(found.pitch_hz) == pytest.approx(hz, rel=0.02)
+    assert np.median(found.pitch_hz) == pytest.approx(hz, rel=0.002)
 
 
 def test_noise_has_next_to_no_pitch():

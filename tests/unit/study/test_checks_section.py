@@ -28,7 +28,7 @@ def test_the_worst_verdicts_come_first_and_of_these_the_largest_distance_by_halv
     rows = [
         row("order", "like the bird", 5.0),
         row("gaps", "unlike the bird", 2.0, halves=1.0),
-        row("dwell", "unlike the bird", 3.0, halves=0.5),
+        row("dwell", "unlike the bird", 1.5, halves=0.25),
         row("pitch", "cannot tell", None, halves=None),
         row("sounds", "close", 1.0),
     ]
