@@ -30,7 +30,7 @@ from models.hmm.em import Songs, run_em
 from models.hmm.fitting import restart_fit
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.latent_params import LatentParams
-from models.hmm.params import CovarianceType, HmmParams
+from models.hmm.params import CovarianceType, Emissions, HmmParams
 from models.hmm.search import search_states
 from models.hmm.simulate import simulate_latents
 from models.hmm.starts import new_model
@@ -42,23 +42,24 @@ PARAMS = HmmParams(covariance_type="spherical", n_states=(5, 60), max_n_states=1
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of data, and the covariances that are fitted to it."""
+    """A kind of data, and the covariances and emissions that are fitted to it."""
 
     name: str
     data: LatentParams
     fitted: CovarianceType = "spherical"
+    emissions: Emissions = "gaussian"
 
 
 def data_row(
     name: str, n_states: int, n_snippets: int, accuracy: float,
-    fitted: CovarianceType = "spherical", **others,
+    fitted: CovarianceType = "spherical", emissions: Emissions = "gaussian", **others,
 ) -> Row:  # fmt: skip
     """What a line of the table is about; ``others`` are fields of LatentParams."""
     data = LatentParams(
         n_states=n_states, n_snippets=n_snippets, n_songs=round(n_snippets / SONG_SNIPPETS),
         separation=accuracy, **others,
     )  # fmt: skip
-    return Row(f"K {n_states}, N {n_snippets:,}, {name}", data, fitted)
+    return Row(f"K {n_states}, N {n_snippets:,}, {name}", data, fitted, emissions)
 
 
 FULL = {"covariance_type": "full", "n_states": 8, "n_snippets": 20_000, "accuracy": 0.99}
@@ -76,6 +77,8 @@ ROWS = [
     data_row("separated", 10, 1_000, 0.99),
     data_row("t(4) noise", 10, 20_000, 0.99, t_df=4),
     data_row("AR(0.8) noise", 10, 20_000, 0.99, ar=0.8),
+    data_row("t(4) noise, student_t", 10, 20_000, 0.99, emissions="student_t", t_df=4),
+    data_row("AR(0.8) noise, student_t", 10, 20_000, 0.99, emissions="student_t", ar=0.8),
     data_row("full, fitted by full", fitted="full", **FULL),
     data_row("full, fitted by diag", fitted="diag", **FULL),
     data_row("silence 0.45", 10, 20_000, 0.99, **SILENT),
@@ -104,7 +107,7 @@ def _own_bic(truth: GaussianHMM, sequences: list[np.ndarray]) -> float:
 
 def one_set(row: Row, seed: int, with_judge: bool) -> dict:
     """Both sides on one data set."""
-    params = replace(PARAMS, covariance_type=row.fitted)
+    params = replace(PARAMS, covariance_type=row.fitted, emissions=row.emissions)
     found = simulate_latents(row.data, seed)
     sequences, n_states = found.songs, row.data.n_states
     rarest = int(np.bincount(np.concatenate(found.states), minlength=n_states).min())

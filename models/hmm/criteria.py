@@ -87,8 +87,15 @@ def path_entropy(em: Em) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = _sum_where(stats["start"], np.log(model.startprob_))
         expected += _sum_where(stats["trans"], np.log(model.transmat_))
-    weights = model.natural_parameters()
-    d = model.n_features
+    expected += stats["log_density"] if "log_density" in stats else _gaussian_log_density(em)
+    # Between sure and as unsure as can be; outside are only the digits lost for far outliers.
+    most = float(stats["post"].sum()) * math.log(em.n_states)
+    return float(np.clip(em.log_likelihood - expected, 0.0, most))
+
+
+def _gaussian_log_density(em: Em) -> float:
+    """Expected log-density of all snippets given their states, in nats."""
+    stats, d = em.stats, em.model.n_features
     features = [stats["obs"]]
     # hmmlearn gives zeros for "obs**2" where the covariances are matrices.
     if "obs*obs.T" in stats:
@@ -97,10 +104,7 @@ def path_entropy(em: Em) -> float:
     else:
         features.append(stats["obs**2"])
     features.append(stats["post"][:, None])
-    expected += float((np.hstack(features) * weights.T).sum())
-    # Between sure and as unsure as can be; outside are only the digits lost for far outliers.
-    most = float(stats["post"].sum()) * math.log(em.n_states)
-    return float(np.clip(em.log_likelihood - expected, 0.0, most))
+    return float((np.hstack(features) * em.model.natural_parameters().T).sum())
 
 
 def _sum_where(counts: Array, logs: Array) -> float:

@@ -13,7 +13,8 @@ import numpy as np
 from hmmlearn import hmm
 from numpy.typing import NDArray
 
-from models.hmm.gaussian import GaussianHMM, Packed
+from models.hmm.gaussian import GaussianHMM
+from models.hmm.packed import Packed
 from models.hmm.params import CovarianceType, Engine, HmmParams
 
 Array = NDArray[np.float64]
@@ -160,7 +161,9 @@ def m_step(model: GaussianHMM, stats: Statistics, params: HmmParams) -> None:
     dead = stats["post"] < DEAD
     if dead.any():
         before = model.means_, model._covars_
-        stats = {**stats, "post": np.maximum(stats["post"], DEAD)}
+        stats = dict(stats)
+        for name in {"post", "weight"} & set(stats):
+            stats[name] = np.maximum(stats[name], DEAD)
     with np.errstate(all="ignore"):
         model._do_mstep(stats)
     if params.covariance_type == "spherical":

@@ -6,26 +6,20 @@ kernels.py. Data are centred inside, so that values far from zero lose no digits
 snippets that are far from all others are done by differences to the means, for the same reason.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from hmmlearn import _hmmc, hmm
+from hmmlearn import hmm
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
-from models.hmm import kernels
+from models.hmm import student_t
+from models.hmm.packed import Packed, medians
 
 Array = NDArray[np.float64]
-
-# In medians of the absolute values: beyond, the square of a value hides differences to means.
-FAR = 100.0
-# Medians are of about so many snippets, evenly spaced: they need not be exact, but of all snippets
-# they would take as long as an iteration of EM.
-MEDIAN_OF = 2000
 
 _THREADS = ThreadpoolController()  # once: looking for the libraries takes 7 ms
 
@@ -35,7 +29,8 @@ class GaussianHMM(hmm.GaussianHMM):
 
     ``implementation`` only says what happens to a song whose probabilities underflow: "log" (the
     default) does it in logarithms, "scaling" raises ValueError as hmmlearn does. ``fit`` uses one
-    thread.
+    thread. With ``dof_``, emissions are multivariate t of so many degrees of freedom, and
+    ``covars_`` their matrices: covariances are dof_ / (dof_ - 2) times as large.
     """
 
     means_: Array
@@ -50,7 +45,7 @@ class GaussianHMM(hmm.GaussianHMM):
             lengths: snippets of each song; None for one song.
         """
         X = check_array(X)
-        centre = _medians(X)  # means would follow an outlier
+        centre = medians(X)  # means would follow an outlier
         X = X - centre
         self._packed: Packed | None = Packed(X, lengths, self.covariance_type)
         means_prior = self.means_prior
@@ -71,7 +66,7 @@ class GaussianHMM(hmm.GaussianHMM):
         packed = getattr(self, "_packed", None) or Packed(X, lengths, self.covariance_type)
         return self.e_step(packed)
 
-    def e_step(self, packed: "Packed") -> tuple[dict[str, Any], float]:
+    def e_step(self, packed: Packed) -> tuple[dict[str, Any], float]:
         """Sufficient statistics as hmmlearn's M-step takes them, and the log-likelihood in nats.
 
         Args:
@@ -86,6 +81,8 @@ class GaussianHMM(hmm.GaussianHMM):
         if "t" in self.params:
             stats["trans"] = sums.transitions
         stats["post"] = sums.occupancy
+        if self.dof_ is not None:
+            stats |= {"weight": sums.weight, "log_density": sums.log_density}
         stats["obs"] = sums.features[:, :d].copy()
         if self.covariance_type in ("spherical", "diag"):
             stats["obs**2"] = sums.features[:, d:].copy()
@@ -102,12 +99,70 @@ class GaussianHMM(hmm.GaussianHMM):
             log_likelihood += float(one)
         return stats, log_likelihood
 
-    def log_likelihood(self, packed: "Packed") -> float:
+    def log_likelihood(self, packed: Packed) -> float:
         """Log-likelihood in nats, by the forward pass alone; songs are centred as the means are."""
         sums = packed.run(self, only_score=True)
         return sums.log_likelihood + sum(
             self._score_song(packed.song(song), compute_posteriors=False)[0] for song in sums.marked
         )
+
+    def _compute_log_likelihood(self, X: Array) -> Array:
+        return self._log_densities(X)[0]
+
+    def _log_densities(self, X: Array) -> tuple[Array, Array]:
+        """Emission log-densities by differences to the means, and weights, [n, n_states] each."""
+        densities = np.asarray(super()._compute_log_likelihood(X), dtype=np.float64)
+        weights = np.ones_like(densities)
+        self.to_student_t(densities, weights)
+        return densities, weights
+
+    def to_student_t(self, log_densities: Array, weights: Array) -> None:
+        """In place: Gaussian log-densities become those of this model's emissions."""
+        if self.dof_ is not None:
+            d = np.shape(self.means_)[1]
+            student_t.from_gaussian(
+                log_densities, self._peaks(), student_t.constant(self.dof_, d), self.dof_, d,
+                weights,
+            )  # fmt: skip
+
+    def _peaks(self) -> Array:
+        """Gaussian log-densities at the means [n_states]."""
+        k, d = np.shape(self.means_)
+        covars = np.asarray(self._covars_, dtype=np.float64)
+        if self.covariance_type in ("spherical", "diag"):
+            # hmmlearn holds a spherical variance once, or once per dimension after its M-step.
+            log_dets = np.log(covars.reshape(k, -1)).sum(1) * (d / covars.reshape(k, -1).shape[1])
+        else:
+            log_dets = np.broadcast_to(np.linalg.slogdet(covars)[1], k)
+        return np.asarray(-0.5 * (d * np.log(2 * np.pi) + log_dets))
+
+    def _accumulate_sufficient_statistics(
+        self, stats: dict[str, Any], X: Array, lattice: Array, posteriors: Array, *others: Array
+    ) -> None:
+        """Of one song; see hmmlearn."""
+        add = super()._accumulate_sufficient_statistics
+        if self.dof_ is None:
+            add(stats, X, lattice, posteriors, *others)
+            return
+        log_densities, weights = self._log_densities(X)
+        unweighted = {
+            "post": stats["post"] + posteriors.sum(0),
+            "start": stats["start"] + posteriors[0],
+            "weight": stats["weight"] + (posteriors * weights).sum(0),
+            "log_density": stats["log_density"] + float((posteriors * log_densities).sum()),
+        }
+        add(stats, X, lattice, posteriors * weights, *others)
+        stats.update(unweighted)
+
+    def _do_mstep(self, stats: dict[str, Any]) -> None:
+        super()._do_mstep(stats if self.dof_ is None else {**stats, "post": stats["weight"]})
+
+    def _generate_sample_from_state(self, state: int, random_state: Any) -> Array:
+        drawn = super()._generate_sample_from_state(state, random_state)
+        if self.dof_ is None:
+            return np.asarray(drawn)
+        wide = np.sqrt(self.dof_ / random_state.chisquare(self.dof_))
+        return np.asarray(self.means_[state] + (drawn - self.means_[state]) * wide)
 
     def _score_song(self, X: Array, *, compute_posteriors: bool) -> tuple[float, Array]:
         """Log-likelihood and posteriors of one song, by hmmlearn's own recursions."""
@@ -122,7 +177,7 @@ class GaussianHMM(hmm.GaussianHMM):
         check_is_fitted(self, "startprob_")
         self._check()
         X = check_array(X)
-        centre = _medians(X)
+        centre = medians(X)
         packed = Packed(X - centre, lengths, self.covariance_type)
         means = self.means_
         self.means_ = means - centre
@@ -159,184 +214,6 @@ class GaussianHMM(hmm.GaussianHMM):
         return np.vstack([linear.T, quadratic.T, constants])
 
 
-class _Sums:
-    """Sums of an E-step over all songs that are not marked."""
-
-    def __init__(self, n_states: int, n_features: int):
-        self.log_likelihood = 0.0
-        self.start = np.zeros(n_states)
-        self.transitions = np.zeros((n_states, n_states))
-        self.occupancy = np.zeros(n_states)
-        self.features = np.zeros((n_states, n_features))  # but for the last one, the 1
-        self.marked: list[int] = []
-
-
-class Packed:
-    """Songs, packed once for all iterations of a fit, and the memory that these work in.
-
-    One thread at a time may use it.
-
-    Args:
-        X: [n_snippets, n_features] centred.
-        lengths: snippets of each song; None for one song.
-        covariance_type: decides the features of a snippet.
-    """
-
-    def __init__(self, X: Array, lengths: Sequence[int] | None, covariance_type: str):
-        self.X = X
-        self.lengths = [len(X)] if lengths is None else [int(n) for n in lengths]
-        if sum(self.lengths) != len(X):
-            raise ValueError(
-                f"lengths add up to {sum(self.lengths)}, but there are {len(X)} snippets."
-            )
-        self._starts = np.cumsum([0, *self.lengths])
-        self._chunks = kernels.pack(self.lengths)
-        is_diagonal = covariance_type in ("spherical", "diag")
-        far = np.abs(X).max(1) > FAR * _medians(np.abs(X)).mean()
-        self._far = [np.flatnonzero(far[chunk.rows]) for chunk in self._chunks]
-        self._features = [_features(X[chunk.rows], is_diagonal) for chunk in self._chunks]
-        self._work = np.empty((0, 0, 0))
-
-    def _rows(self, song: int) -> slice:
-        return slice(self._starts[song], self._starts[song + 1])
-
-    def song(self, number: int) -> Array:
-        """Snippets of one song."""
-        return self.X[self._rows(number)]
-
-    def run(self, model: GaussianHMM, only_score: bool = False) -> _Sums:
-        """Forward-backward over all songs.
-
-        Args:
-            model: its means are centred as X is.
-            only_score: leave out the backward pass and all sums but the log-likelihood.
-        """
-        n_states = model.n_components
-        sums = _Sums(n_states, self._features[0].shape[1] - 1 if self._features else 0)
-        transitions = np.zeros((n_states, n_states))
-        for done in self._recursions(model, only_score):
-            sums.marked += done.marked
-            sums.log_likelihood += float(np.log(done.scales).sum() + done.shifts.sum())
-            if not only_score:
-                # Products of small probabilities may be 0: what matters is kept by the scales.
-                with np.errstate(under="ignore"):
-                    sums.start += done.gamma[: done.chunk.offsets[1]].sum(0)
-                    transitions += done.alpha.T @ done.onward
-                    sums.occupancy += np.ones(len(done.gamma)) @ done.gamma
-                    sums.features += done.gamma.T @ done.features[:, :-1]
-        with np.errstate(under="ignore"):
-            sums.transitions = transitions * model.transmat_
-        return sums
-
-    def posteriors(self, model: GaussianHMM) -> Array:
-        """P(state | all snippets of the song), [n_snippets, n_states], in the order of the data.
-
-        Args:
-            model: its means are centred as X is.
-        """
-        gamma = np.empty((len(self.X), model.n_components))
-        for done in self._recursions(model, only_score=False):
-            gamma[done.chunk.rows] = done.gamma
-            for song in done.marked:
-                _, gamma[self._rows(song)] = model._score_song(
-                    self.song(song), compute_posteriors=True
-                )
-        return gamma
-
-    def most_probable_paths(self, model: GaussianHMM) -> list[NDArray[np.int64]]:
-        """The most probable states of every song together (Viterbi) [n_snippets] each.
-
-        Args:
-            model: its means are centred as X is.
-        """
-        paths: dict[int, NDArray[np.int64]] = {}
-        weights = model.natural_parameters()
-        for chunk, features, far in zip(self._chunks, self._features, self._far, strict=True):
-            densities = features @ weights
-            if len(far):
-                densities[far] = model._compute_log_likelihood(self.X[chunk.rows[far]])
-            in_order = densities[np.argsort(chunk.rows)]  # songs end to end, by number
-            songs = np.sort(chunk.songs)
-            ends = np.cumsum([self.lengths[song] for song in songs])
-            for song, of_song in zip(songs, np.split(in_order, ends[:-1]), strict=True):
-                _, path = _hmmc.viterbi(
-                    np.asarray(model.startprob_), np.asarray(model.transmat_), of_song
-                )
-                paths[int(song)] = path
-        return [paths.get(i, np.empty(0, np.int64)) for i in range(len(self.lengths))]
-
-    def snippet_log_likelihoods(self, model: GaussianHMM) -> Array:
-        """Nats of p(snippet | those before it in the song), [n_snippets] in the data's order.
-
-        Where a song has become impossible, snippets are NaN from there on.
-
-        Args:
-            model: its means are centred as X is.
-        """
-        found = np.empty(len(self.X))
-        for done in self._recursions(model, only_score=True):
-            found[done.chunk.rows] = np.log(done.scales) + done.shifts
-            for song in done.marked:
-                log_densities = model._compute_log_likelihood(self.song(song))
-                _, lattice = _hmmc.forward_log(model.startprob_, model.transmat_, log_densities)
-                so_far = np.logaddexp.reduce(lattice, axis=1)
-                with np.errstate(invalid="ignore"):
-                    found[self._rows(song)] = np.diff(so_far, prepend=0.0)
-        return found
-
-    def _recursions(self, model: GaussianHMM, only_score: bool) -> Iterator["_Done"]:
-        """Forward-backward chunk by chunk; marked songs are out of all sums.
-
-        What it yields is overwritten by the next chunk.
-        """
-        weights = model.natural_parameters()
-        start_probs = np.ascontiguousarray(model.startprob_, dtype=np.float64)
-        transition_matrix = np.ascontiguousarray(model.transmat_, dtype=np.float64)
-        transposed = np.ascontiguousarray(transition_matrix.T)
-        work = self._memory(len(start_probs))
-        for chunk, features, far in zip(self._chunks, self._features, self._far, strict=True):
-            n, offsets = len(chunk.rows), chunk.offsets
-            densities, alpha, onward, gamma = work[:, :n]
-            np.matmul(features, weights, out=densities)
-            if len(far):
-                densities[far] = model._compute_log_likelihood(self.X[chunk.rows[far]])
-            shifts, scales = np.empty((2, n))
-            is_marked = np.zeros(len(chunk.songs), dtype=np.bool_)
-            kernels.forward(
-                densities, start_probs, transition_matrix, offsets, alpha, shifts, scales,
-                kernels.SMALLEST_SCALE, is_marked,
-            )  # fmt: skip
-            if not only_score:
-                kernels.backward(
-                    densities, transposed, offsets, alpha, scales, onward, gamma, is_marked
-                )
-            if is_marked.any():
-                kernels.clear_marked(offsets, scales, shifts, onward, gamma, is_marked)
-            marked = [int(song) for song in chunk.songs[is_marked]]
-            yield _Done(chunk, features, marked, shifts, scales, alpha, onward, gamma)
-
-    def _memory(self, n_states: int) -> Array:
-        """Four arrays for the largest chunk; kept, because fresh memory is slow at first touch."""
-        if self._work.shape[2] != n_states:
-            longest = max((len(chunk.rows) for chunk in self._chunks), default=0)
-            self._work = np.empty((4, longest, n_states))
-        return self._work
-
-
-@dataclass(frozen=True)
-class _Done:
-    """Forward-backward of one chunk; see kernels.py for the arrays."""
-
-    chunk: kernels.Chunk
-    features: Array
-    marked: list[int]
-    shifts: Array
-    scales: Array
-    alpha: Array
-    onward: Array
-    gamma: Array
-
-
 def _cholesky(covariances: Array) -> Array:
     """Lower factors [n_states, d, d]; a singular matrix gets hmmlearn's 1e-7 on its diagonal.
 
@@ -360,25 +237,3 @@ def _cholesky(covariances: Array) -> Array:
                     "or fewer states."
                 ) from error
     return factors
-
-
-def _medians(X: Array) -> Array:
-    """Medians [n_features] of about MEDIAN_OF snippets."""
-    few = X[:: max(1, len(X) // MEDIAN_OF)]
-    return np.asarray(np.median(few, axis=0), dtype=np.float64)
-
-
-def _features(X: Array, is_diagonal: bool) -> Array:
-    """[x, x^2, 1] or [x, upper triangle of x x' row by row, 1] of every snippet."""
-    n, d = X.shape
-    features = np.empty((n, 1 + 2 * d if is_diagonal else 1 + d + d * (d + 1) // 2))
-    features[:, :d] = X
-    features[:, -1] = 1.0
-    if is_diagonal:
-        np.square(X, out=features[:, d:-1])
-    else:
-        end = d
-        for i in range(d):
-            begin, end = end, end + d - i
-            np.multiply(X[:, i : i + 1], X[:, i:], out=features[:, begin:end])
-    return features

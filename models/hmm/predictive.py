@@ -58,7 +58,7 @@ def song_likelihoods(songs: Songs, model: GaussianHMM) -> SongLikelihoods:
         NaN for a song that is impossible under the model.
     """
     stationary = stationary_probs(model.transmat_)
-    emissions = model.means_, covariances(model), model.covariance_type
+    emissions = model.means_, covariances(model), model.covariance_type, model.dof_
     starts = np.cumsum([0, *songs.lengths[:-1]])
     in_order, order_ignored = (
         np.add.reduceat(

@@ -123,8 +123,9 @@ def merged(
     together[into, np.arange(n_states)] = 1.0
 
     summed: Statistics = {"nobs": stats["nobs"]}
-    for name in ("start", "post"):
-        summed[name] = together @ stats[name]
+    for name in ("start", "post", "weight"):
+        if name in stats:
+            summed[name] = together @ stats[name]
     summed["trans"] = together @ stats["trans"] @ together.T
     for name in ("obs", "obs**2", "obs*obs.T"):
         if name in stats:

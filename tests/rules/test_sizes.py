@@ -7,9 +7,7 @@ from study.base.paths import ROOT
 FILE_LINES = 350
 FUNCTION_LINES = 60
 # Longer, and why; the numbers are those that they must not pass. What becomes shorter is taken out.
-LONGER_FILES = {
-    "models/hmm/gaussian.py": 370,  # one class, with what it shares between models of one packing
-}
+LONGER_FILES: dict[str, int] = {}
 LONGER_FUNCTIONS = {
     "study/search/launch.py::launch": 65,  # one call of Tune, whose arguments are listed
 }
