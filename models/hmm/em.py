@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.packed import Packed
 from models.hmm.params import CovarianceType, Engine, HmmParams
+from models.hmm.squarem import Parameters, further, give, parameters_of
 
 Array = NDArray[np.float64]
 Statistics = dict[str, Any]
@@ -23,6 +24,9 @@ Statistics = dict[str, Any]
 # A thousandth of a transition everywhere: a state seen only at the ends of songs keeps a row of
 # transitions that sums to 1.
 TRANSITION_PRIOR = 1e-3
+# Nats per snippet and iteration below which EM is near an optimum: further away, steps that are
+# longer than its own may lead to another one.
+SLOW = 1e-2
 # Expected snippets below which a state has no data to learn from.
 DEAD = 1e-6
 
@@ -68,6 +72,23 @@ class Songs:
     def latent_dim(self) -> int:
         """Numbers in a latent."""
         return int(self.X.shape[1])
+
+    def part(self, numbers: Sequence[int]) -> "Songs":
+        """The songs of these numbers, centred as all are."""
+        songs = np.split(self.X, np.cumsum(self.lengths)[:-1])
+        part = copy.copy(self)
+        part.X = np.concatenate([songs[i] for i in numbers])
+        part.lengths = [self.lengths[i] for i in numbers]
+        part._packed = Packed(part.X, part.lengths, self.covariance_type)
+        return part
+
+    def some(self, n_snippets: int, seed: int) -> "Songs":
+        """Whole songs drawn by ``seed``, of at most about so many snippets; all where they fit."""
+        if self.n_snippets <= n_snippets:
+            return self
+        drawn = np.random.default_rng(seed).permutation(len(self.lengths))
+        n_songs = int(np.searchsorted(np.cumsum(np.array(self.lengths)[drawn]), n_snippets))
+        return self.part(sorted(drawn[: max(2, n_songs)].tolist()))
 
     def e_step(self, model: GaussianHMM) -> tuple[Statistics, float]:
         """Sufficient statistics, as hmmlearn names them, and log-likelihood in nats.
@@ -236,7 +257,12 @@ class Em:
 
 
 def run_em(
-    songs: Songs, model: GaussianHMM, params: HmmParams, n_iter: int, tol: float | None = None
+    songs: Songs,
+    model: GaussianHMM,
+    params: HmmParams,
+    n_iter: int,
+    tol: float | None = None,
+    accelerate: bool = False,
 ) -> Em:
     """Improve ``model`` in place by at most ``n_iter`` iterations of EM.
 
@@ -244,23 +270,47 @@ def run_em(
         songs: to fit.
         model: a start, centred as the songs.
         params: priors and floors.
-        n_iter: parameter updates at most.
+        n_iter: parameter updates at most, tried or kept.
         tol: nats per snippet; ``params.tol`` where not given.
+        accelerate: after every two iterations, go further in their direction where that raises the
+            objective (models/hmm/squarem.py): the same optimum in fewer iterations.
     """
     smallest_gain = (params.tol if tol is None else tol) * songs.n_snippets
     rounding = 1e-9 * songs.n_snippets
+    is_matrix = params.covariance_type in ("tied", "full")
     objective: list[float] = []
     converged, is_monotone = False, True
+    behind: list[Parameters] = []  # where the last iterations of EM began
+    plain: Parameters | None = None  # where EM alone had come, where the model is further
+    n_updates = 0
     while True:
         stats, log_likelihood = songs.e_step(model)
+        now = -math.inf
+        if np.isfinite(log_likelihood):
+            now = log_likelihood + log_prior(model, params)
+        if plain is not None and not now >= objective[-1]:
+            give(model, plain)
+            plain = None
+            n_updates += 1
+            continue
         if not np.isfinite(log_likelihood):
             break
-        objective.append(log_likelihood + log_prior(model, params))
+        objective.append(now)
         if len(objective) > 1:
             gain = objective[-1] - objective[-2]
             is_monotone &= gain >= -rounding - 1e-10 * abs(objective[-1])
-            converged = abs(gain) < smallest_gain
-        if converged or len(objective) > n_iter:
+            # How much going further gained does not tell how far EM is from its end.
+            converged = plain is None and abs(gain) < smallest_gain
+        if converged or n_updates >= n_iter:
             break
+        is_slow = len(objective) > 1 and gain < SLOW * songs.n_snippets
+        behind = [*behind, parameters_of(model)] if accelerate and is_slow else []
+        plain = None
         m_step(model, stats, params)
+        n_updates += 1
+        if len(behind) == 2:
+            plain = parameters_of(model)
+            beyond = further((*behind, plain), is_matrix, params.min_variance)
+            give(model, beyond or plain)
+            behind, plain = [], plain if beyond else None
     return Em(model, stats, float(log_likelihood), objective, converged, is_monotone)

@@ -39,7 +39,7 @@ def fit_from(
     """
     began = time.process_time()
     try:
-        em = run_em(songs, start(), params, params.n_iter)
+        em = run_em(songs, start(), params, params.n_iter, accelerate=True)
         n_iter = em.n_iter
         em, n_repairs, n_more = repaired(songs, em, params)
         n_iter += n_more
@@ -48,7 +48,7 @@ def fit_from(
                 if not np.isfinite(em.log_likelihood):
                     break
                 pruned = starts.without_rare_transitions(em.model, em.stats)
-                em = run_em(songs, pruned, params, params.n_iter)
+                em = run_em(songs, pruned, params, params.n_iter, accelerate=True)
                 n_iter += em.n_iter
     except (ValueError, np.linalg.LinAlgError) as error:
         seconds = time.process_time() - began

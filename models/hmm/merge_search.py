@@ -1,19 +1,24 @@
 """The number of states by a coarse pass, a merge path, a polish and independent restarts.
 
 1. Coarse: k-means starts at numbers of states some way apart, few EM iterations, until BIC rises.
-2. Merge path: from twice that minimum downwards, one state fewer at a time.
+2. Merge path: from twice that minimum downwards, one state fewer at a time around the minimum.
 3. Polish: EM to convergence of the path's models around the lowest BIC.
 4. Confirm: independent restarts at the chosen number, and moves from the best run (a state more, by
    a split or where snippets are explained worst; a state fewer, by a merge), until none is better.
+
+Of many snippets, 1 and 2 look at whole songs drawn by the seed, and estimate from them the BIC of
+all; 3 and 4 take all snippets, though restarts begin on the drawn ones.
 """
 
 import copy
+import dataclasses
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
-from models.hmm import starts
+from models.hmm import criteria, starts
 from models.hmm.em import Em, Songs, run_em
 from models.hmm.fit import HmmFit, Origin, record_of
 from models.hmm.fitting import fit_from, most_states, restart_fit
@@ -25,7 +30,10 @@ COARSE_RATIO = 1.5  # between neighbouring numbers of states of the coarse pass
 COARSE_ITERATIONS = 8
 TOP_ITERATIONS = 15  # of the model that the merge path begins with
 HEADROOM = 2.0  # the merge path begins this far above the coarse minimum
+BELOW = 0.7  # of the minimum: the merge path goes one by one down to here
 NEIGHBOURS = 2  # numbers of states to either side of the minimum that are polished
+# Snippets of the coarse pass and the merge path: more do not change where to look.
+FEW_SNIPPETS = 20_000
 MAX_POLISHED = 11
 MAX_ROUNDS = 8  # of confirmation
 N_SPLITS = 3  # states of which a split is tried
@@ -43,7 +51,9 @@ class MergeSearch:
     def __init__(self, songs: Songs, params: HmmParams, seed: int):
         self.songs = songs
         self.params = params
+        self.few = songs.some(FEW_SNIPPETS, seed)
         self.fits: list[HmmFit] = []
+        self.coarse = 0  # number of states around which to look closely
         self.top = 0  # where the merge path began
         self._seed = seed
         self._limit = most_states(songs.n_observations, params)
@@ -52,15 +62,35 @@ class MergeSearch:
         # The best run of EM of every number of states, and whether it is finished.
         self._runs: dict[int, tuple[HmmFit, Em]] = {}
 
-    def run(self, before: GaussianHMM | None = None) -> None:
-        """Search; ``before`` is the model of the age before, where ages are chained."""
+    def look(self) -> float:
+        """The coarse pass; the lowest BIC that it saw, per snippet."""
+        if self._highest - self._lowest >= 2:
+            self.coarse = self._coarse()
+        return self.lowest_bic
+
+    @property
+    def lowest_bic(self) -> float:
+        """Of all fits so far, per snippet; infinite where there is none."""
+        best = self._best()
+        return math.inf if best is None else self._runs[best][0].bic / self.songs.n_snippets
+
+    def run(self, before: GaussianHMM | None = None, in_haste: bool = False) -> None:
+        """Search; ``before`` is the model of the age before, where ages are chained.
+
+        In haste, the merge path goes down in large steps, and nothing is confirmed.
+        """
         if self._highest - self._lowest < 2:
             self.top = self._highest
             for n_states in range(self._lowest, self._highest + 1):
                 self._restart(n_states, 0)
         else:
-            self._path(self._coarse())
-            self._polish()
+            self._path(self.coarse or self._coarse(), in_haste)
+            self._polish(0 if in_haste else NEIGHBOURS)
+        if not in_haste:
+            self.finish(before)
+
+    def finish(self, before: GaussianHMM | None = None) -> None:
+        """Confirm what was found."""
         if before is not None:
             self._chained(before)
         self._confirm()
@@ -81,30 +111,44 @@ class MergeSearch:
                 break
         return best
 
-    def _path(self, coarse: int) -> None:
+    def _path(self, coarse: int, in_haste: bool = False) -> None:
         """Merge paths, each from twice as high, until the minimum is well below the top."""
         while True:
             self.top = min(self._limit, max(math.ceil(HEADROOM * coarse), coarse + 5))
             begun = self._rough("merge path", self.top, TOP_ITERATIONS)
             if begun is not None:
-                self._descend(begun[1], one_by_one_from=math.ceil(1.3 * coarse))
+                self._descend(begun[1], 1 if in_haste else math.ceil(1.3 * coarse))
             best = self._best()
             if best is None or self.top == self._limit or best <= 0.8 * self.top:
                 return
             coarse = self.top
 
     def _descend(self, em: Em, one_by_one_from: int) -> None:
+        """One merge path, downwards; well below the minimum several states at once again."""
+        below = None
+        for step in self._steps(em, one_by_one_from):
+            below = step
+            best = self._best()
+            if best is not None and step.n_states <= BELOW * best:
+                break
+        if below is not None and below.n_states > self._lowest:
+            for _ in self._steps(below, 1):
+                pass
+
+    def _steps(self, em: Em, one_by_one_from: int) -> Iterator[Em]:
         began = time.process_time()
-        for step in merge_path(self.songs, em, 1, one_by_one_from, self.params):
-            n_states = step.n_states
+        for step in merge_path(self.few, em, 1, one_by_one_from, self.params):
             self._note_rough(step, Origin("merge path", "merge"), began)
+            yield step
             began = time.process_time()
             # Below the range only where the minimum is at its end.
             best = self._best()
-            if n_states <= self._lowest and (best is None or best > n_states + NEIGHBOURS):
+            if step.n_states <= self._lowest and (
+                best is None or best > step.n_states + NEIGHBOURS
+            ):
                 return
 
-    def _polish(self) -> None:
+    def _polish(self, n_neighbours: int) -> None:
         """EM to convergence wherever it may still change which number of states is best."""
         polished: set[int] = set()
         largest_gain = 0.0
@@ -112,7 +156,9 @@ class MergeSearch:
             best = self._best()
             if best is None:
                 return
-            near = [k for k in range(best - NEIGHBOURS, best + NEIGHBOURS + 1) if k in self._runs]
+            near = [
+                k for k in range(best - n_neighbours, best + n_neighbours + 1) if k in self._runs
+            ]
             lowest_bic = self._runs[best][0].bic
             near += sorted(
                 (k for k, (fit, _) in self._runs.items()
@@ -178,8 +224,12 @@ class MergeSearch:
 
     def _restart(self, n_states: int, restart: int) -> None:
         seed = self._seed_of("restart", n_states, restart)
-        fit, em = restart_fit(self.songs, n_states, restart, seed, "restart", self.params)
-        self._add(fit, em)
+        fit, em = restart_fit(self.few, n_states, restart, seed, "restart", self.params)
+        if self.few is self.songs or em is None:
+            self._add(fit, em)
+        else:
+            origin = Origin("restart", fit.start, restart)
+            self._finish(n_states, em.model, origin)
 
     def _finish(self, n_states: int, start: GaussianHMM, origin: Origin) -> bool:
         fit, em = fit_from(self.songs, n_states, lambda: copy.deepcopy(start), origin, self.params)
@@ -188,15 +238,17 @@ class MergeSearch:
     def _rough(self, stage: str, n_states: int, n_iter: int) -> tuple[HmmFit, Em] | None:
         began = time.process_time()
         seed = self._seed_of(stage, n_states, 0)
-        start = starts.kmeans_start(self.songs, n_states, seed, self.params)
-        em = run_em(self.songs, start, self.params, n_iter)
+        start = starts.kmeans_start(self.few, n_states, seed, self.params)
+        em = run_em(self.few, start, self.params, n_iter)
         fit = self._note_rough(em, Origin(stage, "k-means"), began)
         return (fit, em) if fit.has_model else None
 
     def _note_rough(self, em: Em, origin: Origin, began: float) -> HmmFit:
         """Note a run of few iterations."""
         seconds = time.process_time() - began
-        fit = record_of(self.songs, em, origin, self.params, seconds, is_rough=True)
+        fit = record_of(self.few, em, origin, self.params, seconds, is_rough=True)
+        if self.few is not self.songs and fit.has_model:
+            fit = estimated(fit, self.songs)
         self._add(fit, em if fit.has_model else None)
         return fit
 
@@ -224,6 +276,28 @@ class MergeSearch:
         stages = {"coarse": 0, "merge path": 1, "restart": 2}
         sequence = np.random.SeedSequence([self._seed, stages[stage], n_states, restart])
         return int(sequence.generate_state(1)[0])
+
+
+def estimated(fit: HmmFit, songs: Songs) -> HmmFit:
+    """What a fit to some of the songs lets expect of one to all of them.
+
+    The log-likelihood grows with the snippets; but each parameter fits the noise of what it was
+    fitted to, by half a nat on average (Akaike 1974), however many snippets there are.
+    """
+    ratio = songs.n_snippets / fit.n_snippets
+    log_likelihood = ratio * fit.log_likelihood - (ratio - 1) * fit.n_free_params / 2
+    bic = criteria.bic(log_likelihood, fit.n_free_params, songs.n_observations)
+    return dataclasses.replace(
+        fit,
+        log_likelihood=log_likelihood,
+        bic=bic,
+        aic=criteria.aic(log_likelihood, fit.n_free_params),
+        icl=bic + ratio * (fit.icl - fit.bic),
+        n_snippets=songs.n_snippets,
+        n_observations=songs.n_observations,
+        status="rough",
+        reason=f"{fit.n_iter} iterations on {fit.n_snippets} snippets, to see where BIC is low",
+    )
 
 
 def geometric(lowest: int, highest: int) -> list[int]:

@@ -22,6 +22,8 @@ from models.hmm.params import HmmParams, in_words, too_few
 Array = NDArray[np.float64]
 
 LARGEST = 1e140  # sums of its squares are still float64
+# BIC per snippet by which a kind of covariances is so far behind that confirming cannot matter.
+FAR = 0.5
 
 
 def search_states(
@@ -52,21 +54,31 @@ def search_states(
     refused = refusal(sequences, params, new_share)
     if refused is not None:
         return refused
+    songs_of = {k: Songs(sequences, k, params.engine, new_share) for k in params.kinds}
+    params_of = {k: dataclasses.replace(params, covariance_type=k) for k in params.kinds}
     fits: list[HmmFit] = []
-    songs_of_kind: dict[str, Songs] = {}
-    for kind in params.kinds:
-        of_kind = dataclasses.replace(params, covariance_type=kind)
-        songs = Songs(sequences, kind, params.engine, new_share)
-        songs_of_kind[kind] = songs
-        if params.search == "grid":
-            fits += grid_fits(sequences, songs, of_kind, seed)
-            continue
-        search = MergeSearch(songs, of_kind, seed)
-        search.run(before)
-        fits += with_held_out(sequences, search.fits, search.top, of_kind, seed)
+    if params.search == "grid":
+        for kind, songs in songs_of.items():
+            fits += grid_fits(sequences, songs, params_of[kind], seed)
+    else:
+        searches = [MergeSearch(songs_of[k], params_of[k], seed) for k in params.kinds]
+        _run(searches, before)
+        for search in searches:
+            fits += with_held_out(sequences, search.fits, search.top, search.params, seed)
     chosen = select_by_bic(fits)
-    songs = songs_of_kind[chosen.best.covariance_type if chosen else params.kinds[0]]
+    songs = next(s for k, s in songs_of.items() if not chosen or k == chosen.best.covariance_type)
     return conclude(songs, fits, params)
+
+
+def _run(searches: Sequence[MergeSearch], before: GaussianHMM | None) -> None:
+    """Search with each kind of covariances; in haste with one that is far behind."""
+    seen = [search.look() for search in searches]
+    for search, lowest in zip(searches, seen, strict=True):
+        search.run(before, in_haste=lowest > min(seen) + FAR)
+    ahead = min(search.lowest_bic for search in searches)
+    for search, lowest in zip(searches, seen, strict=True):
+        if lowest > min(seen) + FAR and search.lowest_bic < ahead + FAR:
+            search.finish(before)
 
 
 def refusal(
