@@ -4,8 +4,8 @@
     python -m benchmarks.states                        two birds of the aviary, their true labels
 
 One decoder (16 latents, the defaults) is trained on the training recordings of the birds. An HMM
-of each bird and age is fitted to its training recordings, for each hop and kind of covariances,
-its number of states by BIC (N: overlap counted once). Printed are:
+of each bird, of all its ages together, is fitted to its training recordings, for each hop and kind
+of covariances, its number of states by BIC, at two seeds (N: overlap counted once). Printed are:
 
     nats       log-likelihood of the recordings held out, in nats per snippet
     V, hom     V-measure and homogeneity of the states of frames against the labels, over all
@@ -23,9 +23,10 @@ import csv
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -38,8 +39,7 @@ from benchmarks.material import N_FRAMES, SPECTROGRAM, Loaded, load, material_of
 from data_io.aviary.params import AviaryParams
 from data_io.aviary.truth import SOUNDS_FILE
 from data_io.aviary.write import simulate_aviary
-from data_io.recordings.table import BirdAge
-from models.hmm import GaussianHMM, HmmParams, select_n_states
+from models.hmm import CovarianceType, GaussianHMM, HmmParams, select_n_states
 from models.hmm.em import Songs
 from models.hmm.frames import frame_posteriors
 from models.mdgan.encoding import encode_spectrogram
@@ -48,7 +48,7 @@ from models.mdgan.params import MdganParams
 LATENT_DIM = 16
 N_STATES = (3, 100)
 HOPS = (16, 8, 4)
-KINDS = ("diag", "full")
+KINDS: tuple[CovarianceType, ...] = ("diag", "full")
 UNLABELLED = -1
 COLUMNS = (
     "hop",
@@ -85,8 +85,8 @@ class Song:
     is_fitted: bool
 
 
-def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[BirdAge, list[Song]]:
-    """Train a decoder; give the latents and labels of every bird and age."""
+def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[str, list[Song]]:
+    """Train a decoder; give the latents and labels of every bird."""
     params = MdganParams(latent_dim=LATENT_DIM, n_reports=1, monitor=False)
     model, _ = trained(params, material_of(loaded, seed), seed)
     encoder = model.kept("encoder")
@@ -97,7 +97,7 @@ def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[BirdAge, l
         [z for one, z in zip(long, latents, strict=True) if one.recording.split == "training"]
     ).astype(np.float64)
     mean, std = fitted.mean(0), fitted.std(0)
-    found: dict[BirdAge, list[Song]] = {}
+    found: dict[str, list[Song]] = {}
     numbers: dict[str, int] = {}
     for one, z in zip(long, latents, strict=True):
         labels = np.full(one.spectrogram.shape[1], UNLABELLED)
@@ -105,7 +105,7 @@ def songs_of(loaded: list[Loaded], sounds: Sounds, seed: int) -> dict[BirdAge, l
             at = slice(round(onset_s / SPECTROGRAM.frame_s), round(offset_s / SPECTROGRAM.frame_s))
             labels[at] = numbers.setdefault(label, len(numbers))
         song = Song((z - mean) / std, labels, one.recording.split == "training")
-        found.setdefault((one.recording.bird, one.recording.age), []).append(song)
+        found.setdefault(one.recording.bird, []).append(song)
     return found
 
 
@@ -124,28 +124,28 @@ def frame_states(
     ])  # fmt: skip
 
 
-def row_of(songs: list[Song], hop: int, kind: str, seed: int) -> list[str]:
+def row_of(songs: list[Song], hop: int, kind: CovarianceType, seed: int) -> list[str]:
     """One line of the table: the search at two seeds, and its states of frames."""
     fitted = [song.z[::hop] for song in songs if song.is_fitted]
-    held_out = Songs([song.z[::hop] for song in songs if not song.is_fitted], kind)  # type: ignore[arg-type]
-    params = HmmParams(held_out_fraction=0.0)
+    held_out = Songs([song.z[::hop] for song in songs if not song.is_fitted], kind)
+    params = HmmParams(held_out_fraction=0.0, min_recordings=1)
     began = time.process_time()
     found, other = (
-        select_n_states(fitted, kind, N_STATES, one, params=params, new_share=hop / N_FRAMES)  # type: ignore[arg-type]
+        select_n_states(fitted, kind, N_STATES, one, params=params, new_share=hop / N_FRAMES)
         for one in (seed, seed + 1)
     )
     seconds = (time.process_time() - began) / 2
     model = found.model
-    assert model is not None and other.model is not None, (found.reason, other.reason)
+    if model is None or other.model is None:
+        return [f"{hop}", kind, found.reason or other.reason]
     labels = np.concatenate([song.labels for song in songs])
-    is_labelled = labels >= 0
     after = np.concatenate([np.arange(len(song.labels)) >= hop // 2 for song in songs])
     near, centred = (frame_states(model, songs, hop, 0, n) for n in (1, hop))
     shifted = [frame_states(model, songs, hop, hop // 2, n) for n in (1, hop)]
     figures = [
         held_out.log_likelihood(held_out.centred(model)) / held_out.n_snippets,
-        *_against(v_measure_score, labels, is_labelled, near, centred),
-        *_against(homogeneity_score, labels, is_labelled, centred),
+        *_against(v_measure_score, labels, near, centred),
+        *_against(homogeneity_score, labels, centred),
         normalized_mutual_info_score(centred, frame_states(other.model, songs, hop, 0, hop)),
         normalized_mutual_info_score(near[after], shifted[0]),
         normalized_mutual_info_score(centred[after], shifted[1]),
@@ -155,10 +155,13 @@ def row_of(songs: list[Song], hop: int, kind: str, seed: int) -> list[str]:
     return [*counts, *(f"{value:.3f}" for value in figures), f"{seconds:.0f}"]
 
 
-def _against(score, labels, is_labelled, *states):  # type: ignore[no-untyped-def]
-    if not is_labelled.any():
+def _against(
+    score: Callable[[IntArray, IntArray], float], labels: IntArray, *states: IntArray
+) -> list[float]:
+    known = labels != UNLABELLED
+    if not known.any():
         return [np.nan] * len(states)
-    return [score(labels[is_labelled], one[is_labelled]) for one in states]
+    return [score(labels[known], one[known]) for one in states]
 
 
 def read_sounds(rows: Iterable[dict[str, str]], ignored: list[str]) -> Sounds:
@@ -180,14 +183,14 @@ def simulated(seed: int) -> tuple[list[Loaded], Sounds]:
 
 
 def main() -> None:
-    """Print a table for each bird and age."""
+    """Print a table for each bird."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--birds", nargs="+", help="of --data; all without")
     parser.add_argument("--labels", type=Path, help="CSV: recording, onset_s, offset_s, label")
     parser.add_argument("--ignore", nargs="*", default=[], help="labels that tell nothing")
     parser.add_argument("--hops", nargs="+", type=int, default=list(HOPS))
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=get_args(CovarianceType), default=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -202,8 +205,8 @@ def main() -> None:
             with args.labels.open(encoding="utf-8", newline="") as file:
                 sounds = read_sounds(csv.DictReader(file), args.ignore)
     with threadpool_limits(1):
-        for (bird, age), songs in songs_of(loaded, sounds, args.seed).items():
-            print(f"\n{bird}, {age}: {len(songs)} recordings\n")
+        for bird, songs in songs_of(loaded, sounds, args.seed).items():
+            print(f"\n{bird}: {len(songs)} recordings\n")
             print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
             for hop in args.hops:
                 for kind in args.kinds:

@@ -58,7 +58,9 @@ def show_plan(config: StudyConfig, where: Where, found: Survey | None, c: Consol
     c.line(f"Best      {_rule_in_words(search)}")
     if config.decoders.scope != "all":
         c.line(f"Decoders  {scope_in_words(config.decoders.scope)}")
-    c.line(f"HMMs      {n} birds and ages, {_search_in_words(hmm)}")
+    hop_ms = 1000 * config.snippets.hop * config.spectrogram.frame_s
+    c.line(f"HMMs      {n} birds and ages, a snippet every {hop_ms:g} ms,")
+    _indented(_search_in_words(hmm), c, 10)
     c.line(f"Ray       {where.address or 'on this machine'}")
     c.line(f"MLflow    {without_password(where.tracking_uri)}")
     c.line(f"Results   {where.out}")

@@ -65,7 +65,7 @@ PEAK = 0.8  # peak of the real song, as a share of full scale; the others get th
 KINDS = {
     "real": "the recording itself, resampled",
     "inverted": "sound found from the real song's spectrogram: what the inversion alone does",
-    "reconstruction": "the real song, encoded and decoded snippet by snippet; then inverted",
+    "reconstruction": "the real song, encoded and decoded; then inverted",
     "sampled": "drawn from the HMM, which begins in its steady state, and decoded; then inverted",
 }
 

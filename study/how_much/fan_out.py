@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_io.files import digest, read_json, remove_leftovers, write_json
 from data_io.names.ages import parse_age
 from data_io.recordings.table import BirdAge
+from models.hmm.params import in_words
 from study import __version__
 from study.base.console import Console, Progress
 from study.base.seeds import bird_age_seed
@@ -80,9 +81,10 @@ def songs_of(study: Finished) -> tuple[list[Song], dict[BirdAge, str]]:
             left_out[bird_age] = "no recording of the training side holds sound"
         elif len(amounts(song, params, 0, 0)) < 2:
             left_out[bird_age] = (
-                f"{song.n_observations:,.0f} snippets of {len(song.fitted)} recordings, less what "
-                f"they share, cannot be halved, because a model takes {params.min_snippets} and "
-                f"{params.min_recordings} recordings (hmm.min_snippets, hmm.min_recordings)"
+                f"{in_words(int(song.n_snippets.sum()), new_share)} of {len(song.fitted)} "
+                "recordings cannot be halved, because a model takes "
+                f"{params.min_snippets} snippets and {params.min_recordings} recordings "
+                "(hmm.min_snippets, hmm.min_recordings)"
             )
         else:
             songs.append(song)

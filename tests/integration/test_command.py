@@ -61,7 +61,8 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
     for phrase in (
         "Study     smoke, seed 7",
         "3 simulated birds at 4 ages",
-        "12 birds and ages, 5 to 10 states by merging, up to 20 where BIC is still falling",
+        "12 birds and ages, a snippet every 16 ms,",
+        "5 to 10 states by merging, up to 20 where BIC is still falling",
         "latent_dim: one of 4, 8 (scientific)",
         str(ROOT / "runs" / "smoke"),
         "n_snippets: 6400",

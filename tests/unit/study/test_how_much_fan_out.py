@@ -77,7 +77,7 @@ def test_held_out_recordings_are_never_fitted(tmp_path, here):
     def told(arrays):
         return [names[z.astype(np.float32).tobytes()] for z in arrays]
 
-    for row, (fitted, held_out, _, _, truth) in zip(as_fitted(rows), calls, strict=True):
+    for row, (fitted, held_out, _, _, _, truth) in zip(as_fitted(rows), calls, strict=True):
         bird_age = row["bird"], row["age"]
         assert told(held_out) == [(bird_age, 6), (bird_age, 7)]
         assert set(told(fitted)) <= {(bird_age, i) for i in range(5)}
