@@ -75,6 +75,8 @@ def silent_states(posteriors: Array, holds_sound: NDArray[np.bool_]) -> NDArray[
 def states_in_use(counts: Array, seed: int) -> Interval:
     """Effective number of states: exp of the entropy of their shares (Hill number of order 1).
 
+    It is no count of syllables: it also rises where the same syllables grow more distinct.
+
     Args:
         counts: [n_songs, n_states] expected snippets of each song in each state.
         seed: resamples.

@@ -42,7 +42,7 @@ def find_n_states(
     """Find the number of states of all birds and ages; write the stage's tables and models.
 
     Every task that comes back goes to a journal in the run folder, which stays until
-    `remove_journal` is called: run again after a kill, only the rest is done.
+    `remove_journal`: run again after a kill, only the rest is done.
 
     Args:
         config: of the study.
@@ -56,7 +56,7 @@ def find_n_states(
         The rows of hmm_selected.parquet, one per bird and age.
 
     Raises:
-        TaskError: a search could not be done; the message names its bird and age.
+        TaskError: a search could not be done; it names its bird and age.
         BrokenFileError: latents cannot be read.
     """
     params, seed = config.hmm, config.seed
@@ -65,7 +65,6 @@ def find_n_states(
     encoded = [bird_age for bird_age in all_of_them if bird_age not in missing]
     lengths = {bird_age: recording_lengths(paths, bird_age) for bird_age in encoded}
     journals = _Journals(paths, journal_key(params, seed, latents_digest), console)
-
     scope, snippets = config.decoders.scope, config.snippets
     latents = Latents(
         read=lambda bird_age: whitened(paths, bird_age, scope),

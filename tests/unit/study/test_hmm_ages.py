@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jinja2
 import numpy as np
 import pytest
 
@@ -10,12 +11,14 @@ from data_io.song_models import load_song_model
 from data_io.store import read_table
 from models.hmm import HmmParams
 from models.hmm.em import Songs
+from study.base.paths import ROOT
 from study.config.tree import DecodersConfig, StudyConfig
 from study.encode import whitened
 from study.hmms.ages import AGES
 from study.hmms.journal import remove_journal
 from study.hmms.shared import SHARED
 from study.hmms.song_models import to_song_hmm
+from study.report.ages_section import ages_section
 from tests.helpers.hmm_songs import sung
 from tests.helpers.hmm_study import Here, KilledError, run, tables, write_study
 
@@ -174,3 +177,21 @@ def test_ages_with_decoders_of_their_own_cannot_share_states():
 def test_what_cannot_be_shared_is_refused(other):
     with pytest.raises(ValueError, match="shared_states is true with search="):
         dataclasses.replace(PARAMS, **other)
+
+
+def test_the_report_shows_every_age_with_its_n_and_what_sharing_costs(monkeypatch, study):
+    paths, recordings = study
+    run(paths, recordings, PARAMS, Here(monkeypatch))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT / "study" / "report"), autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    template = environment.get_template("ages.html.j2")
+    page = template.render(ages=ages_section(paths, is_shared=True))
+    assert page.count("<svg") == 2  # one a bird
+    assert "a, from 45 to 90: what order tells (bits per snippet) rises; " in page
+    assert "sounding states in use shows no change" in page
+    (shared,) = (r for r in rows_of(paths.hmm_shared, SHARED) if r["bird"] == "a")
+    assert f"{shared['bic'] - shared['separate_bic']:,.0f}" in page
+    alone = template.render(ages=ages_section(paths, is_shared=False))
+    assert "BIC, shared less alone" not in alone
