@@ -138,6 +138,10 @@ def _scales(arrays: Sequence[Array], covariance_type: CovarianceChoice) -> tuple
     """What each column is divided by [latent_dim], and a remark where it is its own spread."""
     latent_dim = arrays[0].shape[1]
     spreads = np.array([_scale([a[:, [i]] for a in arrays]) for i in range(latent_dim)])
+    X = np.concatenate(list(arrays)) if arrays else np.zeros((0, latent_dim))
+    varies = np.ptp(X, axis=0) > 0 if len(X) else np.zeros(latent_dim, dtype=bool)
+    # A column that never changes has no spread of its own.
+    spreads[~varies] = np.median(spreads[varies]) if varies.any() else 1.0
     if not spreads.max() > MOST_UNEQUAL * spreads.min():
         return np.full(latent_dim, _scale(arrays)), ""
     which = (
