@@ -131,6 +131,12 @@ def test_without_recordings_to_hold_out_bic_decides_alone():
     assert found.memory == "context" and math.isnan(found.held_out_log_likelihood)
 
 
+def test_contexts_that_held_out_songs_speak_against_are_not_taken_unless_asked_for(monkeypatch):
+    monkeypatch.setattr("models.hmm.contexts._held_out", lambda *_: [-1.0, -1.1, -1.1])
+    assert remembered("auto")[2].memory == "none"
+    assert remembered("context")[2].memory == "context"
+
+
 def test_an_autoregressive_model_is_not_made_of_a_finished_one():
     with pytest.raises(ValueError, match="search_with_carry"):
         remembered("autoregressive")
