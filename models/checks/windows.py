@@ -44,7 +44,7 @@ def check_windows(real: Sequence[Array], replicas: Sequence[Sequence[Array]], se
         spread_high=max(among), distance=above_chance([of_real])[0],
         halves=float(np.median(above_chance(halves))),
     )  # fmt: skip
-    return judged(check, above_chance(among))
+    return judged(check, [area - 0.5 for area in among])
 
 
 def above_chance(areas: Sequence[float]) -> list[float]:
