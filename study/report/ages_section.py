@@ -93,6 +93,8 @@ def ages_figure(rows: Sequence[Row], bird: str) -> Figure:
     x = np.arange(len(rows), dtype=float) if None in dph else np.array(dph, dtype=float)
     figure: Figure = plt.figure(figsize=(10.5, 3.2))
     states, order, in_use = figure.subplots(1, 3)
+    for ax in (states, in_use):
+        ax.margins(y=0.2)  # from 0 on, the highest ring must not be cut
     k = np.array([row["n_states"] for row in rows], dtype=float)
     low, high = (
         [row[end] if row[end] is not None else row["n_states"] for row in rows]
@@ -106,7 +108,7 @@ def ages_figure(rows: Sequence[Row], bird: str) -> Figure:
     states.set(ylabel="states by BIC", ylim=(0, None))
     states.legend(fontsize=7)
     _interval_plot(order, x, rows, "predictive_information_bits", "C0", "held out")
-    order.set(ylabel="what order tells, bits per snippet")
+    order.set(ylabel="what order tells, bits")
     _interval_plot(in_use, x, rows, "states_in_use", "0.6", "all")
     _interval_plot(in_use, x, rows, "sounding_states_in_use", "C0", "sounding")
     in_use.set(ylabel=f"states in use ({rows[0]['states']})", ylim=(0, None))
