@@ -93,4 +93,6 @@ def durations_figure(quantiles: Sequence[Row], bird: str) -> Figure:
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
