@@ -93,7 +93,7 @@ def test_the_terminal_shows_plan_progress_and_tables_of_100_columns(study):
     assert max(map(len, text.splitlines()[1:])) <= 160  # paths of pytest are long
     tables = text[text.index("Trials, best first") : text.index("Report    ")]
     assert max(map(len, tables.splitlines())) <= 100
-    for words in ("[1/8] simulated birds", "[8/8] report", "3 numbers of states x 2 restarts",
+    for words in ("[1/9] simulated birds", "[9/9] report", "3 numbers of states x 2 restarts",
                   "trial-002", "20 recordings found: 20 used"):  # fmt: skip
         assert words in text
     assert "sim2  455" in tables  # the tutor, a year older
