@@ -30,7 +30,7 @@ from benchmarks.material import Loaded, Material, load, material_of, trained
 from benchmarks.reconstruction import decoded, held_out_groups
 from data_io.aviary.params import AviaryParams
 from data_io.aviary.write import simulate_aviary
-from models.hmm.search import select_n_states
+from models.hmm import select_n_states
 from models.mdgan.params import MdganParams
 
 RECIPES: dict[str, dict[str, object]] = {

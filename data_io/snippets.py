@@ -35,6 +35,10 @@ class SnippetParams:
     max_minutes: float = 120.0
 
     def __post_init__(self) -> None:
+        if self.n_frames < 1:
+            raise ValueError(
+                f"n_frames is {self.n_frames}: a snippet has 1 frame or more; 16 is usual."
+            )
         if not 1 <= self.hop <= self.n_frames:
             raise ValueError(
                 f"hop is {self.hop}: snippets of {self.n_frames} frames leave none out between "

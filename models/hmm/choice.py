@@ -102,6 +102,6 @@ def choices(fits: Sequence[HmmFit]) -> tuple[dict[str, int], tuple[str, ...]]:
                  and (name != "bic" or f.status != "rough" or is_rough)}  # fmt: skip
         if known:
             chosen[name] = min(known, key=lambda k: (known[k], k))
-            if chosen[name] == max(known) > 1:
+            if chosen[name] == max(known) > min(known):
                 at_limit.append(name)
     return chosen, tuple(at_limit)

@@ -110,7 +110,7 @@ def _checked_sequences(sequences: Sequence[Array]) -> list[Array]:
             "for each recording, for a single one [latents]."
         )
     try:
-        arrays = [np.asarray(s, dtype=np.float64) for s in sequences]
+        arrays = [_as_float(s) for s in sequences]
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"sequences are not arrays of numbers ({error}): give a list of arrays "
@@ -132,6 +132,14 @@ def _checked_sequences(sequences: Sequence[Array]) -> list[Array]:
                 "numbers: leave that recording out, or look for gaps in it."
             )
     return arrays
+
+
+def _as_float(sequence: Any) -> Array:
+    """A sequence as float64; refuse what numpy would turn into other numbers without a word."""
+    array = np.asarray(sequence)
+    if array.dtype.kind not in "iufO":
+        raise TypeError(f"one of them holds {array.dtype}")
+    return array.astype(np.float64, copy=False)
 
 
 def _scales(arrays: Sequence[Array], covariance_type: CovarianceChoice) -> tuple[Array, str]:

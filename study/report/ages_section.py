@@ -55,15 +55,14 @@ def ages_section(paths: RunPaths, is_shared: bool) -> Row:
 def changes(bird: str, rows: Sequence[Row]) -> str:
     """What changes from the first to the last age of a bird, in a sentence; "" with one age.
 
-    States in use are compared only where the states are the same at both ages.
+    Ages are compared only where both have the same states: what order tells and how many states
+    are in use rise with the number of states, whatever the bird does.
     """
-    if len(rows) < 2:
+    if len(rows) < 2 or {rows[0]["states"], rows[-1]["states"]} != {"shared"}:
         return ""
     first, last = rows[0], rows[-1]
     parts = []
     for column, words in COMPARED.items():
-        if column == "sounding_states_in_use" and {first["states"], last["states"]} != {"shared"}:
-            continue
         found = change(interval_of(first, column), interval_of(last, column))
         if found:
             parts.append(f"{words} {found}")
@@ -135,7 +134,8 @@ def _cells(row: Row) -> Row:
     spans = {name: _span(interval_of(row, name)) for name in (*COMPARED, "states_in_use")}
     low, high = row["n_states_low"], row["n_states_high"]
     of_set = "" if low is None else f" ({low} to {high})"
-    return {**row, **spans, "n_states": f"{row['n_states']}{of_set}"}
+    counts = {name: f"{row[name]:,}" for name in ("n_snippets", "matched_n_snippets")}
+    return {**row, **spans, **counts, "n_states": f"{row['n_states']}{of_set}"}
 
 
 def _span(interval: Interval) -> str:

@@ -73,6 +73,7 @@ def durations_figure(quantiles: Sequence[Row], bird: str) -> Figure:
     figure: Figure = plt.figure(figsize=(max(5.6, 2 + 0.9 * len(ages)), 3.0))
     axes = figure.subplots(1, 2)
     for ax, check in zip(axes, ("sounds", "gaps"), strict=True):
+        ax.margins(y=0.3)  # room above the bars for the legend
         for shift, kind in zip((-0.2, 0.0, 0.2), KINDS, strict=True):
             of = {
                 (row["age"], round(row["share"], 2)): row["value"]
@@ -93,4 +94,6 @@ def durations_figure(quantiles: Sequence[Row], bird: str) -> Figure:
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

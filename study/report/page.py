@@ -55,7 +55,6 @@ def write_report(
     for bird, age in bird_ages:
         ages.setdefault(bird, []).append(age)
     chosen = by_bird(selected, ages)
-    params = list(config.search.space)
     with_songs = [bird_age for bird_age in bird_ages if song_files(paths, bird_age)]
     shown = _songs_inside(with_songs, config.songs.n_in_report)
     n_left = len(with_songs) - len(shown)
@@ -68,22 +67,9 @@ def write_report(
     )
     safe = jinja2.filters.do_mark_safe
     page = environment.get_template("report.html.j2").render(
-        name=config.name,
-        seed=config.seed,
-        commit=lineage["git_commit"][:12],
-        code=lineage["code_hash"][:12],
-        config_hash=lineage["config_hash"],
-        data_hash=lineage["data_hash"],
+        **_of_study(config, lineage),
         recordings=count_recordings(recordings),
-        snippet_ms=f"{1000 * config.snippets.n_frames * config.spectrogram.frame_s:g}",
-        hop_ms=f"{1000 * config.snippets.hop * config.spectrogram.frame_s:g}",
-        objective=config.search.objective,
-        decoders_caution=caution(config.decoders.scope),
-        objective_words=OBJECTIVES_IN_WORDS[config.search.objective],
-        columns=[*params, *METRIC_COLUMNS.values()],
-        trials=[{**row, "values": [_text(row.get(c)) for c in [*params, *METRIC_COLUMNS]],
-                 "figure": _link_to_figure(paths, row["trial_id"])}
-                for row in trials],
+        trials=_trial_cells(config, paths, trials),
         best=best,
         best_figure=_figure_of(paths, best),
         chosen=best_section(paths, bird_ages),
@@ -102,6 +88,38 @@ def write_report(
     )  # fmt: skip
     with atomic_file(paths.report) as temporary:
         temporary.write_text(page, "utf-8")
+
+
+def _of_study(config: StudyConfig, lineage: dict[str, str]) -> Row:
+    """Content of report.html.j2 that the configuration and the lineage give."""
+    frame_ms = 1000 * config.spectrogram.frame_s
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "commit": lineage["git_commit"][:12],
+        "code": lineage["code_hash"][:12],
+        "config_hash": lineage["config_hash"],
+        "data_hash": lineage["data_hash"],
+        "snippet_ms": f"{config.snippets.n_frames * frame_ms:g}",
+        "hop_ms": f"{config.snippets.hop * frame_ms:g}",
+        "objective": config.search.objective,
+        "objective_words": OBJECTIVES_IN_WORDS[config.search.objective],
+        "decoders_caution": caution(config.decoders.scope),
+        "columns": [*config.search.space, *METRIC_COLUMNS.values()],
+    }
+
+
+def _trial_cells(config: StudyConfig, paths: RunPaths, trials: Sequence[Row]) -> list[Row]:
+    """Rows of trials with what their columns say, and the link to each trial's picture."""
+    names = [*config.search.space, *METRIC_COLUMNS]
+    return [
+        {
+            **row,
+            "values": [_text(row.get(name)) for name in names],
+            "figure": _link_to_figure(paths, row["trial_id"]),
+        }
+        for row in trials
+    ]
 
 
 def ranked(trials: Sequence[Row]) -> list[Row]:

@@ -93,7 +93,7 @@ def test_the_terminal_shows_plan_progress_and_tables_of_100_columns(study):
     assert max(map(len, text.splitlines()[1:])) <= 160  # paths of pytest are long
     tables = text[text.index("Trials, best first") : text.index("Report    ")]
     assert max(map(len, tables.splitlines())) <= 100
-    for words in ("[1/8] simulated birds", "[8/8] report", "3 numbers of states x 2 restarts",
+    for words in ("[1/9] simulated birds", "[9/9] report", "3 numbers of states x 2 restarts",
                   "trial-002", "20 recordings found: 20 used"):  # fmt: skip
         assert words in text
     assert "sim2  455" in tables  # the tutor, a year older
@@ -143,12 +143,13 @@ def test_the_report_holds_everything_inside(study):
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 17  # 16 of songs, the best trial's decoder
     assert page.count("data:audio/wav;base64,") == 16
-    assert page.count("<td>sim1</td><td>45</td>") == 9  # its final figures, its HMM, 7 checks
+    assert page.count("<td>sim1</td><td>45</td>") == 10  # final figures, HMM, ages, 7 checks
     assert page.count('href="trials/trial-') == len(list((out / "trials").glob("*.png"))) > 0
-    for figure in ("snippets seen", "Candidates: ", "Trade-offs", "latent_dim", "age (dph"):
+    for figure in ("snippets seen", "Candidates: ", "Trade-offs", "latent_dim"):
         assert len(figures_with(page, figure)) == 1, figure
-    curves = figures_with(page, "BIC above its lowest")
-    assert [words & {"sim1", "sim2"} for words in curves] == [{"sim1"}, {"sim2"}]
+    for figure in ("BIC above its lowest", "what order tells, bits", "gaps"):
+        of_birds = figures_with(page, figure)
+        assert [words & {"sim1", "sim2"} for words in of_birds] == [{"sim1"}, {"sim2"}], figure
     for outside in ("<link", "<script src", 'src="http', "@import"):
         assert outside not in page
 
@@ -318,7 +319,7 @@ def test_the_same_command_again_does_no_stage_again(study):
     n_runs = len(mlflow_runs(cwd)[1])
     done = run(cwd, out)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done before, its input has not changed: skipped") == 8
+    assert done.stdout.count("done before, its input has not changed: skipped") == 9
     after = {k: v for k, v in tree(out).items() if k not in ("study.json", ".lock")}
     changed = {k for k in before | after if before.get(k) != after.get(k)}
     assert all(name.startswith(".tracking/") for name in changed)

@@ -103,7 +103,7 @@ def test_birdsong_gives_both_doors_and_comes_before_packages_of_the_same_names(p
         packages, tmp_path, "from birdsong import Decoder, select_n_states",
         "print(Decoder.__module__, select_n_states.__module__)",
     )  # fmt: skip
-    assert found == ["models.decoder", "models.hmm.search"]
+    assert found == ["models.decoder", "models.hmm.select"]
 
 
 @pytest.mark.parametrize("is_namespace", [True, False])

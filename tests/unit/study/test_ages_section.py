@@ -32,9 +32,9 @@ def test_a_change_is_named_where_the_intervals_lie_apart():
     assert "what order tells (bits per snippet) rises; sounding states in use falls" in text
 
 
-def test_states_of_each_age_alone_are_not_compared():
-    later = row("90", in_use=(9.0, 8.0, 9.5), states="own")
-    assert "in use" not in changes("b", [row("45", states="own"), later])
+def test_ages_with_states_of_their_own_are_not_compared():
+    later = row("90", order=(2.0, 1.8, 2.2), in_use=(9.0, 8.0, 9.5), states="own")
+    assert changes("b", [row("45", states="own"), later]) == ""
 
 
 def test_one_age_and_unknown_intervals_have_no_sentence():

@@ -63,7 +63,7 @@ def test_numbers_of_states_are_sorted_as_numbers():
     ("override", "words"),
     [
         ("mdgan.laten_dim=16", "unknown key 'mdgan.laten_dim'; did you mean 'mdgan.latent_dim'?"),
-        ("colour=red", "unknown key 'colour'; known here: data, decoders, hmm"),
+        ("colour=red", "unknown key 'colour'; known here: checks, data, decoders, hmm"),
         ("mdgan.latent_dim=big", "mdgan.latent_dim is 'big' (str): a whole number is wanted"),
         ("mdgan.latent_dim=1.5", "mdgan.latent_dim is 1.5 (float): a whole number is wanted"),
         ("mdgan.monitor=1", "mdgan.monitor is 1 (int): true or false is wanted"),

@@ -15,7 +15,9 @@ from data_io.recordings.table import Recording, Recordings
 from data_io.store import write_rows, write_table
 from study.base.console import WIDTH, Console
 from study.base.paths import RunPaths, Where
+from study.checks import CHECKED, QUANTILES
 from study.config.reader import load_config
+from study.hmms.ages import AGES
 from study.hmms.tables import GRID, SELECTED, no_decoder_row
 from study.plan import show_plan
 from study.report.figures import as_svg
@@ -386,6 +388,9 @@ def write_study(root, study_config, rows, repeats):
     ]
     write_plain(paths.trial_reports, reports)
     write_rows(paths.hmm_grid, [], GRID)
+    write_rows(paths.hmm_ages, [], AGES)
+    write_rows(paths.hmm_checks, [], CHECKED)
+    write_rows(paths.hmm_check_quantiles, [], QUANTILES)
     write_rows(paths.hmm_selected, [no_decoder_row(("b1", "45"), "no")], SELECTED)
     figures = {"metrics": {"valid/recon_l1": 0.05}, "n_snippets": 50, "n_recordings": 1}
     write_figures(paths, {"selection": figures}, [])

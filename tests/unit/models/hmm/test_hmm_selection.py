@@ -127,6 +127,10 @@ def test_each_criterion_chooses_by_its_own_sign():
     assert choices([made(2, math.nan)]) == ({}, ())
 
 
+def test_one_number_of_states_alone_is_no_limit_of_any_criterion():
+    assert choices([made(3, 4.0)])[1] == ()
+
+
 # Records
 
 
