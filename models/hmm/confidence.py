@@ -1,9 +1,11 @@
 """How sure the number of states is: a 95 % confidence set around the choice by BIC.
 
 The model selection confidence set of Casa and Ferrari 2025 (arXiv 2503.18790): the orders that a
-penalised likelihood ratio test against the chosen one does not reject. The penalty is BIC's. Songs
-are the independent units: the ratio's standard error is that of differences between songs, so that
-neither the order within a song nor the overlap of snippets matters.
+penalised likelihood ratio test against the chosen one does not reject. Fewer states have BIC's
+penalty and more states AIC's, as in the paper: each is judged by the penalty that speaks for it. BIC
+alone would rule out states that are there, but too rare for it. Songs are the independent units:
+the ratio's standard error is that of differences between songs, so that neither the order within a
+song nor the overlap of snippets matters.
 """
 
 import math
@@ -46,7 +48,8 @@ def states_set(songs: Songs, fits: Mapping[int, HmmFit], chosen: int) -> tuple[i
             assert other.model is not None
             gained = song_nats(songs, other.model) - of_best
             error = math.sqrt(len(gained)) * float(gained.std(ddof=1))
-            if not (best.bic - other.bic) / 2 > -QUANTILE * error:
+            ahead = best.bic - other.bic if step < 0 else best.aic - other.aic
+            if not ahead / 2 > -QUANTILE * error:
                 break
             kept.append(n_states)
             n_states += step
