@@ -2,7 +2,7 @@
 
 What came before a state is grouped by what follows it: two pasts that the same states follow, in
 the same shares, are one context (causal states; Shalizi and Klinkner 2004, Rissanen 1983). A group
-stays apart where its row of transitions lowers BIC. Emissions are kept; copies share them.
+stays apart where its row of transitions is worth its price. Emissions are kept; copies share them.
 """
 
 import copy
@@ -95,10 +95,9 @@ def add_memory(
 ) -> Remembered:
     """Give the states of ``model`` the memory that ``params.memory`` asks for.
 
-    Contexts are found at several prices of a group and of several snippets each; those that
-    held-out recordings speak for most are taken; where none are held out, those of the lowest BIC
-    at BIC's own price. "auto" takes contexts where they lower BIC and do not lower the held-out
-    likelihood.
+    Contexts are found of two snippets and more, at several prices of a group. Those are taken that
+    make held-out recordings most likely; where none are held out, those of the lowest BIC, at its
+    own price. "auto" takes only contexts that lower BIC and do not lower the held-out likelihood.
 
     Args:
         sequences: whitened latents [n_snippets, latent_dim], one array per recording.
@@ -132,6 +131,8 @@ def add_memory(
         if params.memory == "auto" and worths[price, n_rounds] < least:
             break
         found = _judged(songs, growth.learned(price, n_rounds))
+        if len(found.chain.state_of) == model.n_components:
+            continue  # what was found without the held-out songs is not there with them
         nats = held_out.learned_nats(price, n_rounds) if held_out else math.nan
         if params.memory == "context" or (found.bic < plain.bic and not nats < plain_nats):
             return _remembered(songs, plain, found, (plain_nats, nats))
@@ -165,7 +166,7 @@ def _remembered(
     """What was found; ``held_out`` is of the chain without memory, then of that found."""
     return Remembered(
         song=SongHmm(songs.uncentred(found.chain.model), found.chain.state_of),
-        memory="context" if len(found.chain.state_of) > len(plain.chain.state_of) else "none",
+        memory="none" if found is plain else "context",
         n_free_params=found.n_free,
         log_likelihood=found.log_likelihood,
         bic=found.bic,
