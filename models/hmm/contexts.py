@@ -121,11 +121,7 @@ def add_memory(
     if params.memory == "none":
         return _remembered(songs, plain, plain, (math.nan, math.nan))
     held_out = _HeldOut.of(sequences, model, params, songs.n_observations)
-    if held_out is None:
-        worths = {(1.0, n): -_judged(songs, c).bic for n, c in enumerate(growth.chains(1.0), 1)}
-        least = -plain.bic
-    else:
-        worths, least = held_out.worths(), held_out.nats(held_out.growth.plain)
+    worths, least = _worths(growth, plain, held_out)
     plain_nats = held_out.learned_nats(1.0, 0) if held_out else math.nan
     for price, n_rounds in sorted(worths, key=lambda tried: -worths[tried]):
         if params.memory == "auto" and worths[price, n_rounds] < least:
@@ -146,6 +142,16 @@ class _Judged(NamedTuple):
     bic: float
     n_free: int
     log_likelihood: float
+
+
+def _worths(
+    growth: "_Growth", plain: _Judged, held_out: "_HeldOut | None"
+) -> tuple[dict[tuple[float, int], float], float]:
+    """Of contexts, by price and number of rounds; and of the chain without memory."""
+    if held_out:
+        return held_out.worths(), held_out.nats(held_out.growth.plain)
+    chains = enumerate(growth.chains(1.0), 1)
+    return {(1.0, n): -_judged(growth.songs, c).bic for n, c in chains}, -plain.bic
 
 
 def _judged(songs: Songs, chain: _Chain) -> _Judged:
