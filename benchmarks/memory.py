@@ -1,6 +1,6 @@
 """Do states remember what songs remember? Simulated songs of first and second order.
 
-python -m benchmarks.memory [--seeds 10] [--n-snippets 20000]
+python -m benchmarks.memory [--seeds 10] [--first-seed 100] [--n-snippets 20000]
 
 Songs of latents from a known HMM (models/hmm/simulate.py) are searched as a study does it, and the
 states found get memory where BIC and held-out songs ask for it (models/hmm/contexts.py). One row
@@ -86,11 +86,13 @@ def main() -> None:
     """Print the table, row by row as it is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--n-snippets", type=int, default=20_000)
     args = parser.parse_args()
     print(HEADER)
     for order, accuracy in ROWS:
-        sets = [one_set(order, accuracy, args.n_snippets, seed) for seed in range(args.seeds)]
+        seeds = range(args.first_seed, args.first_seed + args.seeds)
+        sets = [one_set(order, accuracy, args.n_snippets, seed) for seed in seeds]
         m = {name: float(np.median([s[name] for s in sets])) for name in sets[0]}
         share = np.mean([s["memory"] for s in sets])
         print(

@@ -2,13 +2,13 @@
 
 What came before a state is grouped by what follows it: two pasts that the same states follow, in
 the same shares, are one context (causal states; Shalizi and Klinkner 2004, Rissanen 1983). A group
-stays apart where its row of transitions lowers BIC. Emissions are kept; copies share them.
+stays apart where its row of transitions is worth its price. Emissions are kept; copies share them.
 """
 
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from models.hmm import criteria
 from models.hmm.arrays import covariances, restored
 from models.hmm.em import Songs
 from models.hmm.gaussian import GaussianHMM
+from models.hmm.grouping import grouped
 from models.hmm.held_out import held_out_songs
 from models.hmm.params import HmmParams
 from models.hmm.predictive import stationary_probs
@@ -27,12 +28,12 @@ from models.hmm.song_hmm import SongHmm
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-ROUNDS = 2  # a context is of three snippets at most: a state and two before it
-ITERATIONS = 2  # of EM on transitions, after every round
+ROUNDS = 3  # a context is of four snippets at most: a state and three before it
+ITERATIONS = 2  # of EM on transitions, when contexts have been found
 # Snippets of pseudo-counts by which a row of transitions leans on the row that it was split from.
-LEAN = 4.0
-# A past that was seen less often has no context of its own.
-SELDOM = 2.0
+LEAN = 1.0
+# Shares of BIC's price of a group, tried in turn: held-out songs say which contexts are best.
+PRICES = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def add_memory(
 ) -> Remembered:
     """Give the states of ``model`` the memory that ``params.memory`` asks for.
 
-    "auto" takes contexts where they lower BIC and do not lower the held-out likelihood.
+    Contexts are found of two snippets and more, at several prices of a group. Those are taken that
+    make held-out recordings most likely; where none are held out, those of the lowest BIC, at its
+    own price. "auto" takes only contexts that lower BIC and do not lower the held-out likelihood.
 
     Args:
         sequences: whitened latents [n_snippets, latent_dim], one array per recording.
@@ -113,18 +116,23 @@ def add_memory(
         )
     params = dataclasses.replace(params, covariance_type=model.covariance_type)
     songs = Songs(sequences, model.covariance_type, params.engine, new_share)
-    plain = _without_memory(songs.centred(model))
-    judged = [_judged(songs, plain)]
+    growth = _Growth(songs, songs.centred(model), songs.n_observations)
+    plain = _judged(songs, growth.plain)
     if params.memory == "none":
-        return _remembered(songs, judged, 0, [math.nan])
-    judged += [_judged(songs, chain) for chain in _grown(songs, plain, ROUNDS)]
-    n_rounds = min(range(1, len(judged)), key=lambda n: judged[n].bic, default=0)
-    held_out = _held_out(sequences, model, params, n_rounds)
-    if params.memory == "auto" and not (
-        judged[n_rounds].bic < judged[0].bic and not held_out[n_rounds] < held_out[0]
-    ):
-        n_rounds = 0
-    return _remembered(songs, judged, n_rounds, held_out)
+        return _remembered(songs, plain, plain, (math.nan, math.nan))
+    held_out = _HeldOut.of(sequences, model, params, songs.n_observations)
+    worths, least = _worths(growth, plain, held_out)
+    plain_nats = held_out.learned_nats(1.0, 0) if held_out else math.nan
+    for price, n_rounds in sorted(worths, key=lambda tried: -worths[tried]):
+        if params.memory == "auto" and worths[price, n_rounds] < least:
+            break
+        found = _judged(songs, growth.learned(price, n_rounds))
+        if len(found.chain.state_of) == model.n_components:
+            continue  # what was found without the held-out songs is not there with them
+        nats = held_out.learned_nats(price, n_rounds) if held_out else math.nan
+        if params.memory == "context" or (found.bic < plain.bic and not nats < plain_nats):
+            return _remembered(songs, plain, found, (plain_nats, nats))
+    return _remembered(songs, plain, plain, (plain_nats, plain_nats))
 
 
 class _Judged(NamedTuple):
@@ -134,6 +142,16 @@ class _Judged(NamedTuple):
     bic: float
     n_free: int
     log_likelihood: float
+
+
+def _worths(
+    growth: "_Growth", plain: _Judged, held_out: "_HeldOut | None"
+) -> tuple[dict[tuple[float, int], float], float]:
+    """Of contexts, by price and number of rounds; and of the chain without memory."""
+    if held_out:
+        return held_out.worths(), held_out.nats(held_out.growth.plain)
+    chains = enumerate(growth.chains(1.0), 1)
+    return {(1.0, n): -_judged(growth.songs, c).bic for n, c in chains}, -plain.bic
 
 
 def _judged(songs: Songs, chain: _Chain) -> _Judged:
@@ -149,46 +167,107 @@ def _judged(songs: Songs, chain: _Chain) -> _Judged:
 
 
 def _remembered(
-    songs: Songs, judged: Sequence[_Judged], chosen: int, held_out: Sequence[float]
+    songs: Songs, plain: _Judged, found: _Judged, held_out: tuple[float, float]
 ) -> Remembered:
-    """The judged chain of number ``chosen``; the first is without memory."""
-    found = judged[chosen]
+    """What was found; ``held_out`` is of the chain without memory, then of that found."""
     return Remembered(
         song=SongHmm(songs.uncentred(found.chain.model), found.chain.state_of),
-        memory="context" if chosen else "none",
+        memory="none" if found is plain else "context",
         n_free_params=found.n_free,
         log_likelihood=found.log_likelihood,
         bic=found.bic,
-        held_out_log_likelihood=held_out[chosen],
-        plain_bic=judged[0].bic,
+        held_out_log_likelihood=held_out[1],
+        plain_bic=plain.bic,
         plain_held_out_log_likelihood=held_out[0],
     )
 
 
-def _without_memory(model: GaussianHMM) -> _Chain:
-    k = model.n_components
-    return _Chain(model, np.arange(k), np.tile(np.arange(k), (k, 1)), np.array(model.transmat_))
+class _Growth:
+    """Chains with contexts, grown from the most probable states of songs.
+
+    Args:
+        songs: to learn from.
+        model: without memory, centred as the songs.
+        n_observations: the N of BIC.
+    """
+
+    def __init__(self, songs: Songs, model: GaussianHMM, n_observations: float):
+        k = model.n_components
+        onto = np.tile(np.arange(k), (k, 1))
+        self.songs = songs
+        self.plain = _Chain(model, np.arange(k), onto, np.array(model.transmat_))
+        self.paths = songs.most_probable_paths(model)
+        self.n_observations = n_observations
+
+    def chains(self, price: float, n_rounds: int = ROUNDS) -> Iterator[_Chain]:
+        """With contexts of two snippets, of three, ...; fewer where none are found."""
+        chain = self.plain
+        for _ in range(n_rounds):
+            n_before = len(chain.state_of)
+            chain = _split(chain, self.paths, self.n_observations, price)
+            if len(chain.state_of) == n_before:
+                break
+            yield chain
+
+    def learned(self, price: float, n_rounds: int) -> _Chain:
+        """The last of these chains, after a few iterations of EM on transitions alone."""
+        chain = [self.plain, *self.chains(price, n_rounds)][-1]
+        chain = dataclasses.replace(chain, model=copy.copy(chain.model))
+        for _ in range(ITERATIONS):
+            stats, _ = self.songs.e_step(chain.model)
+            _set_rows(chain, chain.rows(stats["trans"]))
+        return chain
 
 
-def _grown(songs: Songs, chain: _Chain, n_rounds: int) -> list[_Chain]:
-    """The chain with contexts of two snippets, of three, ...; fewer where none are found."""
-    chains: list[_Chain] = []
-    paths = songs.most_probable_paths(chain.model)
-    for _ in range(n_rounds):
-        n_before = len(chain.state_of)
-        chain = _split(chain, paths, 0.5 * math.log(songs.n_observations))
-        if len(chain.state_of) == n_before:
-            break
-        _learn(songs, chain)
-        chains.append(chain)
-    return chains
+class _HeldOut:
+    """Nats per snippet of held-out recordings.
 
+    Emissions are those of the search, which has heard all recordings; transitions of all chains are
+    learnt again without the held-out ones. Songs begin in the steady state.
+    """
 
-def _learn(songs: Songs, chain: _Chain) -> None:
-    """A few iterations of EM on transitions alone."""
-    for _ in range(ITERATIONS):
-        stats, _ = songs.e_step(chain.model)
-        _set_rows(chain, chain.rows(stats["trans"]))
+    def __init__(self, growth: _Growth, songs: Songs):
+        self.growth, self.songs = growth, songs
+
+    @classmethod
+    def of(
+        cls,
+        sequences: Sequence[Array],
+        model: GaussianHMM,
+        params: HmmParams,
+        n_observations: float,
+    ) -> "_HeldOut | None":
+        """None where there are too few recordings to hold any out."""
+        fitted, songs = held_out_songs(sequences, params)
+        if songs is None:
+            return None
+        growth = _Growth(fitted, copy.copy(fitted.centred(model)), n_observations)
+        plain = growth.plain
+        plain.leaning = (plain.leaning > 0) / (plain.leaning > 0).sum(1, keepdims=True)
+        counts = np.zeros(plain.onto.shape)
+        for path in growth.paths:
+            np.add.at(counts, (path[:-1], path[1:]), 1)
+        _set_rows(plain, counts)
+        return cls(growth, songs)
+
+    def worths(self) -> dict[tuple[float, int], float]:
+        """Of contexts, by price and number of rounds; transitions are as counted, without EM."""
+        return {
+            (price, n): self.nats(chain)
+            for price in PRICES
+            for n, chain in enumerate(self.growth.chains(price), 1)
+        }
+
+    def learned_nats(self, price: float, n_rounds: int) -> float:
+        """Of a chain after EM."""
+        return self.nats(self.growth.learned(price, n_rounds))
+
+    def nats(self, chain: _Chain) -> float:
+        """Of a chain."""
+        steady = copy.copy(self.songs.centred(self.growth.songs.uncentred(chain.model)))
+        if np.diag(steady.transmat_).max() < 1:
+            steady.startprob_ = stationary_probs(steady.transmat_)
+        return self.songs.log_likelihood(steady) / self.songs.n_snippets
 
 
 def _set_rows(chain: _Chain, counts: Array) -> None:
@@ -199,17 +278,20 @@ def _set_rows(chain: _Chain, counts: Array) -> None:
     chain.model.transmat_ = transitions
 
 
-def _split(chain: _Chain, paths: list[IntArray], price: float) -> _Chain:
+def _split(chain: _Chain, paths: list[IntArray], n_observations: float, price: float) -> _Chain:
     """Every context once for each group of contexts before it.
 
     Args:
         chain: what is split.
         paths: states of every song.
-        price: nats that a parameter costs by BIC.
+        n_observations: the N of BIC.
+        price: share of BIC's price that a group costs.
     """
     model = chain.model
     threes = _threes(chain, paths)
-    group_of = np.stack([grouped(counts, price) for counts in threes])  # [context, before]
+    group_of = np.stack(
+        [grouped(counts, n_observations, price) for counts in threes]
+    )  # [context, before]
     n_groups = group_of.max(1) + 1
     first = np.cumsum(n_groups) - n_groups
     origin = np.repeat(np.arange(len(n_groups)), n_groups)
@@ -251,80 +333,3 @@ def _threes(chain: _Chain, paths: list[IntArray]) -> Array:
             contexts[t] = chain.onto[contexts[t - 1], path[t]]
         np.add.at(counts, (contexts[1:-1], contexts[:-2], path[2:]), 1)
     return counts
-
-
-def grouped(counts: Array, price: float) -> IntArray:
-    """Groups of pasts by what follows them.
-
-    Those two groups are joined that lose least, as long as a group costs more than joining two
-    loses: its row of transitions (those that are seen, less one), one parameter that says what it
-    is a past of, and the logarithm of how many pasts it is chosen from. Without the last two,
-    chance finds groups everywhere.
-
-    Args:
-        counts: [n_pasts, n_states] of what follows.
-        price: nats that a parameter costs.
-
-    Returns:
-        [n_pasts] number of each past's group; 0 is the commonest, and has the seldom seen pasts.
-    """
-    seen = np.flatnonzero(counts.sum(1) >= SELDOM)
-    found = np.zeros(len(counts), dtype=np.int64)
-    if not len(seen):
-        return found
-    rows, members = counts[seen], np.eye(len(seen), dtype=bool)
-    naming = math.log(len(seen))
-    own = _cost(rows, price)
-    loss = np.array([_cost(rows + row, price) for row in rows]) - own - own[:, None] - naming
-    np.fill_diagonal(loss, np.inf)
-    while loss.min() < 0:
-        i, j = divmod(int(np.argmin(loss)), len(rows))
-        rows[i] += rows[j]
-        members[i] |= members[j]
-        rows[j], members[j] = 0.0, False
-        own[i] = _cost(rows[i], price)
-        change = np.where(
-            members.any(1), _cost(rows + rows[i], price) - own - own[i] - naming, np.inf
-        )
-        loss[j], loss[:, j] = np.inf, np.inf
-        loss[i], loss[:, i] = change, change
-        loss[i, i] = np.inf
-    commonest_first = np.argsort(-rows.sum(1), kind="stable")
-    for number, group in enumerate(commonest_first):
-        found[seen[members[group]]] = number
-    return found
-
-
-def _cost(rows: Array, price: float) -> Array:
-    """Nats that it costs to say what follows, of groups with these counts [..., n_states]."""
-    shares = rows / np.maximum(rows.sum(-1, keepdims=True), 1e-300)
-    logs = np.log(np.maximum(shares, 1e-300))
-    return np.asarray(-(rows * logs).sum(-1) + price * np.maximum((rows >= 1).sum(-1), 1))
-
-
-def _held_out(
-    sequences: Sequence[Array], model: GaussianHMM, params: HmmParams, n_rounds: int
-) -> list[float]:
-    """Nats per snippet of held-out recordings, without memory and after each round of contexts.
-
-    Emissions are those of ``model``, which has heard all recordings; transitions of both are
-    learnt again without the held-out ones. Songs begin in the steady state.
-    """
-    fitted, held_out = held_out_songs(sequences, params)
-    if held_out is None:
-        return [math.nan] * (n_rounds + 1)
-    again = copy.copy(fitted.centred(model))
-    plain = _without_memory(again)
-    plain.leaning = (plain.leaning > 0) / (plain.leaning > 0).sum(1, keepdims=True)
-    counts = np.zeros(plain.onto.shape)
-    for path in fitted.most_probable_paths(again):
-        np.add.at(counts, (path[:-1], path[1:]), 1)
-    _set_rows(plain, counts)
-    _learn(fitted, plain)
-    found = []
-    for chain in [plain, *_grown(fitted, plain, n_rounds)]:
-        steady = copy.copy(held_out.centred(fitted.uncentred(chain.model)))
-        if np.diag(steady.transmat_).max() < 1:
-            steady.startprob_ = stationary_probs(steady.transmat_)
-        found.append(held_out.log_likelihood(steady) / held_out.n_snippets)
-    return found + found[-1:] * (n_rounds + 1 - len(found))

@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from models.checks.statistics import order_information
 from models.hmm import HmmParams, add_memory, restored, search_states
-from models.hmm.contexts import grouped
+from models.hmm.contexts import _HeldOut
 from models.hmm.em import Songs
+from models.hmm.grouping import grouped
 from models.hmm.latent_params import LatentParams
 from models.hmm.simulate import simulate_latents, state_paths
 from tests.helpers.hmm_songs import KINDS, joined, known_model
@@ -92,16 +94,49 @@ def test_what_snippets_share_does_not_count_twice():
     assert found.bic == pytest.approx(expected, rel=1e-12)
 
 
-def test_contexts_reach_two_snippets_back():
-    """0 0 0 1 over and over: only who knows two before knows when 1 comes."""
+def test_contexts_reach_three_snippets_back():
+    """0 0 0 0 1 over and over: only who knows three before knows when 1 comes."""
     rng = np.random.default_rng(0)
-    paths = [np.roll(np.tile([0, 0, 0, 1], 15), shift) for shift in rng.integers(0, 4, 40)]
+    paths = [np.roll(np.tile([0, 0, 0, 0, 1], 12), shift) for shift in rng.integers(0, 5, 40)]
     sequences = [MEANS[p] + rng.standard_normal((60, 2)) for p in paths]
     found = add_memory(sequences, model_of(paths, 2), PARAMS, 0)
     assert found.memory == "context"
     _, (states,) = found.song.sample_songs([4000], seed=0)
     gaps = np.diff(np.flatnonzero(states == 1))
-    assert (gaps == 4).mean() > 0.95
+    assert (gaps == 5).mean() > 0.95
+
+
+def second_order(memory="auto"):
+    """Songs of second order, 50 snippets for each row of their transitions, and their memory."""
+    made = simulate_latents(LatentParams(n_states=10, order=2, separation=0.97), 0)
+    params = dataclasses.replace(PARAMS, covariance_type="spherical", memory=memory)
+    return made.songs, add_memory(made.songs, made.model, params, 0)
+
+
+def test_sampled_songs_of_second_order_hold_what_the_real_ones_do():
+    songs, found = second_order()
+    assert found.bic < found.plain_bic
+    real = order_information(found.song.states(songs))
+    _, sampled = found.song.sample_songs([len(song) for song in songs] * 4, seed=0)
+    assert order_information(sampled) == pytest.approx(real, rel=0.1)
+
+
+def test_how_many_contexts_there_are_is_for_held_out_songs_to_say(monkeypatch):
+    n_contexts = []
+    for sign in (-1, 1):
+        monkeypatch.setattr(_HeldOut, "nats", lambda self, chain, s=sign: s * len(chain.state_of))
+        n_contexts.append(second_order("context")[1].song.n_contexts)
+    assert 10 < n_contexts[0] < n_contexts[1] / 2
+
+
+def test_the_model_stays_as_it_is_where_contexts_vanish_with_the_held_out_songs(monkeypatch):
+    chain = np.array([[0.1, 0.5, 0.4], [0.6, 0.2, 0.2], [0.3, 0.3, 0.4]])
+    sequences, paths = songs_of(chain)
+    model = model_of(paths[:2])  # EM would move it
+    monkeypatch.setattr(_HeldOut, "worths", lambda self: {(1.0, 1): math.inf})
+    found = add_memory(sequences, model, PARAMS, 0)
+    assert found.memory == "none"
+    np.testing.assert_array_equal(found.song.hmm.transmat_, model.transmat_)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -132,7 +167,7 @@ def test_without_recordings_to_hold_out_bic_decides_alone():
 
 
 def test_contexts_that_held_out_songs_speak_against_are_not_taken_unless_asked_for(monkeypatch):
-    monkeypatch.setattr("models.hmm.contexts._held_out", lambda *_: [-1.0, -1.1, -1.1])
+    monkeypatch.setattr(_HeldOut, "nats", lambda self, chain: -len(chain.state_of))
     assert remembered("auto")[2].memory == "none"
     assert remembered("context")[2].memory == "context"
 
@@ -147,13 +182,13 @@ def test_an_autoregressive_model_is_not_made_of_a_finished_one():
 
 def test_pasts_that_the_same_states_follow_are_one_group():
     counts = np.array([[90.0, 10], [20, 80], [88, 12], [0, 0], [1, 0], [25, 75], [1000, 100]])
-    np.testing.assert_array_equal(grouped(counts, 3.0), [0, 1, 0, 0, 0, 1, 0])
+    np.testing.assert_array_equal(grouped(counts, 400), [0, 1, 0, 0, 0, 1, 0])
 
 
 def test_a_difference_that_chance_makes_is_no_group():
     rng = np.random.default_rng(0)
     for _ in range(30):
-        assert grouped(rng.multinomial(100, [0.5, 0.3, 0.2], 8).astype(float), 3.3).max() == 0
+        assert grouped(rng.multinomial(100, [0.5, 0.3, 0.2], 8).astype(float), 800).max() == 0
 
 
 # Paths
