@@ -425,6 +425,6 @@ def test_a_folder_of_recordings_with_bad_files_and_another_seed(study, tmp_path)
     selected = {(r["bird"], r["age"]): r for r in rows(tmp_path / "run/hmm_selected.parquet")}
     assert len(selected) == 5
     assert selected["lone", "2012-04-19"]["status"] == "too_few_snippets"
-    assert "8 snippets, 50 needed" in selected["lone", "2012-04-19"]["reason"]
+    assert "side by side 7, 50 needed" in selected["lone", "2012-04-19"]["reason"]
     ours = {r["lr"] for r in rows(tmp_path / "run/trials.parquet")}
     assert not ours & {r["lr"] for r in rows(out / "trials.parquet")}
