@@ -40,7 +40,7 @@ FEW_SNIPPETS = 12_000
 # On all of them then: numbers of states that are polished, and EM's tolerance as a multiple of
 # params.tol (numbers of states differ by far more); one restart.
 MAX_DEAR = 5
-DEAR_TOL = 10
+DEAR_TOL = 30
 
 
 class MergeSearch:
@@ -87,7 +87,8 @@ class MergeSearch:
     def run(self, before: GaussianHMM | None = None, in_haste: bool = False) -> None:
         """Search; ``before`` is the model of the age before, where ages are chained.
 
-        In haste, the merge path goes down in large steps, and nothing is confirmed.
+        In haste, the merge path goes down in large steps, and nothing is confirmed; of many snippets,
+        its numbers stay those that are expected of all.
         """
         if self._highest - self._lowest < 2:
             self.top = self._highest
@@ -95,12 +96,15 @@ class MergeSearch:
                 self._restart(n_states, 0)
         else:
             self._path(self.coarse or self._coarse(), in_haste)
-            self._polish(0 if in_haste else NEIGHBOURS)
+            if not (in_haste and self._is_dear):
+                self._polish(0 if in_haste else NEIGHBOURS)
         if not in_haste:
             self.finish(before)
 
     def finish(self, before: GaussianHMM | None = None) -> None:
         """Confirm what was found."""
+        if all(fit.status == "rough" for fit, _ in self._runs.values()):
+            self._polish(NEIGHBOURS)
         if before is not None:
             self._chained(before)
         self._confirm()

@@ -81,9 +81,13 @@ def fits_of(sequences, numbers):
 
 def test_the_set_holds_what_songs_do_not_tell_apart_and_ends_where_they_do():
     songs, fits = fits_of(planted(n_sequences=12), (1, 2, 3, 4))
+    # More states are judged by AIC, fewer by BIC: the other criterion plays no part.
+    fits[4] = dataclasses.replace(fits[4], aic=fits[3].aic + 1e4, bic=fits[3].bic)
     assert states_set(songs, fits, 3) == (3,)
-    # The same fits, with a BIC as low as the chosen one: nothing speaks against 4 states.
-    fits[4] = dataclasses.replace(fits[4], bic=fits[3].bic + 1e-3)
+    fits[2] = dataclasses.replace(fits[2], aic=fits[3].aic + 1e4, bic=fits[3].bic + 1e-3)
+    assert states_set(songs, fits, 3) == (2, 3)
+    fits[2] = dataclasses.replace(fits[2], aic=fits[3].aic, bic=fits[3].bic + 1e5)
+    fits[4] = dataclasses.replace(fits[4], aic=fits[3].aic + 1e-3, bic=fits[3].bic + 1e5)
     assert states_set(songs, fits, 3) == (3, 4)
     fits[4] = dataclasses.replace(fits[4], status="rough")
     assert states_set(songs, fits, 3) == (3,)
