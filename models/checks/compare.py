@@ -149,6 +149,8 @@ def judged(check: Check, among: Sequence[float]) -> Check:
         among: distances of replicas to the others.
     """
     bound = outside_above(among)
+    if math.isnan(check.distance + bound + check.halves):
+        return replace(check, reason="a part of the songs holds too little of it")
     is_outside, is_farther = check.distance > bound, check.distance > check.halves
     reason = (
         f"{'outside' if is_outside else 'inside'} the replicas' spread, "

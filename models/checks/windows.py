@@ -28,9 +28,14 @@ def check_windows(real: Sequence[Array], replicas: Sequence[Sequence[Array]], se
         replicas: the same of every set of sampled songs.
         seed: of windows, halves and trees.
     """
+    real = [song for song in real if len(song) >= WINDOW]
+    replicas = [[song for song in songs if len(song) >= WINDOW] for songs in replicas]
     check = Check(check="windows", unit="AUC", n_songs=len(real), n_replicas=len(replicas))
     if len(real) < 2 * MIN_SONGS:
-        needed = f"{len(real)} songs: halves of two folds need {2 * MIN_SONGS} or more"
+        needed = (
+            f"{len(real)} songs of {WINDOW} snippets or more: halves of two folds need "
+            f"{2 * MIN_SONGS} or more"
+        )
         return replace(check, reason=needed)
     n = min(N_PAIRS, len(replicas) - 1)
     of_real = float(np.mean([told_apart(real, replicas[i], seed + i) for i in range(n)]))

@@ -160,4 +160,7 @@ def _of_latents(
 
     fits = [one(fit) for fit in found.fits]
     selection = found.selection and with_fits(found.selection, found.fits, fits)
-    return dataclasses.replace(found, fits=fits, selection=selection)
+    return dataclasses.replace(
+        found, fits=fits, selection=selection,
+        rival_held_out_log_likelihood=found.rival_held_out_log_likelihood + per_snippet,
+    )  # fmt: skip

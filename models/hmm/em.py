@@ -73,22 +73,26 @@ class Songs:
         """Numbers in a latent."""
         return int(self.X.shape[1])
 
-    def part(self, numbers: Sequence[int]) -> "Songs":
-        """The songs of these numbers, centred as all are."""
-        songs = np.split(self.X, np.cumsum(self.lengths)[:-1])
-        part = copy.copy(self)
-        part.X = np.concatenate([songs[i] for i in numbers])
-        part.lengths = [self.lengths[i] for i in numbers]
-        part._packed = Packed(part.X, part.lengths, self.covariance_type)
-        return part
-
     def some(self, n_snippets: int, seed: int) -> "Songs":
-        """Whole songs drawn by ``seed``, of at most about so many snippets; all where they fit."""
+        """Songs drawn by ``seed``, ``n_snippets`` in all, centred as all are; all where they fit.
+
+        The last one is cut, and none is longer than half of them.
+        """
         if self.n_snippets <= n_snippets:
             return self
-        drawn = np.random.default_rng(seed).permutation(len(self.lengths))
-        n_songs = int(np.searchsorted(np.cumsum(np.array(self.lengths)[drawn]), n_snippets))
-        return self.part(sorted(drawn[: max(2, n_songs)].tolist()))
+        songs = np.split(self.X, np.cumsum(self.lengths)[:-1])
+        drawn: dict[int, Array] = {}
+        n_left = n_snippets
+        for i in np.random.default_rng(seed).permutation(len(songs)).tolist():
+            drawn[i] = songs[i][: min(n_left, n_snippets // 2)]
+            n_left -= len(drawn[i])
+            if not n_left:
+                break
+        some = copy.copy(self)
+        some.X = np.concatenate([drawn[i] for i in sorted(drawn)])
+        some.lengths = [len(drawn[i]) for i in sorted(drawn)]
+        some._packed = Packed(some.X, some.lengths, self.covariance_type)
+        return some
 
     def e_step(self, model: GaussianHMM) -> tuple[Statistics, float]:
         """Sufficient statistics, as hmmlearn names them, and log-likelihood in nats.

@@ -51,9 +51,9 @@ def search_states(
     Raises:
         ValueError: ``new_share`` is not above 0 and at most 1.
     """
-    if not 0 < new_share <= 1:
+    if not isinstance(new_share, int | float) or not 0 < new_share <= 1:
         raise ValueError(
-            f"new_share is {new_share}: it is hop / n_frames of the snippets, above 0 and at most "
+            f"new_share is {new_share!r}: it is hop / n_frames of the snippets, above 0 and at most "
             "1 (1 where they do not overlap)."
         )
     refused = refusal(sequences, params, new_share)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,6 +140,10 @@ def _as_float(sequence: Any) -> Array:
     array = np.asarray(sequence)
     if array.dtype.kind not in "iufO":
         raise TypeError(f"one of them holds {array.dtype}")
+    if array.dtype.kind == "O":
+        for value in array.flat:
+            if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+                raise TypeError(f"one of them holds {value!r}")
     return array.astype(np.float64, copy=False)
 
 

@@ -38,3 +38,12 @@ def test_the_verdict_follows():
     few = check_windows(songs(0, n_songs=7), replicas, 0)
     assert few.verdict == "cannot tell"
     assert "7 songs" in few.reason
+
+
+def test_songs_that_are_too_short_for_a_window_tell_nothing():
+    far = [[song + 50 for song in songs(i)] for i in range(6)]
+    check = check_windows([song[:2] for song in songs(0)], far, seed=0)
+    assert check.verdict == "cannot tell"
+    assert "0 songs of 3 snippets or more" in check.reason
+    some_short = [song[:2] if i % 3 == 0 else song for i, song in enumerate(songs(0))]
+    assert check_windows(some_short, far, seed=0).verdict == "unlike the bird"

@@ -40,6 +40,19 @@ def test_songs_leave_out_empty_recordings_and_give_models_back_uncentred():
     assert found == pytest.approx(model.score(X, lengths), rel=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("lengths", [(500, 900, *[6] * 12), (2000,), (40, 3000, 2500)])
+def test_some_songs_are_as_many_snippets_as_asked_for_however_long_songs_are(lengths, seed):
+    # A song of 500 does not fit behind small ones: without cuts 12 snippets would be drawn.
+    songs = songs_of([noise(n, 2, i) for i, n in enumerate(lengths)])
+    some = songs.some(400, seed)
+    assert some.n_snippets == sum(some.lengths) == min(400, max(some.lengths) * len(some.lengths))
+    assert max(some.lengths) <= 200
+    rows = {row.tobytes() for row in songs.X}
+    assert all(row.tobytes() in rows for row in some.X)
+    assert np.isfinite(some.log_likelihood(kmeans_start(some, 2, 0, params_of("diag"))))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_objective_never_falls(kind):
     params = params_of(kind)

@@ -468,6 +468,8 @@ def test_the_first_and_the_last_seed_and_those_of_numpy_are_taken():
         ([["a", "b"]], "sequences are not arrays of numbers"),
         ([np.array([["1", "2"]])], "one of them holds <U1"),
         ([np.ones((9, 2), bool)], "one of them holds bool"),
+        ([np.array([[1.0, True]] * 9, object)], "one of them holds True"),
+        ([np.array([[1.0, "2"]] * 9, object)], "one of them holds '2'"),
         ([np.ones((9, 2), complex)], "one of them holds complex128"),
         ([[[1.0, 2.0], [3.0]]], "sequences are not arrays of numbers"),
         (3, "sequences are not arrays of numbers"),
