@@ -2,10 +2,10 @@
 
 The model selection confidence set of Casa and Ferrari 2025 (arXiv 2503.18790): the orders that a
 penalised likelihood ratio test against the chosen one does not reject. Fewer states have BIC's
-penalty and more states AIC's, as in the paper: each is judged by the penalty that speaks for it. BIC
-alone would rule out states that are there, but too rare for it. Songs are the independent units:
-the ratio's standard error is that of differences between songs, so that neither the order within a
-song nor the overlap of snippets matters.
+penalty and more states AIC's: each is judged by the penalty that speaks for it. BIC alone would
+rule out states that are there, but too rare for it. Songs are the independent units: the ratio's
+standard error is that of differences between songs, so that neither the order within a song nor
+the overlap of snippets matters.
 """
 
 import math

@@ -87,8 +87,8 @@ class MergeSearch:
     def run(self, before: GaussianHMM | None = None, in_haste: bool = False) -> None:
         """Search; ``before`` is the model of the age before, where ages are chained.
 
-        In haste, the merge path goes down in large steps, and nothing is confirmed; of many snippets,
-        its numbers stay those that are expected of all.
+        In haste, the merge path goes down in large steps, and nothing is confirmed; of many
+        snippets, its numbers stay those that are expected of all.
         """
         if self._highest - self._lowest < 2:
             self.top = self._highest

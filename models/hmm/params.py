@@ -47,8 +47,8 @@ class HmmParams:
             transitions and starts for each age. Fits of each age alone are made too and compared.
             Merge search and full transitions only.
         n_restarts: independent starts, with seeds of their own: of every number of states in a
-            grid; of the chosen number, to confirm it, in a merge search, but one of more than 12,000
-            snippets.
+            grid; of the chosen number, to confirm it, in a merge search, but one of more than
+            12,000 snippets.
         n_iter: EM iterations at most.
         tol: converged when an iteration gains less than this, in nats per snippet; a merge search
             of more than 12,000 snippets stops at 30 times as much.

@@ -53,8 +53,8 @@ def search_states(
     """
     if not isinstance(new_share, int | float) or not 0 < new_share <= 1:
         raise ValueError(
-            f"new_share is {new_share!r}: it is hop / n_frames of the snippets, above 0 and at most "
-            "1 (1 where they do not overlap)."
+            f"new_share is {new_share!r}: it is hop / n_frames of the snippets, above 0 and at "
+            "most 1 (1 where they do not overlap)."
         )
     refused = refusal(sequences, params, new_share)
     if refused is not None:

@@ -59,7 +59,7 @@ def decoder():
 
 def documented_lines(text):
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (lines,) = [block for block in blocks if "models.decoder" in block]
+    (lines,) = [block for block in blocks if "decoder.fit(" in block]
     return lines
 
 
