@@ -50,14 +50,14 @@ def test_states_follow_one_another_as_contexts_say():
     assert third[(first == 0) & (second == 0)].mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_songs_begin_in_the_steady_state_and_have_the_lengths_asked_for():
+def test_songs_begin_near_the_steady_state_and_have_the_lengths_asked_for():
     song = SongHmm.plain(known_model("diag"))
-    lengths = [1, 3] * 5_000
+    lengths = [30, 90] * 1000
     songs, states = song.sample_songs(lengths, seed=3)
     assert [len(z) for z in songs] == [len(s) for s in states] == lengths
     first = np.bincount([s[0] for s in states]) / len(states)
-    third = np.bincount([s[2] for s in states[1::2]]) / 5_000
-    np.testing.assert_allclose(first, third, atol=0.03)
+    third = np.bincount([s[2] for s in states]) / len(states)
+    np.testing.assert_allclose(first, third, atol=0.05)
 
 
 def test_a_song_that_ends_in_one_state_begins_with_the_start_probabilities():
@@ -127,3 +127,13 @@ def test_without_memory_states_follow_one_another_as_often():
     np.testing.assert_allclose(plain.transmat_, counts / counts.sum(1, keepdims=True), atol=0.01)
     np.testing.assert_array_equal(plain.means_, song.hmm.means_[[0, 2]])
     np.testing.assert_array_equal(plain.startprob_, [0.5, 0.5])
+
+
+def test_sampled_songs_are_not_all_silence_where_songs_end_in_silence():
+    transitions = np.array([[0.5, 0.49, 0.01], [0.49, 0.5, 0.01], [1e-6, 1e-6, 1 - 2e-6]])
+    start, means = np.array([0.5, 0.5, 0]), np.zeros((3, 1))
+    model = restored(start, transitions, means, np.ones((3, 1)), "diag")
+    _, states = SongHmm.plain(model).sample_songs([160] * 500, seed=8)
+    first = np.mean([s[0] == 2 for s in states])
+    assert first == pytest.approx(0.61, abs=0.06)
+    assert any((s < 2).all() for s in states)
