@@ -57,7 +57,8 @@ class SongHmm:
     def without_memory(self) -> GaussianHMM:
         """The HMM over states that is nearest: what follows a state, whatever came before it.
 
-        Copies of a state count by their shares of songs of TYPICAL_LENGTH.
+        Copies of a state count by their shares of songs of TYPICAL_LENGTH; by equal shares where
+        no song comes to the state. The steady state would be 0 for states that are left for good.
         """
         if self.n_contexts == self.n_states:
             return self.hmm
@@ -65,6 +66,7 @@ class SongHmm:
         copies = np.eye(self.n_states)[self.state_of]
         share = occupancy(self.hmm.startprob_, self.hmm.transmat_, TYPICAL_LENGTH)
         shares = share[:, None] * copies
+        shares = np.where(shares.sum(0) > 0, shares, copies)
         onward = shares.T @ self.hmm.transmat_ @ copies
         covars = covariances(self.hmm)
         return restored(

@@ -129,6 +129,25 @@ def test_without_memory_states_follow_one_another_as_often():
     np.testing.assert_array_equal(plain.startprob_, [0.5, 0.5])
 
 
+@pytest.mark.parametrize("start", [[0.9, 0.1, 0, 0, 0], [0, 0, 0, 1, 0]])
+def test_without_memory_states_that_are_left_for_good_keep_their_rows(start):
+    # Two copies of the first state, which no song comes back to; all songs end in the last state.
+    transitions = np.array(
+        [
+            [0.5, 0.5, 0.0, 0.0, 0.0],
+            [0.0, 0.2, 0.8, 0.0, 0.0],
+            [0.0, 0.0, 0.6, 0.4, 0.0],
+            [0.0, 0.0, 0.0, 0.7, 0.3],
+            [0.0, 0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    model = restored(np.array(start), transitions, np.zeros((5, 2)), np.ones((5, 2)), "diag")
+    plain = SongHmm(model, np.array([0, 0, 1, 2, 3])).without_memory()
+    np.testing.assert_allclose(plain.transmat_.sum(1), 1)
+    np.testing.assert_allclose(plain.transmat_[1:], transitions[2:, 1:] @ np.eye(4)[[0, 1, 2, 3]])
+    assert 0.2 < plain.transmat_[0, 0] < 1 and plain.transmat_[0, 1] > 0
+
+
 def test_sampled_songs_are_not_all_silence_where_songs_end_in_silence():
     transitions = np.array([[0.5, 0.49, 0.01], [0.49, 0.5, 0.01], [1e-6, 1e-6, 1 - 2e-6]])
     start, means = np.array([0.5, 0.5, 0]), np.zeros((3, 1))
