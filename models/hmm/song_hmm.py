@@ -83,8 +83,9 @@ class SongHmm:
 
         Songs begin anywhere in songs of the mean length asked for (`occupancy`): real ones are cut
         out of a day, and start probabilities are of the few beginnings of recordings. A model with
-        a state that it never leaves (left to right) begins with its start probabilities: its songs
-        run once from the first sound to the last.
+        a state whose mean stay is longer than a song (the last one from left to right, or silence
+        at the ends of recordings) begins with its start probabilities: its songs run once from the
+        first sound to the last, and begun anywhere they would be mostly that state.
 
         Args:
             lengths: snippets of each song, 1 or more.
@@ -111,9 +112,11 @@ class SongHmm:
 
     def _starts(self, lengths: Sequence[int]) -> Array:
         """Probabilities [n_contexts] of the first context of songs of ``lengths``."""
-        if not len(lengths) or np.diag(self.hmm.transmat_).max() >= 1.0:
+        mean_length = float(np.mean(lengths)) if len(lengths) else 1.0
+        # The transition prior lets no state of a full matrix stay for good: a song's time must do.
+        if np.diag(self.hmm.transmat_).max() > 1 - 1 / mean_length:
             return np.asarray(self.hmm.startprob_, dtype=np.float64)
-        return occupancy(self.hmm.startprob_, self.hmm.transmat_, float(np.mean(lengths)))
+        return occupancy(self.hmm.startprob_, self.hmm.transmat_, mean_length)
 
     def _emitted(self, contexts: IntArray, rng: np.random.Generator) -> Array:
         latents = rng.standard_normal((len(contexts), np.shape(self.hmm.means_)[1]))
