@@ -17,6 +17,8 @@ IntArray = NDArray[np.int64]
 
 # Snippets of a carried song that are sung before it begins: what carries over has no beginning.
 BURN_IN = 64
+# Posteriors of contexts are held for about so many snippets at a time, and a song at least.
+GROUP_SNIPPETS = 50_000
 # Snippets of a song, where only the model is at hand.
 TYPICAL_LENGTH = 100.0
 
@@ -138,9 +140,16 @@ class SongHmm:
             sequences: whitened latents [n_snippets, latent_dim] of each song.
         """
         songs = self._songs(sequences)
-        of_contexts = songs.posteriors(songs.centred(self.hmm))
-        ends = np.cumsum([len(s) for s in sequences])[:-1]
-        return np.split(of_contexts @ np.eye(self.n_states)[self.state_of], ends)
+        model, copies = songs.centred(self.hmm), np.eye(self.n_states)[self.state_of]
+        ends = np.cumsum(songs.lengths)
+        found = np.empty((songs.n_snippets, self.n_states))
+        # Contexts may be hundreds: only those of some songs at a time are held.
+        groups = (ends - 1) // GROUP_SNIPPETS
+        for group in np.unique(groups):
+            numbers = np.flatnonzero(groups == group)
+            rows = slice(ends[numbers[0]] - songs.lengths[numbers[0]], ends[numbers[-1]])
+            found[rows] = songs.part(numbers.tolist()).posteriors(model) @ copies
+        return np.split(found, np.cumsum([len(s) for s in sequences])[:-1])
 
     def states(self, sequences: Sequence[Array]) -> list[IntArray]:
         """The most probable state of every snippet [n_snippets], of each song.

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from models.hmm import SongHmm, restored
+from models.hmm.em import Songs
 from models.hmm.song_hmm import innovations
 from tests.helpers.hmm_songs import KINDS, known_model, matrices
 
@@ -83,6 +84,27 @@ def test_posteriors_of_states_are_those_of_their_contexts_together():
     X, lengths = np.concatenate(songs), [50, 20, 1]
     by_context = song.hmm.predict_proba(X, lengths)
     np.testing.assert_allclose(found[1][:, 0], by_context[50:70, :2].sum(1), atol=1e-9)
+
+
+def test_posteriors_of_contexts_are_held_for_some_songs_at_a_time(monkeypatch):
+    song = two_contexts()
+    lengths = [30, 7, 90, 1, 12, 40]
+    songs, _ = song.sample_songs(lengths, seed=9)
+    songs.insert(2, np.empty((0, 2)))
+    together = song.posteriors(songs)
+    sizes, whole = [], Songs.posteriors
+
+    def noting(self, model):
+        sizes.append(self.n_snippets)
+        return whole(self, model)
+
+    monkeypatch.setattr(Songs, "posteriors", noting)
+    monkeypatch.setattr("models.hmm.song_hmm.GROUP_SNIPPETS", 50, raising=False)
+    apart = song.posteriors(songs)
+    assert sizes == [37, 103, 40]  # by the 50 in which their last snippets are
+    assert [p.shape for p in apart] == [(len(z), 2) for z in songs]
+    for one, other in zip(apart, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
 
 
 def test_log_likelihoods_are_those_of_each_song():
