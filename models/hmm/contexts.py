@@ -22,7 +22,7 @@ from models.hmm.gaussian import GaussianHMM
 from models.hmm.grouping import grouped
 from models.hmm.held_out import held_out_songs
 from models.hmm.params import HmmParams
-from models.hmm.predictive import stationary_probs
+from models.hmm.predictive import occupancy
 from models.hmm.song_hmm import SongHmm
 
 Array = NDArray[np.float64]
@@ -223,7 +223,7 @@ class _HeldOut:
     """Nats per snippet of held-out recordings.
 
     Emissions are those of the search, which has heard all recordings; transitions of all chains are
-    learnt again without the held-out ones. Songs begin in the steady state.
+    learnt again without the held-out ones. Songs begin anywhere in songs of their mean length.
     """
 
     def __init__(self, growth: _Growth, songs: Songs):
@@ -264,10 +264,10 @@ class _HeldOut:
 
     def nats(self, chain: _Chain) -> float:
         """Of a chain."""
-        steady = copy.copy(self.songs.centred(self.growth.songs.uncentred(chain.model)))
-        if np.diag(steady.transmat_).max() < 1:
-            steady.startprob_ = stationary_probs(steady.transmat_)
-        return self.songs.log_likelihood(steady) / self.songs.n_snippets
+        model = self.songs.centred(self.growth.songs.uncentred(chain.model))
+        mean_length = float(np.mean(self.songs.lengths))
+        model.startprob_ = occupancy(model.startprob_, model.transmat_, mean_length)
+        return self.songs.log_likelihood(model) / self.songs.n_snippets
 
 
 def _set_rows(chain: _Chain, counts: Array) -> None:

@@ -17,7 +17,7 @@ from models.hmm.fitting import restart_seed
 from models.hmm.merge_path import merge_path
 from models.hmm.merge_search import FEW_SNIPPETS, TOP_ITERATIONS
 from models.hmm.params import HmmParams
-from models.hmm.predictive import stationary_probs
+from models.hmm.predictive import occupancy
 from models.hmm.starts import kmeans_start
 
 Array = NDArray[np.float64]
@@ -60,8 +60,9 @@ def held_out_songs(sequences: Sequence[Array], params: HmmParams) -> tuple[Songs
 def held_out_nats(held_out: Songs, fitted: Songs, em: Em) -> Array:
     """Log-likelihood of each held-out recording [n_recordings], in nats.
 
-    Songs begin in the steady state: the start probabilities of a few songs are 0 for states that
-    none of them began in. A snippet has UNKNOWN of its probability from a broad t distribution.
+    Songs begin anywhere in songs of their mean length (`occupancy`): the start probabilities of a
+    few songs are 0 for states that none of them began in. A snippet has UNKNOWN of its probability
+    from a broad t distribution.
 
     Args:
         held_out: recordings that had no part in the fit.
@@ -69,7 +70,8 @@ def held_out_nats(held_out: Songs, fitted: Songs, em: Em) -> Array:
         em: the fit.
     """
     model = held_out.centred(fitted.uncentred(em.model))
-    model.startprob_ = stationary_probs(em.model.transmat_)
+    mean_length = float(np.mean(held_out.lengths))
+    model.startprob_ = occupancy(em.model.startprob_, em.model.transmat_, mean_length)
     known = held_out.snippet_log_likelihoods(model)
     known = np.where(np.isfinite(known), known, -np.inf)
     at = held_out.X + held_out.centre - fitted.centre

@@ -17,14 +17,16 @@ from models.hmm.gaussian import GaussianHMM
 
 Array = NDArray[np.float64]
 
+SHORTEST = 2.0  # snippets, of the mean length of songs in `occupancy`
+
 
 class SongLikelihoods(NamedTuple):
     """Log-likelihoods of songs under a model, song by song.
 
     Attributes:
         in_order: [n_songs] nats of each song.
-        order_ignored: [n_songs] nats of its snippets with the stationary state probabilities at
-            each of them, whatever comes before.
+        order_ignored: [n_songs] nats of its snippets with the probabilities of `occupancy` at each
+            of them, whatever comes before.
         lengths: [n_songs] snippets of each.
     """
 
@@ -47,8 +49,9 @@ class SongLikelihoods(NamedTuple):
 def song_likelihoods(songs: Songs, model: GaussianHMM) -> SongLikelihoods:
     """Log-likelihoods of songs with their order and without it.
 
-    Songs begin in the steady state. The start probabilities of a model are 0 for every state that
-    none of its few songs began in, and one song that begins there would outweigh all others.
+    Songs begin anywhere in songs of their mean length (`occupancy`). The start probabilities of a
+    model are 0 for every state that none of its few songs began in, and one song that begins there
+    would outweigh all others.
 
     Args:
         songs: of any birds; where they are those that were fitted, the information is too high.
@@ -57,19 +60,41 @@ def song_likelihoods(songs: Songs, model: GaussianHMM) -> SongLikelihoods:
     Returns:
         NaN for a song that is impossible under the model.
     """
-    stationary = stationary_probs(model.transmat_)
+    anywhere = occupancy(model.startprob_, model.transmat_, float(np.mean(songs.lengths)))
     emissions = model.means_, covariances(model), model.covariance_type, model.dof_
     starts = np.cumsum([0, *songs.lengths[:-1]])
     in_order, order_ignored = (
         np.add.reduceat(
             songs.snippet_log_likelihoods(
-                songs.centred(restored(stationary, transitions, *emissions))
+                songs.centred(restored(anywhere, transitions, *emissions))
             ),
             starts,
         )
-        for transitions in (model.transmat_, np.tile(stationary, (len(stationary), 1)))
+        for transitions in (model.transmat_, np.tile(anywhere, (len(anywhere), 1)))
     )
     return SongLikelihoods(in_order, order_ignored, np.array(songs.lengths))
+
+
+def occupancy(start_probs: Array, transition_matrix: Array, mean_length: float) -> Array:
+    """State probabilities [n_states] at a snippet that is anywhere in songs.
+
+    The steady state of songs one after the other: each snippet is the last of its song with
+    probability 1 / mean_length, and the next song begins by ``start_probs``. Where states follow
+    each other so fast that a song meets all of them many times, it is near the steady state of the
+    transitions alone. Where songs end in a state that is hardly ever left, that steady state is
+    the end alone; this is the share of songs that the end has.
+
+    Args:
+        start_probs: [n_states].
+        transition_matrix: [n_states, n_states], rows sum to 1.
+        mean_length: of songs, in snippets. Counted as SHORTEST at least: songs of one snippet would
+            only ever be in states that fitted songs began in.
+    """
+    ends = 1 / max(mean_length, SHORTEST)
+    onward = np.eye(len(start_probs)) - (1 - ends) * np.asarray(transition_matrix)
+    found = np.linalg.solve(onward.T, ends * np.asarray(start_probs, dtype=np.float64))
+    found = np.maximum(found, 0)  # of rounding
+    return np.asarray(found / found.sum(), dtype=np.float64)
 
 
 def stationary_probs(transition_matrix: Array) -> Array:

@@ -190,6 +190,7 @@ class _SharedEm:
         """
         model = copy.deepcopy(start)
         chains = [(start.startprob_, start.transmat_)] * len(self._packed)
+        allowed = np.asarray(start.transmat_) > 0
         sizes = [len(packed.X) for packed in self._packed]
         before = -math.inf
         for i in range(n_iter + 1):
@@ -198,13 +199,13 @@ class _SharedEm:
             if converged or i == n_iter or not math.isfinite(log_likelihood):
                 break
             before = log_likelihood
-            chains = [chain_of(stats) for stats in each]
+            chains = [chain_of(stats, allowed) for stats in each]
             m_step(model, _summed(each), self._params)
         n_states, kind = model.n_components, self._params.kind
         free = shared_free_params(n_states, model.n_features, kind, len(sizes))
         if not math.isfinite(log_likelihood):
             return SharedFit(n_states, math.nan, free, math.inf, "failed"), start
-        model.startprob_, model.transmat_ = chain_of(_summed(each))
+        model.startprob_, model.transmat_ = chain_of(_summed(each), allowed)
         n_observations = [n * self._new_share for n in sizes]
         bic = shared_bic(log_likelihood, n_states, model.n_features, kind, n_observations)
         status = "ok" if converged else "rough" if is_rough else "not_converged"
@@ -232,10 +233,16 @@ def _summed(each: list[Statistics]) -> Statistics:
     return {name: sum(stats[name] for stats in each) for name in each[0]}
 
 
-def chain_of(stats: Statistics) -> tuple[Array, Array]:
-    """Start probabilities and transitions of the M-step, with the prior of every fit."""
+def chain_of(stats: Statistics, allowed: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Start probabilities and transitions of the M-step, with the prior of every fit.
+
+    Args:
+        stats: of an E-step.
+        allowed: [n_states, n_states] transitions that are none of the zeros of the structure
+            (sparse, left to right); at least one in each row.
+    """
     start, transitions = np.asarray(stats["start"]), np.asarray(stats["trans"])
-    transitions = transitions + TRANSITION_PRIOR
+    transitions = np.where(allowed, transitions + TRANSITION_PRIOR, 0.0)
     return start / start.sum(), transitions / transitions.sum(1, keepdims=True)
 
 
@@ -251,8 +258,10 @@ def with_own_transitions(model: GaussianHMM, songs: Songs, params: HmmParams) ->
         Where EM ended; its model is centred as the songs, `Songs.uncentred` brings it back.
     """
     model = copy.deepcopy(songs.centred(model))
-    # An exact 0 would stay one, and what never happens at one age may at another.
+    # A start of exactly 0 would stay one, and what never happens at one age may at another.
+    # Transitions of exactly 0 are those that the structure leaves out: fits have a prior on others.
     model.startprob_ = (model.startprob_ + 1 / model.n_components) / 2
+    allowed = np.asarray(model.transmat_) > 0
     objective: list[float] = []
     converged = False
     while True:
@@ -263,7 +272,7 @@ def with_own_transitions(model: GaussianHMM, songs: Songs, params: HmmParams) ->
             converged = abs(gain) < params.tol * songs.n_snippets
         if converged or len(objective) > params.n_iter or not math.isfinite(log_likelihood):
             return Em(model, stats, log_likelihood, objective, converged)
-        model.startprob_, model.transmat_ = chain_of(stats)
+        model.startprob_, model.transmat_ = chain_of(stats, allowed)
 
 
 def shared_free_params(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.hmm.arrays import covariances, restored
 from models.hmm.em import Songs
 from models.hmm.gaussian import GaussianHMM
-from models.hmm.predictive import stationary_probs
+from models.hmm.predictive import occupancy
 from models.hmm.simulate import state_paths
 
 Array = NDArray[np.float64]
@@ -17,6 +17,10 @@ IntArray = NDArray[np.int64]
 
 # Snippets of a carried song that are sung before it begins: what carries over has no beginning.
 BURN_IN = 64
+# Posteriors of contexts are held for about so many snippets at a time, and a song at least.
+GROUP_SNIPPETS = 50_000
+# Snippets of a song, where only the model is at hand.
+TYPICAL_LENGTH = 100.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,18 @@ class SongHmm:
         return int(self.state_of.max()) + 1
 
     def without_memory(self) -> GaussianHMM:
-        """The HMM over states that is nearest: what follows a state, whatever came before it."""
+        """The HMM over states that is nearest: what follows a state, whatever came before it.
+
+        Copies of a state count by their shares of songs of TYPICAL_LENGTH; by equal shares where
+        no song comes to the state. The steady state would be 0 for states that are left for good.
+        """
         if self.n_contexts == self.n_states:
             return self.hmm
         _, first = np.unique(self.state_of, return_index=True)
         copies = np.eye(self.n_states)[self.state_of]
-        shares = stationary_probs(self.hmm.transmat_)[:, None] * copies
+        share = occupancy(self.hmm.startprob_, self.hmm.transmat_, TYPICAL_LENGTH)
+        shares = share[:, None] * copies
+        shares = np.where(shares.sum(0) > 0, shares, copies)
         onward = shares.T @ self.hmm.transmat_ @ copies
         covars = covariances(self.hmm)
         return restored(
@@ -73,9 +83,11 @@ class SongHmm:
     def sample_songs(self, lengths: Sequence[int], seed: int) -> tuple[list[Array], list[IntArray]]:
         """Songs drawn from the model: latents [length, latent_dim] and states [length] of each.
 
-        Songs begin in the steady state: real ones are cut out of a day, and start probabilities
-        are of the few beginnings of recordings. A model that ends in a state which it never leaves
-        (left to right) begins with its start probabilities: its steady state is that one sound.
+        Songs begin anywhere in songs of the mean length asked for (`occupancy`): real ones are cut
+        out of a day, and start probabilities are of the few beginnings of recordings. A model with
+        a state whose mean stay is longer than a song (the last one from left to right, or silence
+        at the ends of recordings) begins with its start probabilities: its songs run once from the
+        first sound to the last, and begun anywhere they would be mostly that state.
 
         Args:
             lengths: snippets of each song, 1 or more.
@@ -91,7 +103,7 @@ class SongHmm:
         rng = np.random.default_rng(seed)
         extra = 0 if self.carry is None else BURN_IN
         drawn = np.asarray(lengths, dtype=np.int64) + extra
-        contexts = state_paths(self.hmm.transmat_, self._starts(), drawn, rng)
+        contexts = state_paths(self.hmm.transmat_, self._starts(lengths), drawn, rng)
         latents = self._emitted(contexts, rng)
         ends = drawn.cumsum()[:-1]
         songs = np.split(latents, ends)
@@ -100,11 +112,13 @@ class SongHmm:
             songs = [_carried(song, self.carry) for song in songs]
         return [z[extra:] for z in songs], [s[extra:] for s in states]
 
-    def _starts(self) -> Array:
-        transitions = np.asarray(self.hmm.transmat_)
-        if np.diag(transitions).max() >= 1.0:
+    def _starts(self, lengths: Sequence[int]) -> Array:
+        """Probabilities [n_contexts] of the first context of songs of ``lengths``."""
+        mean_length = float(np.mean(lengths)) if len(lengths) else 1.0
+        # The transition prior lets no state of a full matrix stay for good: a song's time must do.
+        if np.diag(self.hmm.transmat_).max() > 1 - 1 / mean_length:
             return np.asarray(self.hmm.startprob_, dtype=np.float64)
-        return stationary_probs(transitions)
+        return occupancy(self.hmm.startprob_, self.hmm.transmat_, mean_length)
 
     def _emitted(self, contexts: IntArray, rng: np.random.Generator) -> Array:
         latents = rng.standard_normal((len(contexts), np.shape(self.hmm.means_)[1]))
@@ -126,9 +140,16 @@ class SongHmm:
             sequences: whitened latents [n_snippets, latent_dim] of each song.
         """
         songs = self._songs(sequences)
-        of_contexts = songs.posteriors(songs.centred(self.hmm))
-        ends = np.cumsum([len(s) for s in sequences])[:-1]
-        return np.split(of_contexts @ np.eye(self.n_states)[self.state_of], ends)
+        model, copies = songs.centred(self.hmm), np.eye(self.n_states)[self.state_of]
+        ends = np.cumsum(songs.lengths)
+        found = np.empty((songs.n_snippets, self.n_states))
+        # Contexts may be hundreds: only those of some songs at a time are held.
+        groups = (ends - 1) // GROUP_SNIPPETS
+        for group in np.unique(groups):
+            numbers = np.flatnonzero(groups == group)
+            rows = slice(ends[numbers[0]] - songs.lengths[numbers[0]], ends[numbers[-1]])
+            found[rows] = songs.part(numbers.tolist()).posteriors(model) @ copies
+        return np.split(found, np.cumsum([len(s) for s in sequences])[:-1])
 
     def states(self, sequences: Sequence[Array]) -> list[IntArray]:
         """The most probable state of every snippet [n_snippets], of each song.

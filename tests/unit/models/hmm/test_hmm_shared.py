@@ -113,6 +113,19 @@ def test_transitions_of_an_age_are_learned_and_emissions_kept():
     assert learned.startprob_.min() > 0.1  # songs begin anywhere, though the start said one state
 
 
+def test_zeros_of_the_structure_of_transitions_stay_zeros():
+    ages = ages_of((0.9, 0.8))
+    songs = Songs([s for age in ages for s in age], "diag")
+    upper = np.triu(np.ones((3, 3)))
+    start = start_for(songs, "diag")
+    start.transmat_ = upper / upper.sum(1, keepdims=True)
+    _, shared = _SharedEm(ages, songs.centre, PARAMS, 1.0).fit(start, 20)
+    own = with_own_transitions(songs.uncentred(start), songs, PARAMS).model
+    for model in (shared, own):
+        np.testing.assert_array_equal(model.transmat_ > 0, upper > 0)
+        np.testing.assert_allclose(model.transmat_.sum(1), 1)
+
+
 def test_rows_are_shared_out_evenly_and_what_one_cannot_give_the_others_may():
     assert even_sizes([10, 100, 100], 90) == [10, 40, 40]
     assert even_sizes([100, 10, 5], 1000) == [100, 10, 5]

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from models.hmm import SongHmm, restored
+from models.hmm.em import Songs
 from models.hmm.song_hmm import innovations
 from tests.helpers.hmm_songs import KINDS, known_model, matrices
 
@@ -50,14 +51,14 @@ def test_states_follow_one_another_as_contexts_say():
     assert third[(first == 0) & (second == 0)].mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_songs_begin_in_the_steady_state_and_have_the_lengths_asked_for():
+def test_songs_begin_near_the_steady_state_and_have_the_lengths_asked_for():
     song = SongHmm.plain(known_model("diag"))
-    lengths = [1, 3] * 5_000
+    lengths = [30, 90] * 1000
     songs, states = song.sample_songs(lengths, seed=3)
     assert [len(z) for z in songs] == [len(s) for s in states] == lengths
     first = np.bincount([s[0] for s in states]) / len(states)
-    third = np.bincount([s[2] for s in states[1::2]]) / 5_000
-    np.testing.assert_allclose(first, third, atol=0.03)
+    third = np.bincount([s[2] for s in states]) / len(states)
+    np.testing.assert_allclose(first, third, atol=0.05)
 
 
 def test_a_song_that_ends_in_one_state_begins_with_the_start_probabilities():
@@ -83,6 +84,27 @@ def test_posteriors_of_states_are_those_of_their_contexts_together():
     X, lengths = np.concatenate(songs), [50, 20, 1]
     by_context = song.hmm.predict_proba(X, lengths)
     np.testing.assert_allclose(found[1][:, 0], by_context[50:70, :2].sum(1), atol=1e-9)
+
+
+def test_posteriors_of_contexts_are_held_for_some_songs_at_a_time(monkeypatch):
+    song = two_contexts()
+    lengths = [30, 7, 90, 1, 12, 40]
+    songs, _ = song.sample_songs(lengths, seed=9)
+    songs.insert(2, np.empty((0, 2)))
+    together = song.posteriors(songs)
+    sizes, whole = [], Songs.posteriors
+
+    def noting(self, model):
+        sizes.append(self.n_snippets)
+        return whole(self, model)
+
+    monkeypatch.setattr(Songs, "posteriors", noting)
+    monkeypatch.setattr("models.hmm.song_hmm.GROUP_SNIPPETS", 50, raising=False)
+    apart = song.posteriors(songs)
+    assert sizes == [37, 103, 40]  # by the 50 in which their last snippets are
+    assert [p.shape for p in apart] == [(len(z), 2) for z in songs]
+    for one, other in zip(apart, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
 
 
 def test_log_likelihoods_are_those_of_each_song():
@@ -127,3 +149,33 @@ def test_without_memory_states_follow_one_another_as_often():
     np.testing.assert_allclose(plain.transmat_, counts / counts.sum(1, keepdims=True), atol=0.01)
     np.testing.assert_array_equal(plain.means_, song.hmm.means_[[0, 2]])
     np.testing.assert_array_equal(plain.startprob_, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("start", [[0.9, 0.1, 0, 0, 0], [0, 0, 0, 1, 0]])
+def test_without_memory_states_that_are_left_for_good_keep_their_rows(start):
+    # Two copies of the first state, which no song comes back to; all songs end in the last state.
+    transitions = np.array(
+        [
+            [0.5, 0.5, 0.0, 0.0, 0.0],
+            [0.0, 0.2, 0.8, 0.0, 0.0],
+            [0.0, 0.0, 0.6, 0.4, 0.0],
+            [0.0, 0.0, 0.0, 0.7, 0.3],
+            [0.0, 0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    model = restored(np.array(start), transitions, np.zeros((5, 2)), np.ones((5, 2)), "diag")
+    plain = SongHmm(model, np.array([0, 0, 1, 2, 3])).without_memory()
+    np.testing.assert_allclose(plain.transmat_.sum(1), 1)
+    np.testing.assert_allclose(plain.transmat_[1:], transitions[2:, 1:] @ np.eye(4)[[0, 1, 2, 3]])
+    assert 0.2 < plain.transmat_[0, 0] < 1 and plain.transmat_[0, 1] > 0
+
+
+def test_sampled_songs_are_not_all_silence_where_songs_end_in_silence():
+    transitions = np.array([[0.5, 0.49, 0.01], [0.49, 0.5, 0.01], [1e-6, 1e-6, 1 - 2e-6]])
+    start, means = np.array([0.5, 0.5, 0]), np.zeros((3, 1))
+    model = restored(start, transitions, means, np.ones((3, 1)), "diag")
+    _, states = SongHmm.plain(model).sample_songs([160] * 500, seed=8)
+    # Silence follows after 100 snippets in the mean: so long a song, cut at 160, is half silence.
+    expected = 1 - (1 - 0.99**160) / (0.01 * 160)
+    assert np.mean(np.concatenate(states) == 2) == pytest.approx(expected, abs=0.05)
+    assert not any(s[0] == 2 for s in states)
