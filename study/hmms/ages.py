@@ -44,7 +44,8 @@ class AgeRow:
             no growth.
         n_states_low, n_states_high: ends of its confidence set.
         n_sounding, n_silent: these states, most of whose snippets hold sound, and the others.
-        matched_n_snippets: the fewest snippets of any age of the bird, MOST_MATCHED at most.
+        matched_n_snippets: the fewest snippets of any age of the bird, MOST_MATCHED at most; all of
+            a single age that shares no states and has no carry: nothing lies beside it.
         matched_n_songs: recordings that these are of.
         matched_n_states: by BIC, from these alone.
         states: "shared" (the same at all ages of the bird) or "own" (of the matched fit): whose the
@@ -128,10 +129,15 @@ def compare_ages(
 
     def submit(one: BirdAge) -> ray.ObjectRef:
         of_bird = ages[one[0]]
-        n_matched = min(MOST_MATCHED, *(latents.sizes[each] for each in of_bird))
+        searches = [own.read(each) for each in of_bird]
+        n_matched = min(latents.sizes[each] for each in of_bird)
+        # A single age has none beside it that its song would have to be cut for: its own fit
+        # serves. Behind a carry there is none that does (`_matched_model`).
+        if len(of_bird) > 1 or one[0] in shared or _has_carry(searches[0]):
+            n_matched = min(n_matched, MOST_MATCHED)
         songs = []
-        for each in of_bird:
-            searched, each_seed = own.read(each), bird_age_seed(seed, each)
+        for each, searched in zip(of_bird, searches, strict=True):
+            each_seed = bird_age_seed(seed, each)
             songs.append(
                 AgeSongs(
                     searched.selected,
@@ -146,6 +152,11 @@ def compare_ages(
 
     birds = [(bird, ALL_AGES) for bird, of_bird in ages.items() if of_bird]
     run_left(birds, journal, submit, tasks, console, "ages compared")
+
+
+def _has_carry(searched: Searched) -> bool:
+    """Whether the states of a search are of what a carry leaves of the latents."""
+    return searched.model is not None and searched.model.carry is not None
 
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
