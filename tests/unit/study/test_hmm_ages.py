@@ -154,7 +154,7 @@ def test_killed_after_any_result_the_stage_ends_with_the_same_tables(monkeypatch
     paths, recordings = study
     whole = Here(monkeypatch, 1)
     run(paths, recordings, PARAMS, whole)
-    assert whole.n_back == 3 + 2 + 3 + 2  # searches, shared states, shared models, ages
+    assert whole.n_back == 3 + 2 + 3 + 3 + 3  # searches, shared states and models, matched, ages
     expected = tables(paths)
     assert len(expected) == 5
     for kill_after in range(1, whole.n_back, 2):
