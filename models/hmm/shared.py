@@ -42,7 +42,7 @@ class SharedFit:
 
     Attributes:
         n_states: number of states.
-        log_likelihood: nats, of all ages together.
+        log_likelihood: nats, of all ages together, as all snippets of each let expect it.
         n_free_params: emissions once, transitions and starts for each age.
         bic: see `shared_bic`.
         status: "ok", "rough" (few iterations on purpose), "not_converged" or "failed".
@@ -78,8 +78,9 @@ class SharedFound:
 
 
 def search_shared(
-    ages: Sequence[Sequence[Array]], params: HmmParams, seed: int, new_share: float = 1.0
-) -> SharedFound:
+    ages: Sequence[Sequence[Array]], params: HmmParams, seed: int, new_share: float = 1.0,
+    n_snippets: Sequence[int] | None = None,
+) -> SharedFound:  # fmt: skip
     """Find the states that the ages of a bird share, and how many there are.
 
     The songs of all ages are searched together as if they were of one; from there the number of
@@ -92,7 +93,10 @@ def search_shared(
         params: of the search.
         seed: the same one gives the same result.
         new_share: share of a snippet that the one before did not hold; 1 without overlap.
+        n_snippets: of all recordings of each age, where ``ages`` holds only some of them.
     """
+    if n_snippets is None:
+        n_snippets = [sum(map(len, songs)) for songs in ages]
     sizes = even_sizes([sum(map(len, songs)) for songs in ages], MOST_ROWS)
     some = [drawn(songs, n, seed) for songs, n in zip(ages, sizes, strict=True)]
     together = [song for songs in some for song in songs]
@@ -104,7 +108,7 @@ def search_shared(
     kind = cast(CovarianceType, found.selection.best.covariance_type)
     params = dataclasses.replace(alone, covariance_type=kind)
     songs = Songs(together, kind, params.engine, new_share)
-    shared = _SharedEm(some, songs.centre, params, new_share)
+    shared = _SharedEm(some, songs.centre, params, new_share, n_snippets)
     em = run_em(songs, songs.centred(found.model), params, 1)
     fits, models = _along(shared, songs, em, params)
     finished: list[SharedFit] = []
@@ -160,25 +164,23 @@ class _SharedEm:
         centre: that the models are centred by.
         params: priors and floors.
         new_share: see `search_shared`.
+        n_snippets: of each age, snippets that BIC is of; those of ``ages`` where None.
     """
 
     def __init__(
-        self,
-        ages: Sequence[Sequence[Array]],
-        centre: Array,
-        params: HmmParams,
-        new_share: float,
-    ):
+        self, ages: Sequence[Sequence[Array]], centre: Array, params: HmmParams, new_share: float,
+        n_snippets: Sequence[int] | None = None,
+    ):  # fmt: skip
         self._params = params
         self._new_share = new_share
         self._packed = [
             Packed(
-                np.concatenate(list(songs)) - centre,
-                [len(s) for s in songs if len(s)],
-                params.kind,
+                np.concatenate(list(songs)) - centre, [len(s) for s in songs if len(s)], params.kind
             )
             for songs in ages
         ]
+        self._sizes = [len(packed.X) for packed in self._packed]
+        self._n_snippets = self._sizes if n_snippets is None else list(n_snippets)
 
     def fit(
         self, start: GaussianHMM, n_iter: int, is_rough: bool = False
@@ -191,42 +193,59 @@ class _SharedEm:
         model = copy.deepcopy(start)
         chains = [(start.startprob_, start.transmat_)] * len(self._packed)
         allowed = np.asarray(start.transmat_) > 0
-        sizes = [len(packed.X) for packed in self._packed]
         before = -math.inf
         for i in range(n_iter + 1):
-            each, log_likelihood = self._e_step(model, chains)
-            converged = abs(log_likelihood - before) < self._params.tol * sum(sizes)
+            each, of_ages = self._e_step(model, chains)
+            log_likelihood = sum(of_ages)
+            converged = abs(log_likelihood - before) < self._params.tol * sum(self._sizes)
             if converged or i == n_iter or not math.isfinite(log_likelihood):
                 break
             before = log_likelihood
             chains = [chain_of(stats, allowed) for stats in each]
             m_step(model, _summed(each), self._params)
         n_states, kind = model.n_components, self._params.kind
-        free = shared_free_params(n_states, model.n_features, kind, len(sizes))
+        free = shared_free_params(n_states, model.n_features, kind, len(of_ages))
         if not math.isfinite(log_likelihood):
             return SharedFit(n_states, math.nan, free, math.inf, "failed"), start
         model.startprob_, model.transmat_ = chain_of(_summed(each), allowed)
-        n_observations = [n * self._new_share for n in sizes]
+        log_likelihood = self._expected(of_ages, n_states, model.n_features)
+        n_observations = [n * self._new_share for n in self._n_snippets]
         bic = shared_bic(log_likelihood, n_states, model.n_features, kind, n_observations)
         status = "ok" if converged else "rough" if is_rough else "not_converged"
         return SharedFit(n_states, log_likelihood, free, bic, status), model
 
+    def _expected(self, of_ages: list[float], n_states: int, latent_dim: int) -> float:
+        """Log-likelihood that is to be expected of all snippets of every age, nats.
+
+        BIC would charge an age in full for transitions, though the few snippets that are left for
+        it among many ages show little of what these are good for: the number of states would fall
+        with that of ages. As in `models.hmm.fit.estimated`, each parameter fits half a nat of the
+        noise of what it was fitted to.
+        """
+        ratios = [n / size for n, size in zip(self._n_snippets, self._sizes, strict=True)]
+        chains = _chain_params(n_states)
+        emissions = shared_free_params(n_states, latent_dim, self._params.kind, 1) - chains
+        of_all = sum(self._n_snippets) / sum(self._sizes)
+        noise = emissions * (of_all - 1) + chains * sum(ratio - 1 for ratio in ratios)
+        found = sum(ratio * one for ratio, one in zip(ratios, of_ages, strict=True))
+        return found - noise / 2 / self._new_share
+
     def _e_step(
         self, model: GaussianHMM, chains: list[tuple[Array, Array]]
-    ) -> tuple[list[Statistics], float]:
-        """Statistics of each age, and the log-likelihood of all; NaN where it cannot be."""
+    ) -> tuple[list[Statistics], list[float]]:
+        """Statistics and log-likelihood of each age; NaN where there can be none."""
         each: list[Statistics] = []
-        log_likelihood = 0.0
+        log_likelihoods: list[float] = []
         for packed, chain in zip(self._packed, chains, strict=True):
             model.startprob_, model.transmat_ = chain
             try:
                 with np.errstate(all="ignore"):  # the log-likelihood tells
                     stats, of_age = model.e_step(packed)
             except (ValueError, np.linalg.LinAlgError):
-                return each, math.nan
+                return each, [math.nan] * len(self._packed)
             each.append(stats)
-            log_likelihood += float(of_age)
-        return each, log_likelihood
+            log_likelihoods.append(float(of_age))
+        return each, log_likelihoods
 
 
 def _summed(each: list[Statistics]) -> Statistics:

@@ -1,4 +1,9 @@
-"""What can be compared between the ages of a bird: one task for each bird, hmm_ages.parquet."""
+"""What can be compared between the ages of a bird, hmm_ages.parquet: two tasks for each age.
+
+The first finds states from the matched songs, and how often each state of the bird holds sound.
+Which states are silent is known once all ages of a bird that share them are done; then the second
+compares.
+"""
 
 import dataclasses
 import math
@@ -12,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
-from models.hmm import GaussianHMM, HmmParams, search_states
-from models.hmm.ages import predictive_information, silent_states, states_in_use
+from models.hmm import GaussianHMM, HmmParams, SongHmm, search_states
+from models.hmm.ages import predictive_information, states_in_use
 from models.hmm.em import Songs
 from models.hmm.shared import drawn, with_own_transitions
 from study.base.console import Console
@@ -22,8 +27,9 @@ from study.cluster.tasks import MAX_RETRIES, TaskRunner
 from study.hmms.fan_out import ALL_AGES, Latents, run_left
 from study.hmms.journal import Journal
 from study.hmms.rows import Row, row_of, schema_of
-from study.hmms.song_models import to_song_hmm
+from study.hmms.song_models import to_song_hmm, to_song_model
 from study.hmms.tables import Searched
+from study.hmms.task import Made
 
 Array = NDArray[np.float64]
 
@@ -44,7 +50,8 @@ class AgeRow:
             no growth.
         n_states_low, n_states_high: ends of its confidence set.
         n_sounding, n_silent: these states, most of whose snippets hold sound, and the others.
-        matched_n_snippets: the fewest snippets of any age of the bird, MOST_MATCHED at most.
+        matched_n_snippets: the fewest snippets of any age of the bird, MOST_MATCHED at most; all of
+            a single age that shares no states and has no carry: nothing lies beside it.
         matched_n_songs: recordings that these are of.
         matched_n_states: by BIC, from these alone.
         states: "shared" (the same at all ages of the bird) or "own" (of the matched fit): whose the
@@ -100,18 +107,31 @@ class AgeSongs(NamedTuple):
     model: SongModel | None
 
 
+@dataclass(frozen=True)
+class AgesJournals:
+    """Where what is compared is kept, by bird and age.
+
+    Attributes:
+        matched: facts of the matched songs; the model where its states are the age's own.
+        compared: rows of hmm_ages.parquet.
+    """
+
+    matched: Journal
+    compared: Journal
+
+
 def compare_ages(
     ages: dict[str, list[BirdAge]],
     latents: Latents,
     own: Journal,
     shared: dict[str, SongModel],
-    journal: Journal,
+    journals: AgesJournals,
     params: HmmParams,
     seed: int,
     console: Console,
     tasks: TaskRunner,
 ) -> None:
-    """Compare the ages of every bird; the journal then holds their rows, under ALL_AGES.
+    """Compare the ages of every bird; ``journals`` then hold a row of each that has a model.
 
     Args:
         ages: of every bird, those that have a model of their own, in order.
@@ -119,78 +139,130 @@ def compare_ages(
         own: the searches of each age.
         shared: emissions that the ages of a bird share, by bird; a bird without them is compared
             by states of its ages' own.
-        journal: holds what is done.
+        journals: hold what is done.
         params: of the searches.
         seed: of the study.
         console: shows progress.
         tasks: runs the tasks.
     """
 
-    def submit(one: BirdAge) -> ray.ObjectRef:
-        of_bird = ages[one[0]]
-        n_matched = min(MOST_MATCHED, *(latents.sizes[each] for each in of_bird))
-        songs = []
-        for each in of_bird:
-            searched, each_seed = own.read(each), bird_age_seed(seed, each)
-            songs.append(
-                AgeSongs(
-                    searched.selected,
-                    drawn(latents.read(each), n_matched, each_seed),
-                    drawn(latents.holds_sound(each), n_matched, each_seed),
-                    searched.model if latents.sizes[each] == n_matched else None,
-                )
-            )
-        new_share = latents.made[of_bird[0]].new_share
-        bird_seed = bird_age_seed(seed, one)
-        return ages_task.remote(songs, shared.get(one[0]), new_share, params, bird_seed)
+    def songs_of(one: BirdAge) -> AgeSongs:
+        return _songs_of(one, ages[one[0]], latents, own, one[0] in shared, seed)
 
-    birds = [(bird, ALL_AGES) for bird, of_bird in ages.items() if of_bird]
-    run_left(birds, journal, submit, tasks, console, "ages compared")
+    def submit_matched(one: BirdAge) -> ray.ObjectRef:
+        bird_seed = bird_age_seed(seed, (one[0], ALL_AGES))
+        states = shared.get(one[0])
+        return matched_task.remote(songs_of(one), states, latents.made[one], params, bird_seed)
+
+    def submit_compared(one: BirdAge) -> ray.ObjectRef:
+        bird_seed = bird_age_seed(seed, (one[0], ALL_AGES))
+        matched, is_shared = journals.matched.read(one), one[0] in shared
+        of_bird = ages[one[0]]
+        if is_shared and one[0] not in silent:  # once a bird: it takes the entries of all its ages
+            silent[one[0]] = _silent([journals.matched.read(each).selected for each in of_bird])
+        is_silent = silent[one[0]] if is_shared else _silent([matched.selected])
+        states = shared[one[0]] if is_shared else matched.model
+        n_states = matched.selected["n_states"]
+        return ages_task.remote(
+            songs_of(one), states, is_shared, n_states, is_silent, params, bird_seed
+        )
+
+    silent: dict[str, NDArray[np.bool_]] = {}
+    left = sorted((one for of_bird in ages.values() for one in of_bird),
+                  key=lambda one: -latents.sizes[one])  # fmt: skip
+    run_left(left, journals.matched, submit_matched, tasks, console, "matched states")
+    run_left(left, journals.compared, submit_compared, tasks, console, "ages compared")
+
+
+def _songs_of(
+    one: BirdAge, of_bird: list[BirdAge], latents: Latents, own: Journal, is_shared: bool, seed: int
+) -> AgeSongs:
+    """The matched songs of an age of a bird whose ages are ``of_bird``."""
+    searched = own.read(one)
+    n_matched = min(latents.sizes[each] for each in of_bird)
+    # A single age has none beside it that its song would have to be cut for: its own fit
+    # serves. Behind a carry there is none that does (`_matched_model`).
+    if len(of_bird) > 1 or is_shared or _has_carry(searched):
+        n_matched = min(n_matched, MOST_MATCHED)
+    return AgeSongs(
+        searched.selected,
+        drawn(latents.read(one), n_matched, bird_age_seed(seed, one)),
+        drawn(latents.holds_sound(one), n_matched, bird_age_seed(seed, one)),
+        searched.model if latents.sizes[one] == n_matched else None,
+    )
+
+
+def _has_carry(searched: Searched) -> bool:
+    """Whether the states of a search are of what a carry leaves of the latents."""
+    return searched.model is not None and searched.model.carry is not None
 
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
-def ages_task(
-    songs: list[AgeSongs],
-    shared: SongModel | None,
-    new_share: float,
-    params: HmmParams,
-    seed: int,
+def matched_task(
+    age: AgeSongs, shared: SongModel | None, made: Made, params: HmmParams, seed: int
 ) -> Searched:
-    """The ages of one bird side by side.
+    """States from the matched songs of one age, and sound in the states that it is compared by.
 
     Args:
-        songs: of each age.
-        shared: the emissions that they share; None where each has its own.
-        new_share: share of a snippet that the one before does not hold.
+        age: its songs.
+        shared: the emissions that the ages of the bird share; None where each has its own.
+        made: how these latents were made.
         params: of the searches.
         seed: of the bird.
 
     Returns:
-        ``fits`` holds rows of hmm_ages.parquet.
+        Its ``selected`` has n_states of the matched fit, and of each state the expected number of
+        snippets (``n_in``) and of those that hold sound (``n_sound``).
     """
     with threadpool_limits(1):
-        matched = [_matched_model(age, new_share, params, seed) for age in songs]
-        models = matched if shared is None else [to_song_hmm(shared).hmm] * len(songs)
-        posteriors = [
-            None if model is None else _posteriors(age, model, params)
-            for age, model in zip(songs, models, strict=True)
-        ]
-        silent = [_silent([age], [p]) for age, p in zip(songs, posteriors, strict=True)]
-        if shared is not None:
-            silent = [_silent(songs, posteriors)] * len(songs)
-        rows = []
-        for age, fit, model, of_age, is_silent in zip(
-            songs, matched, models, posteriors, silent, strict=True
-        ):
-            found: Row = {name: age.selected[name] for name in REPEATED}
-            found["matched_n_snippets"] = sum(map(len, age.sequences))
-            found["matched_n_songs"] = len(age.sequences)
-            found["matched_n_states"] = None if fit is None else fit.n_components
-            if model is not None and of_age is not None:
-                found["states"] = "own" if shared is None else "shared"
-                found |= _compared(age, model, of_age, is_silent, params, seed)
-            rows.append(found)
-    return Searched(rows, {}, None)
+        fit = _matched_model(age, made.new_share, params, seed)
+        facts: Row = {"n_states": None if fit is None else fit.n_components}
+        own = None
+        if shared is None and fit is not None:
+            own = to_song_model(SongHmm.plain(fit), made.whitening, made.hop)
+        states = own if shared is None else shared
+        if states is not None:
+            posteriors = _posteriors(age, to_song_hmm(states).hmm, params)
+            facts["n_in"] = posteriors.sum(0).tolist()
+            facts["n_sound"] = (np.concatenate(age.holds_sound) @ posteriors).tolist()
+    return Searched([], facts, own)
+
+
+@ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
+def ages_task(
+    age: AgeSongs,
+    states: SongModel | None,
+    is_shared: bool,
+    n_states: int | None,
+    is_silent: NDArray[np.bool_],
+    params: HmmParams,
+    seed: int,
+) -> Searched:
+    """What one age of a bird is compared by.
+
+    Args:
+        age: its songs.
+        states: whose emissions it is compared by; None where it has none.
+        is_shared: whether the ages of the bird share them.
+        n_states: of the matched fit; None where there is none.
+        is_silent: whether most snippets of each state hold no sound [n_states].
+        params: of EM.
+        seed: of the bird.
+
+    Returns:
+        ``fits`` holds its row of hmm_ages.parquet.
+    """
+    found: Row = {name: age.selected[name] for name in REPEATED}
+    found["matched_n_snippets"] = sum(map(len, age.sequences))
+    found["matched_n_songs"] = len(age.sequences)
+    found["matched_n_states"] = n_states
+    if states is not None:
+        found["states"] = "shared" if is_shared else "own"
+        with threadpool_limits(1):
+            model = to_song_hmm(states).hmm
+            posteriors = _posteriors(age, model, params)
+            found |= _compared(age, model, posteriors, is_silent, params, seed)
+    return Searched([found], {}, None)
 
 
 def _matched_model(
@@ -212,12 +284,13 @@ def _posteriors(age: AgeSongs, model: GaussianHMM, params: HmmParams) -> Array:
     return songs.posteriors(with_own_transitions(model, songs, params).model)
 
 
-def _silent(songs: list[AgeSongs], posteriors: list[Array | None]) -> NDArray[np.bool_]:
-    known = [(age, p) for age, p in zip(songs, posteriors, strict=True) if p is not None]
+def _silent(facts: list[Row]) -> NDArray[np.bool_]:
+    """Whether most snippets of each state hold no sound, over ages that have the same states."""
+    known = [one for one in facts if "n_in" in one]
     if not known:
         return np.zeros(0, dtype=bool)
-    sound = np.concatenate([one for age, _ in known for one in age.holds_sound])
-    return silent_states(np.concatenate([p for _, p in known]), sound)
+    n_in, n_sound = (np.sum([one[name] for one in known], axis=0) for name in ("n_in", "n_sound"))
+    return np.asarray(n_sound < 0.5 * n_in)
 
 
 def _compared(

@@ -125,10 +125,12 @@ def share_states(
     def submit_states(one: BirdAge) -> ray.ObjectRef:
         of_bird = ages[one[0]]
         bird_seed = bird_age_seed(seed, one)
-        sizes = even_sizes([latents.sizes[each] for each in of_bird], MOST_ROWS)
+        n_snippets = [latents.sizes[each] for each in of_bird]
+        sizes = even_sizes(n_snippets, MOST_ROWS)
         some = [drawn(latents.read(each), n, bird_seed)
                 for each, n in zip(of_bird, sizes, strict=True)]  # fmt: skip
-        return shared_states_task.remote(some, latents.made[of_bird[0]], params, bird_seed)
+        made = latents.made[of_bird[0]]
+        return shared_states_task.remote(some, n_snippets, made, params, bird_seed)
 
     def submit_model(one: BirdAge) -> ray.ObjectRef:
         emissions = journals.states.read((one[0], ALL_AGES)).model
@@ -147,18 +149,19 @@ def share_states(
 
 @ray.remote(num_cpus=1, max_retries=MAX_RETRIES)
 def shared_states_task(
-    ages: list[list[Array]], made: Made, params: HmmParams, seed: int
+    ages: list[list[Array]], n_snippets: list[int], made: Made, params: HmmParams, seed: int
 ) -> Searched:
     """The states that the ages of one bird share.
 
     Args:
-        ages: whitened latents [n_snippets, latent_dim] of each age's recordings.
+        ages: whitened latents [n_snippets, latent_dim] of some of each age's recordings.
+        n_snippets: of each age, of all its recordings.
         made: how these latents were made.
         params: of the search.
         seed: of the bird.
     """
     with threadpool_limits(1):
-        found = search_shared(ages, params, seed, made.new_share)
+        found = search_shared(ages, params, seed, made.new_share, n_snippets)
     facts = {"status": found.status, "reason": found.reason, "n_snippets": found.n_snippets}
     model = None
     if found.model is not None:

@@ -22,8 +22,8 @@ from study.config.tree import StudyConfig
 from study.context import Stage, Study
 from study.decoders.scope import without_decoder
 from study.encode import read_whitening, recording_lengths, whitened
-from study.hmms.ages import AGES, age_row, compare_ages
-from study.hmms.fan_out import ALL_AGES, FanOut, Latents
+from study.hmms.ages import AGES, AgesJournals, age_row, compare_ages
+from study.hmms.fan_out import FanOut, Latents
 from study.hmms.journal import Journal, journal_folder, journal_key, remove_journal
 from study.hmms.rows import Row
 from study.hmms.shared import SHARED, SharedJournals, share_states, shared_row
@@ -102,7 +102,7 @@ class _Journals:
 
         self.own = of("searches")
         self.shared = SharedJournals(of("shared states"), of("shared models"))
-        self.ages = of("ages")
+        self.ages = AgesJournals(of("matched"), of("ages"))
 
 
 def _ages_with_model(encoded: list[BirdAge], own: Journal) -> dict[str, list[BirdAge]]:
@@ -168,10 +168,10 @@ def _write_comparisons(
 ) -> None:
     """Write hmm_ages.parquet, and hmm_shared.parquet where states are shared."""
     compared = {
-        (bird, row["age"]): row
-        for bird, of_bird in ages.items() if of_bird
-        for row in journals.ages.read((bird, ALL_AGES)).fits
-    }  # fmt: skip
+        one: journals.ages.compared.read(one).fits[0]
+        for of_bird in ages.values()
+        for one in of_bird
+    }
     rows = [age_row(row, compared.get((row["bird"], row["age"]))) for row in selected]
     write_rows(paths.hmm_ages, rows, AGES)
     if not is_shared:

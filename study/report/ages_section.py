@@ -40,15 +40,20 @@ def ages_section(paths: RunPaths, is_shared: bool) -> Row:
         rows.sort(key=lambda row: age_order(row["age"]))
     known = {bird: [row for row in rows if row["n_states"] is not None]
              for bird, rows in of_bird.items()}  # fmt: skip
-    figures = [ages_figure(rows, bird) for bird, rows in known.items() if rows][:MAX_FIGURES]
+    # Sliced before they are drawn: a figure stays in memory until it is an SVG.
+    drawn = [bird for bird, rows in known.items() if rows][:MAX_FIGURES]
+    figures = [as_svg(ages_figure(known[bird], bird)) for bird in drawn]
+    sentences = [text for bird, rows in known.items() if (text := changes(bird, rows))]
     cells = [_cells(row) for rows in known.values() for row in rows]
     shared = read_table(paths.hmm_shared).to_pylist() if is_shared else []
     return {
-        "figures": [jinja2.filters.do_mark_safe(as_svg(one)) for one in figures],
+        "figures": [jinja2.filters.do_mark_safe(one) for one in figures],
         "rows": cells[:MAX_ROWS],
         "n_left": max(len(cells) - MAX_ROWS, 0),
-        "changes": [text for bird, rows in known.items() if (text := changes(bird, rows))],
-        "shared": [_shared_cells(row) for row in shared],
+        "changes": sentences[:MAX_ROWS],
+        "n_changes_left": max(len(sentences) - MAX_ROWS, 0),
+        "shared": [_shared_cells(row) for row in shared[:MAX_ROWS]],
+        "n_shared_left": max(len(shared) - MAX_ROWS, 0),
     }
 
 

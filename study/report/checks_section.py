@@ -29,14 +29,17 @@ def checks_section(paths: RunPaths) -> Row:
     quantiles: dict[str, list[Row]] = {}
     for row in read_table(paths.hmm_check_quantiles).to_pylist():
         quantiles.setdefault(row["bird"], []).append(row)
-    figures = [durations_figure(of_bird, bird) for bird, of_bird in quantiles.items()]
+    # Sliced before they are drawn: a figure stays in memory until it is an SVG.
+    figures = [
+        as_svg(durations_figure(quantiles[bird], bird)) for bird in list(quantiles)[:MAX_FIGURES]
+    ]
     return {
         "sentence": in_words(rows),
         "rows": [
             {**row, "values": [_text(row[name]) for name in COLUMNS]} for row in rows[:MAX_ROWS]
         ],
         "n_left": max(len(rows) - MAX_ROWS, 0),
-        "figures": [jinja2.filters.do_mark_safe(as_svg(one)) for one in figures[:MAX_FIGURES]],
+        "figures": [jinja2.filters.do_mark_safe(one) for one in figures],
     }
 
 

@@ -45,6 +45,7 @@ def write_study(root, birds_and_ages, n_recordings=4, n_snippets=40, n_kinds=3, 
 TASKS = {
     "shared_states_task": shared.shared_states_task._function,
     "shared_model_task": shared.shared_model_task._function,
+    "matched_task": ages.matched_task._function,
     "ages_task": ages.ages_task._function,
 }
 
@@ -81,7 +82,8 @@ class Here:
         self.n_back = 0
         monkeypatch.setattr(fan_out, "search_task", SimpleNamespace(remote=self._submitted))
         for module, name in (
-            (shared, "shared_states_task"), (shared, "shared_model_task"), (ages, "ages_task"),
+            (shared, "shared_states_task"), (shared, "shared_model_task"), (ages, "matched_task"),
+            (ages, "ages_task"),
         ):  # fmt: skip
             monkeypatch.setattr(module, name, SimpleNamespace(remote=_later(TASKS[name])))
 

@@ -2,9 +2,16 @@
 
 import math
 
+import jinja2
+import matplotlib.pyplot as plt
 import pytest
 
+from data_io.store import write_rows
 from models.hmm.ages import Interval, change
+from study.base.paths import ROOT, RunPaths
+from study.hmms.ages import AGES
+from study.hmms.shared import SHARED, SharedRow
+from study.report import ages_section as section
 from study.report.ages_section import ages_figure, changes, interval_of
 
 
@@ -74,3 +81,32 @@ def test_ages_without_dph_lie_in_equal_steps_and_sixty_have_room():
     figure = ages_figure(rows, "b")
     assert len(figure.axes[0].get_xticks()) <= 8
     assert figure.axes[0].get_lines()[0].get_xdata()[-1] == 59
+
+
+def test_of_many_birds_few_are_shown_and_it_says_how_many_are_left(monkeypatch, tmp_path):
+    paths, drawn = RunPaths(tmp_path), []
+
+    def figure(rows, bird):
+        drawn.append(bird)
+        return ages_figure(rows, bird)
+
+    monkeypatch.setattr(section, "ages_figure", figure)
+    monkeypatch.setattr(section, "MAX_FIGURES", 2)
+    monkeypatch.setattr(section, "MAX_ROWS", 3)
+    empty = dict.fromkeys(AGES.names) | {"n_sounding": 5, "n_silent": 3, "matched_n_songs": 9}
+    rows = [empty | row(age, bird=f"b{i}") for i in range(5) for age in ("45", "90")]
+    write_rows(paths.hmm_ages, rows, AGES)
+    shared = [vars(SharedRow(bird=f"b{i}", n_ages=2, status="failed", reason="")) for i in range(7)]
+    write_rows(paths.hmm_shared, shared, SHARED)
+    plt.close("all")
+    content = section.ages_section(paths, is_shared=True)
+    assert drawn == ["b0", "b1"]
+    assert not plt.get_fignums()
+    page = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT / "study" / "report"), autoescape=True
+    ).get_template("ages.html.j2").render(ages=content)  # fmt: skip
+    assert page.count("what order tells (bits per snippet) shows no change") == 3
+    assert "2 more birds can be compared in <code>hmm_ages.parquet</code>" in page
+    assert page.count("<td>b0</td>") == 3  # two ages, and once among shared states
+    assert "4 more birds are in <code>hmm_shared.parquet</code>" in page
+    assert "b3</td>" not in page

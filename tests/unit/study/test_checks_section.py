@@ -1,5 +1,6 @@
 """The report's section on the checks of song models."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
 
@@ -7,6 +8,7 @@ from data_io.song_measures import SongMeasures
 from data_io.store import write_rows
 from study.base.paths import RunPaths
 from study.checks import CHECKED, QUANTILES, quantile_rows
+from study.report import checks_section as checks
 from study.report.checks_section import (
     MAX_ROWS,
     checks_section,
@@ -69,3 +71,25 @@ def test_the_figure_shows_medians_of_every_kind_of_song_and_nothing_where_there_
     drawn = {line.get_label(): list(line.get_ydata()) for line in sounds.get_lines()}
     assert drawn == {"real": [100.0], "reconstruction": [110.0], "sampled": [70.0]}
     assert all(len(line.get_ydata()) == 0 for line in gaps.get_lines())
+
+
+def test_of_many_birds_no_more_figures_are_drawn_than_shown_and_all_are_closed(
+    monkeypatch, tmp_path
+):
+    paths, drawn = RunPaths(tmp_path), []
+
+    def figure(of_bird, bird):
+        drawn.append(bird)
+        return durations_figure(of_bird, bird)
+
+    monkeypatch.setattr(checks, "durations_figure", figure)
+    monkeypatch.setattr(checks, "MAX_FIGURES", 2)
+    songs = ([heard([80, 100])], [heard([90, 110])], [heard([60, 70])])
+    rows = [{"bird": f"b{i}", "age": "45", **one} for i in range(5)
+            for one in quantile_rows(songs, 4.0)]  # fmt: skip
+    write_rows(paths.hmm_checks, [], CHECKED)
+    write_rows(paths.hmm_check_quantiles, rows, QUANTILES)
+    plt.close("all")
+    assert len(checks_section(paths)["figures"]) == 2
+    assert drawn == ["b0", "b1"]
+    assert not plt.get_fignums()

@@ -9,11 +9,12 @@ import pytest
 from data_io.latents import read_sound_shares, write_latents
 from data_io.song_models import load_song_model
 from data_io.store import read_table
-from models.hmm import HmmParams
+from models.hmm import HmmParams, search_states
 from models.hmm.em import Songs
 from study.base.paths import ROOT
 from study.config.tree import DecodersConfig, StudyConfig
 from study.encode import whitened
+from study.hmms import ages
 from study.hmms.ages import AGES
 from study.hmms.journal import remove_journal
 from study.hmms.shared import SHARED
@@ -120,6 +121,24 @@ def test_ages_are_compared_at_equal_numbers_of_snippets(monkeypatch, study, is_s
     assert paths.hmm_shared.exists() == is_shared
 
 
+def test_a_single_age_with_much_song_is_not_searched_again(monkeypatch, study):
+    paths, recordings = study
+    monkeypatch.setattr(ages, "MOST_MATCHED", 100)  # bird b has 160
+    searched = []
+
+    def search(sequences, *args, **kwargs):
+        searched.append(sum(map(len, sequences)))
+        return search_states(sequences, *args, **kwargs)
+
+    monkeypatch.setattr(ages, "search_states", search)
+    params = dataclasses.replace(PARAMS, shared_states=False)
+    selected, _ = run(paths, recordings, params, Here(monkeypatch))
+    assert searched == [100, 100]  # both ages of bird a
+    row = rows_of(paths.hmm_ages, AGES)[2]
+    assert (row["matched_n_snippets"], row["matched_n_songs"]) == (160, 4)
+    assert row["matched_n_states"] == selected[2]["n_states"]
+
+
 def test_an_age_without_a_model_has_a_row_and_no_part(monkeypatch, study):
     paths, recordings = study
     write_ages(paths, "a", {"45": 0.3}, (1,))
@@ -135,7 +154,7 @@ def test_killed_after_any_result_the_stage_ends_with_the_same_tables(monkeypatch
     paths, recordings = study
     whole = Here(monkeypatch, 1)
     run(paths, recordings, PARAMS, whole)
-    assert whole.n_back == 3 + 2 + 3 + 2  # searches, shared states, shared models, ages
+    assert whole.n_back == 3 + 2 + 3 + 3 + 3  # searches, shared states and models, matched, ages
     expected = tables(paths)
     assert len(expected) == 5
     for kill_after in range(1, whole.n_back, 2):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from models.hmm import HmmParams, restored
+from models.hmm import HmmParams, restored, shared
 from models.hmm.ages import effective_number, predictive_information, silent_states, states_in_use
 from models.hmm.em import Songs, new_model, run_em
 from models.hmm.shared import (
@@ -82,6 +82,32 @@ def test_the_search_finds_the_shared_states_and_counts_transitions_for_each_age(
     assert best.bic == pytest.approx(by_hand)
     assert shared_bic(best.log_likelihood, 3, 2, "diag", sizes) == pytest.approx(by_hand)
     assert found.n_snippets == 1440
+
+
+@pytest.mark.parametrize("n_ages", [2, 16])
+def test_the_number_of_states_does_not_fall_as_the_same_song_is_dealt_into_more_ages(
+    monkeypatch, n_ages
+):
+    monkeypatch.setattr(shared, "MOST_ROWS", 1200)
+    rng = np.random.default_rng(0)
+    means = 5.0 * np.array([[i, j] for i in range(3) for j in range(2)])
+    chain = 0.3 * np.roll(np.eye(6), 1, axis=1) + 0.7 / 6
+    songs = [sung(means, chain, 50, rng) for _ in range(192)]
+    found = search_shared([songs[i::n_ages] for i in range(n_ages)], PARAMS, seed=0)
+    assert found.model.n_components == 6
+    assert found.n_snippets == 1200
+
+
+def test_the_fit_to_some_snippets_lets_expect_the_likelihood_and_the_bic_of_all():
+    some, all_of_them = (ages_of((0.0, 0.9), n_songs=n, seed=3) for n in (40, 200))
+    centre = np.zeros(2)
+    start = start_for(Songs([s for age in some for s in age], "diag"), "diag")
+    start.means_ = MEANS
+    sizes = [sum(map(len, age)) for age in all_of_them]
+    expected = _SharedEm(some, centre, PARAMS, 1.0, sizes).fit(start, 100)[0]
+    found = _SharedEm(all_of_them, centre, PARAMS, 1.0).fit(start, 100)[0]
+    assert expected.log_likelihood == pytest.approx(found.log_likelihood, rel=0.01)
+    assert expected.bic == pytest.approx(found.bic, rel=0.01)
 
 
 def test_overlap_makes_the_penalty_smaller_and_not_the_likelihood():
