@@ -25,10 +25,11 @@ import numpy as np
 
 from models.hmm import HmmParams, SongHmm, covariances, restored, search_states
 from models.hmm.ages import change, effective_number, predictive_information, states_in_use
+from models.hmm.draws import drawn
 from models.hmm.em import Songs
 from models.hmm.latent_params import LatentParams
 from models.hmm.predictive import stationary_probs
-from models.hmm.shared import drawn, search_shared, with_own_transitions
+from models.hmm.shared import search_shared, with_own_transitions
 from models.hmm.simulate import simulate_latents
 
 TRUTH = LatentParams(n_states=10, latent_dim=8, covariance_type="full", stickiness=0.2)

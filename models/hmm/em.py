@@ -73,6 +73,18 @@ class Songs:
         """Numbers in a latent."""
         return int(self.X.shape[1])
 
+    def part(self, numbers: Sequence[int]) -> "Songs":
+        """The songs of these numbers, centred as all are."""
+        songs = np.split(self.X, np.cumsum(self.lengths)[:-1])
+        return self._of([songs[i] for i in numbers])
+
+    def _of(self, centred: list[Array]) -> "Songs":
+        some = copy.copy(self)
+        some.X = np.concatenate(centred)
+        some.lengths = [len(song) for song in centred]
+        some._packed = Packed(some.X, some.lengths, self.covariance_type)
+        return some
+
     def some(self, n_snippets: int, seed: int) -> "Songs":
         """Songs drawn by ``seed``, ``n_snippets`` in all, centred as all are; all where they fit.
 
@@ -88,11 +100,7 @@ class Songs:
             n_left -= len(drawn[i])
             if not n_left:
                 break
-        some = copy.copy(self)
-        some.X = np.concatenate([drawn[i] for i in sorted(drawn)])
-        some.lengths = [len(drawn[i]) for i in sorted(drawn)]
-        some._packed = Packed(some.X, some.lengths, self.covariance_type)
-        return some
+        return self._of([drawn[i] for i in sorted(drawn)])
 
     def e_step(self, model: GaussianHMM) -> tuple[Statistics, float]:
         """Sufficient statistics, as hmmlearn names them, and log-likelihood in nats.

@@ -13,12 +13,13 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.hmm import criteria
+from models.hmm.draws import drawn
 from models.hmm.em import TRANSITION_PRIOR, Em, Songs, Statistics, m_step, run_em
 from models.hmm.fitting import most_states
 from models.hmm.gaussian import GaussianHMM, Packed
@@ -28,7 +29,6 @@ from models.hmm.params import CovarianceType, HmmParams
 from models.hmm.search import search_states
 
 Array = NDArray[np.float64]
-T = TypeVar("T", bound=np.generic)
 
 MOST_ROWS = 40_000  # snippets of all ages together that the states are found from
 ROUGH_ITERATIONS = 8  # of EM, to see where BIC is low
@@ -330,29 +330,3 @@ def shared_bic(
     penalty = emissions * math.log(sum(n_observations))
     penalty += chains * sum(math.log(n) for n in n_observations)
     return -2 * float(log_likelihood) + penalty
-
-
-def even_sizes(sizes: Sequence[int], n_rows: int) -> list[int]:
-    """How many of each one's ``sizes`` to take, for at most ``n_rows`` together and evenly."""
-    taken = [0] * len(sizes)
-    # Those with the least first: what they cannot give, the others may.
-    for n_before, i in enumerate(sorted(range(len(sizes)), key=lambda i: sizes[i])):
-        taken[i] = min(sizes[i], n_rows // (len(sizes) - n_before))
-        n_rows -= taken[i]
-    return taken
-
-
-def drawn(sequences: Sequence[NDArray[T]], n_rows: int, seed: int) -> list[NDArray[T]]:
-    """Whole recordings drawn by the seed until there are ``n_rows`` snippets; the last is cut.
-
-    In their order. Arrays of the same lengths give the same recordings, whatever they hold.
-    """
-    if sum(map(len, sequences)) <= n_rows:
-        return [s for s in sequences if len(s)]
-    chosen: list[tuple[int, NDArray[T]]] = []
-    for i in np.random.default_rng(seed).permutation(len(sequences)).tolist():
-        some = sequences[i][:n_rows]
-        if len(some):
-            chosen.append((i, some))
-        n_rows -= len(some)
-    return [some for _, some in sorted(chosen, key=lambda one: one[0])]

@@ -19,8 +19,9 @@ from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import GaussianHMM, HmmParams, SongHmm, search_states
 from models.hmm.ages import predictive_information, states_in_use
+from models.hmm.draws import drawn
 from models.hmm.em import Songs
-from models.hmm.shared import drawn, with_own_transitions
+from models.hmm.shared import with_own_transitions
 from study.base.console import Console
 from study.base.seeds import bird_age_seed
 from study.cluster.tasks import MAX_RETRIES, TaskRunner

@@ -15,11 +15,10 @@ from threadpoolctl import threadpool_limits
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import HmmParams, SongHmm, add_memory
+from models.hmm.draws import drawn, even_sizes
 from models.hmm.em import Songs
 from models.hmm.shared import (
     MOST_ROWS,
-    drawn,
-    even_sizes,
     search_shared,
     shared_bic,
     shared_free_params,

@@ -8,11 +8,10 @@ import pytest
 
 from models.hmm import HmmParams, restored, shared
 from models.hmm.ages import effective_number, predictive_information, silent_states, states_in_use
+from models.hmm.draws import drawn, even_sizes
 from models.hmm.em import Songs, new_model, run_em
 from models.hmm.shared import (
     _SharedEm,
-    drawn,
-    even_sizes,
     search_shared,
     shared_bic,
     with_own_transitions,
