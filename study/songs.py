@@ -66,7 +66,7 @@ KINDS = {
     "real": "the recording itself, resampled",
     "inverted": "sound found from the real song's spectrogram: what the inversion alone does",
     "reconstruction": "the real song, encoded and decoded; then inverted",
-    "sampled": "drawn from the HMM, which begins in its steady state, and decoded; then inverted",
+    "sampled": "drawn from the HMM, from anywhere in a song, and decoded; then inverted",
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.hmm import criteria
-from models.hmm.draws import drawn
+from models.hmm.draws import drawn, even_sizes
 from models.hmm.em import TRANSITION_PRIOR, Em, Songs, Statistics, m_step, run_em
 from models.hmm.fitting import most_states
 from models.hmm.gaussian import GaussianHMM, Packed
