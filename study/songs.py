@@ -186,7 +186,7 @@ def inversions(
 def sample_z(model: SongModel, n_snippets: int, seed: int) -> NDArray[np.float32]:
     """Sample a sequence of latents [n_snippets, latent_dim] from a song model; not whitened.
 
-    It begins in the steady state, as the real song does, which is cut out of a recording.
+    It begins anywhere in a song, as the real one does, which is cut out of a recording.
     """
     (whitened,), _ = to_song_hmm(model).sample_songs([n_snippets], seed)
     return (whitened * model.whitening_std + model.whitening_mean).astype(np.float32)
