@@ -163,7 +163,7 @@ class Bird:
         held_out = self.ears.snippets
         alone = held_out.neighbours(held_out.features_of(torch.from_numpy(snippets)))["coverage"]
         seams = seam_ratio(songs, hop)
-        return f"{sounds:7.1f} {gaps:5.1f} {seams:5.2f} {alone:8.2f} {windows:7.2f}"
+        return f"{sounds:7.1f} {gaps:5.1f} {seams:5.2f} {alone:5.2f} {windows:7.2f}"
 
 
 def seam_ratio(songs: Sequence[Spectrogram], hop: int) -> float:
