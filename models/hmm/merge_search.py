@@ -7,7 +7,7 @@
    a split or where snippets are explained worst; a state fewer, by a merge), until none is better.
 
 Of many snippets, 1 and 2 look at whole songs drawn by the seed, and let expect the BIC of all; 3
-and 4 take all snippets, fewer tries and a looser end of EM.
+and 4 take all snippets, fewer restarts and a looser end of EM.
 """
 
 import copy
@@ -37,9 +37,8 @@ MAX_ROUNDS = 8  # of confirmation
 N_SPLITS = 3  # states of which a split is tried
 # Snippets beyond which the search looks at some songs first: more do not change where to look.
 FEW_SNIPPETS = 12_000
-# On all of them then: numbers of states that are polished, and EM's tolerance as a multiple of
-# params.tol (numbers of states differ by far more); one restart.
-MAX_DEAR = 5
+# On all of them then: EM's tolerance as a multiple of params.tol (numbers of states differ by far
+# more), and one restart.
 DEAR_TOL = 30
 
 
@@ -166,7 +165,7 @@ class MergeSearch:
         """EM to convergence wherever it may still change which number of states is best."""
         polished: set[int] = set()
         largest_gain = 0.0
-        while len(polished) < (MAX_DEAR if self._is_dear else MAX_POLISHED):
+        while len(polished) < MAX_POLISHED:
             best = self._best()
             if best is None:
                 return
