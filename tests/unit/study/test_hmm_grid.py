@@ -195,7 +195,7 @@ def test_a_broken_journal_file_is_named_and_only_its_work_done_again(monkeypatch
     here = Here(monkeypatch)
     run(paths, recordings, params, here)
     expected = tables(paths)
-    (path,) = journal_folder(paths).rglob("a/90.npz")
+    (path,) = journal_folder(paths).rglob("searches/a/90.npz")
     path.write_bytes(path.read_bytes()[:-7])
     again = Here(monkeypatch)
     _, text = run(paths, recordings, params, again)
