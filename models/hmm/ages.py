@@ -69,7 +69,17 @@ def silent_states(posteriors: Array, holds_sound: NDArray[np.bool_]) -> NDArray[
         posteriors: P(state | song) of every snippet [n_snippets, n_states].
         holds_sound: whether any frame of the snippet holds sound [n_snippets].
     """
-    return np.asarray(holds_sound @ posteriors < 0.5 * posteriors.sum(0))
+    return mostly_silent(holds_sound @ posteriors, posteriors.sum(0))
+
+
+def mostly_silent(n_sound: Array, n_in: Array) -> NDArray[np.bool_]:
+    """Whether fewer than half of the snippets of each state hold sound [n_states].
+
+    Args:
+        n_sound: expected snippets of each state that hold sound [n_states].
+        n_in: expected snippets of each state [n_states].
+    """
+    return np.asarray(n_sound < 0.5 * n_in)
 
 
 def states_in_use(counts: Array, seed: int) -> Interval:

@@ -13,6 +13,7 @@ import numpy as np
 from hmmlearn import hmm
 from numpy.typing import NDArray
 
+from models.hmm.draws import drawn
 from models.hmm.gaussian import GaussianHMM
 from models.hmm.packed import Packed
 from models.hmm.params import CovarianceType, Engine, HmmParams
@@ -93,14 +94,8 @@ class Songs:
         if self.n_snippets <= n_snippets:
             return self
         songs = np.split(self.X, np.cumsum(self.lengths)[:-1])
-        drawn: dict[int, Array] = {}
-        n_left = n_snippets
-        for i in np.random.default_rng(seed).permutation(len(songs)).tolist():
-            drawn[i] = songs[i][: min(n_left, n_snippets // 2)]
-            n_left -= len(drawn[i])
-            if not n_left:
-                break
-        return self._of([drawn[i] for i in sorted(drawn)])
+        short = [song[: n_snippets // 2] for song in songs]
+        return self._of(drawn(short, n_snippets, seed))
 
     def e_step(self, model: GaussianHMM) -> tuple[Statistics, float]:
         """Sufficient statistics, as hmmlearn names them, and log-likelihood in nats.

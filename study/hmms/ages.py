@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from data_io.recordings.table import BirdAge
 from data_io.song_models import SongModel
 from models.hmm import GaussianHMM, HmmParams, SongHmm, search_states
-from models.hmm.ages import predictive_information, states_in_use
+from models.hmm.ages import mostly_silent, predictive_information, states_in_use
 from models.hmm.draws import drawn
 from models.hmm.em import Songs
 from models.hmm.shared import with_own_transitions
@@ -291,7 +291,7 @@ def _silent(facts: list[Row]) -> NDArray[np.bool_]:
     if not known:
         return np.zeros(0, dtype=bool)
     n_in, n_sound = (np.sum([one[name] for one in known], axis=0) for name in ("n_in", "n_sound"))
-    return np.asarray(n_sound < 0.5 * n_in)
+    return mostly_silent(n_sound, n_in)
 
 
 def _compared(
