@@ -1,4 +1,9 @@
-"""Atomic files and folders, JSON, hashes of plain content."""
+"""Files and folders that survive a power cut, sealed JSON, hashes of plain content.
+
+Everything that a study writes goes through here, or ends here: first the content is on the disk,
+then the name; first the new, then the old goes. So at any moment a reader, or the next start after
+a power cut, finds the old content or the new one.
+"""
 
 import errno
 import hashlib
@@ -12,46 +17,93 @@ from pathlib import Path
 from typing import Any
 
 STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of file systems on which a folder cannot be synced, since its entries are never held back.
+_NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+SEAL = "seal"  # entry of sealed JSON: the hash of all others
+
+
+class BrokenSealError(ValueError):
+    """The file is not as it was written; the message names it, and says how it was noticed."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; rename it to ``path`` at the end.
 
-    A reader sees the old content or the new content, never a part of one. After an error the
-    temporary file is removed and ``path`` is unchanged.
+    A reader sees the old content or the new content, never a part of one, and so it is after a
+    power cut. After an error the temporary file is removed and ``path`` is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # The suffix stays last: some writers (numpy, soundfile) choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to fill; rename it to ``path`` at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary folder beside ``path`` to fill; rename it to ``path`` at the end.
+
+    Where there is one of that name, it goes only when the new one is on the disk. A process that is
+    ended between the two renames leaves both beside ``path``; `remove_leftovers` puts the old one
+    back.
+    """
+    make_folder(path.parent)
     token = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{token}.tmp")
     temporary.mkdir()
     try:
         yield temporary
+        sync_tree(temporary)
         if path.exists():
             # Two renames, because one rename cannot replace a folder that is not empty.
             retired = path.with_name(f".{path.name}.{token}.old")
             path.replace(retired)
             temporary.replace(path)
+            sync(path.parent)
             shutil.rmtree(retired)
         else:
             temporary.replace(path)
+            sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    is_folder = path.is_dir()
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in _NO_SYNC_OF_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder with all that is in it is on the disk."""
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync(Path(root, name))
+        sync(Path(root))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, so that a power cut leaves them."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def link(path: Path, to: Path) -> None:
@@ -78,8 +130,18 @@ def sound_state(path: str | os.PathLike[str], facts: os.stat_result) -> tuple[in
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files of killed processes from ``folder``; nobody may write there."""
-    for path in [*folder.glob(".*.tmp*"), *folder.glob(".*.old")]:
+    """Remove the half-written files of ended processes from ``folder``; nobody may write there.
+
+    A folder that was to be replaced, and was not, gets its name back.
+    """
+    for retired in folder.glob(".*.old"):
+        path = retired.with_name(retired.name[1:].rpartition(".")[0].rpartition(".")[0])
+        if path.exists():
+            shutil.rmtree(retired)
+        else:
+            retired.replace(path)
+            sync(folder)
+    for path in folder.glob(".*.tmp*"):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -87,20 +149,53 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` as indented JSON, atomically. NaN and infinities raise ValueError."""
+    """Write ``content`` as indented JSON with a seal, atomically.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(sealed(content), "utf-8")
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """Text of ``content`` as JSON, with a hash of it as its last entry."""
+    plain = json.loads(json.dumps(content, allow_nan=False))  # keys are text, tuples are lists
+    return json.dumps({**plain, SEAL: digest(plain)}, indent=2, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read what `write_json` wrote, without its seal; None where there is no such file.
+
+    Raises:
+        BrokenSealError: it was cut short or altered, or nothing of ours wrote it.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:  # no JSON, or not even text
+        raise _broken(path, f"it is no JSON: {error}") from error
+    if not isinstance(content, dict) or SEAL not in content:
+        raise _broken(path, "it has no seal")
+    if content.pop(SEAL) != digest(content):
+        raise _broken(path, "its content does not agree with its seal")
+    return content
+
+
+def _broken(path: Path, why: str) -> BrokenSealError:
+    return BrokenSealError(
+        f"{path} was cut short or altered ({why}). Delete it and run the same command again: what "
+        "it held is done anew."
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(content: Any) -> str:
     """Hash of plain content; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Content of a record; None if it is missing or cut short, so that its work is done again."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # no JSON, or not even text
-        return None
-    return content if isinstance(content, dict) else None

@@ -12,14 +12,12 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from data_io.files import BrokenSealError
+
 _MAGIC, _SEAL = b"PAR1", b"BIRDSEAL"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 _END_BYTES = 8  # size of the footer, and the magic
 _BLOCK_BYTES = 1 << 20
-
-
-class BrokenSealError(ValueError):
-    """The file is not as it was written; the message says how it was noticed."""
 
 
 def seal(path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import digest, read_json, remove_leftovers, write_json
+from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from study import __version__
 from study.base.console import Console
 from study.base.errors import REFUSED, StudyError
@@ -74,7 +74,7 @@ class Ledger:
         self._console.stage(len(self.done) + 1, self._n_stages, name)
         key = digest({"stage": name, "version": __version__, **depends_on})
         path = self._records / f"{name}.json"
-        record = read_json(path)
+        record = self._known(path)
         if record is not None and record["key"] == key and self._files_are_there(record["files"]):
             self._console.note("done before, its input has not changed: skipped")
             done = StageRecord(record["digest"], record["facts"], record["seconds"], True)
@@ -90,6 +90,14 @@ class Ledger:
             done = StageRecord(result.digest, result.facts, seconds, False)
         self.done[name] = done
         return done
+
+    def _known(self, path: Path) -> dict[str, Any] | None:
+        """The record of the stage's last run; None where there is none, or a broken one."""
+        try:
+            return read_json(path)
+        except BrokenSealError:
+            self._console.note(f"{path} was altered: the stage runs again")
+            return None
 
     def _sizes(self, outputs: list[Path]) -> dict[str, int]:
         files: dict[str, int] = {}

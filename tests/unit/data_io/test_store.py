@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data_io import store
-from data_io.files import atomic_dir, atomic_file, write_json
+from data_io.files import atomic_dir, atomic_file, read_json, write_json
 from data_io.latents import read_latents, read_sound_shares, write_latents
 from data_io.recordings.table import Recording, Recordings
 from data_io.seal import seal
@@ -417,7 +417,7 @@ def test_json_without_a_number_is_refused_and_the_old_file_stays(
 ) -> None:
     path = tmp_path / "x.json"
     write_json(path, {"loss": 1.5, "bird": "Fink ♂"})
-    assert json.loads(path.read_text("utf-8")) == {"loss": 1.5, "bird": "Fink ♂"}
+    assert read_json(path) == {"loss": 1.5, "bird": "Fink ♂"}
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"loss": value})
     assert json.loads(path.read_text("utf-8"))["loss"] == 1.5
