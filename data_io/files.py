@@ -185,7 +185,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def _broken(path: Path, fault: str) -> BrokenSealError:
     return BrokenSealError(
-        f"{path} {fault}. Delete it and run the same command again: what it held is done anew."
+        f"{path} {fault}. Delete it and run the study's command again: what it held is done anew."
     )
 
 

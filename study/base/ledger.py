@@ -17,6 +17,7 @@ from typing import Any
 
 from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from study import __version__
+from study.base import stopping
 from study.base.console import Console
 from study.base.errors import REFUSED, StudyError
 from study.base.hashes import compare, hashes_of
@@ -75,6 +76,9 @@ class Ledger:
             name: of the stage.
             depends_on: plain content; if any part changes, the stage runs again.
             work: does the stage's work.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile; the stage has no record.
         """
         self._console.stage(len(self.done) + 1, self._n_stages, name)
         key = digest({"stage": name, "version": __version__, **depends_on})
@@ -89,6 +93,7 @@ class Ledger:
             remove_leftovers(self._run_dir)
             started = time.monotonic()
             result = work()
+            stopping.check()
             seconds = round(time.monotonic() - started, 3)
             content = {"key": key, "digest": result.digest, "facts": result.facts}
             files = hashes_of(self._run_dir, result.outputs)
