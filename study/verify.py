@@ -135,7 +135,8 @@ def _search(paths: RunPaths) -> Kind:
     kind = Kind("search", "")
     for checked in check_search(paths):
         name = checked.path.relative_to(paths.root).as_posix()
-        kind.sealed[name] = f"{checked.fault}. {checked.remedy}" if checked.fault else ""
+        fault = MISSING if checked.fault == "it is missing" else f"{ALTERED} ({checked.fault})"
+        kind.sealed[name] = f"{fault}. {checked.remedy}" if checked.fault else ""
     return kind
 
 
