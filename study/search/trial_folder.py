@@ -280,7 +280,7 @@ class TrialFolder:
                 for path in checkpoint.iterdir():
                     if path.name not in _TRAINING_FILES:
                         shutil.copyfile(path, folder / path.name)
-        for path in self.checkpoints():
+        for path in self.path.glob("checkpoint-*"):  # those set aside, too
             shutil.rmtree(path)
 
 
