@@ -80,7 +80,7 @@ def verify(run: Path, console: Console) -> bool:
             "Give a folder that a study wrote to, for instance runs/demo."
         )
     with undisturbed(run):
-        console.note("records and trials ...")
+        console.note("reading records and the folders of trials")
         kinds, unfinished = _kinds(paths)
         total = sum(len(kind.files) for kind in kinds)
         progress = Progress(console, total, "files read")
