@@ -23,7 +23,15 @@ SEAL = "seal"  # entry of sealed JSON: the hash of all others
 
 
 class BrokenSealError(ValueError):
-    """The file is not as it was written; the message names it, and says how it was noticed."""
+    """The file is not as it was written; the message names it, and says how it was noticed.
+
+    Attributes:
+        why: how it was noticed, for a message with another remedy.
+    """
+
+    def __init__(self, text: str, why: str = ""):
+        super().__init__(text)
+        self.why = why or text
 
 
 @contextmanager
@@ -186,7 +194,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def _broken(path: Path, why: str) -> BrokenSealError:
     return BrokenSealError(
         f"{path} was cut short or altered ({why}). Delete it and run the same command again: what "
-        "it held is done anew."
+        "it held is done anew.",
+        why,
     )
 
 
