@@ -75,7 +75,7 @@ class Disk:
                 except FileNotFoundError:  # another thread removes it just now
                     continue
                 names[entry.name] = (facts.st_ino, entry.is_dir(follow_symlinks=False))
-            folders[os.stat(folder).st_ino] = names
+            folders[folder.stat().st_ino] = names
         # An inode that was free for a while is another file.
         for known in (self._safe_files, self._safe_folders) if self._files else ():
             for inode in known.keys() & (files.keys() | folders.keys()):
@@ -122,7 +122,7 @@ class Disk:
         def is_there(inode):
             return inode in now or inode in self._folders
 
-        top = os.stat(self.root).st_ino
+        top = self.root.stat().st_ino
         return {
             "as it is": _tree(self._folders, top, lambda inode: now[inode].entry),
             "half written": _tree(self._folders, top, half),

@@ -12,7 +12,6 @@ results are equal, what comes after depends on nothing else. ``whole`` follows i
 import functools
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import signal
