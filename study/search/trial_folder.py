@@ -114,7 +114,7 @@ class TrialFolder:
         """
         path = self.path / "trial.json"
         try:
-            return TrialSpec(**json.loads(path.read_text("utf-8")))
+            return TrialSpec(**read_json(path))
         except (OSError, ValueError, TypeError) as error:
             raise broken_record(f"{path} cannot be read", error, self.path) from error
 
@@ -196,7 +196,9 @@ class TrialFolder:
         """
         path = self.path / "ended.json"
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = read_json(path)
+            if content is None:
+                return None
             return {name: content[name] for name in _ENDED_ENTRIES}
         except FileNotFoundError:
             return None

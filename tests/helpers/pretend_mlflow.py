@@ -65,8 +65,13 @@ class PretendMlflow:
         return self._answer(lambda: EXPERIMENT)
 
     def search_runs(self, experiment_ids, query, view, order_by, page_token):
-        # The caller compares the tags of what is found once more: `query` only makes it shorter.
-        return self._answer(lambda: _Page(sorted(self.active(), key=lambda run: run.start_time)))
+        def search():
+            # The caller compares the tags of what is found: a query of tags only makes it shorter.
+            found = [run for run in self.active()
+                     if "RUNNING" not in query or run.status == "RUNNING"]  # fmt: skip
+            return _Page(sorted(found, key=lambda run: run.start_time))
+
+        return self._answer(search)
 
     def create_run(self, experiment_id, start_time, tags, name):
         run = Run(f"run-{len(self.runs) + len(self._late)}", start_time, dict(tags))

@@ -60,10 +60,10 @@ def check_end(world):
     rows = read_table(paths.trials).to_pylist()
     specs = [TrialFolder(folder).spec() for folder in world.trial_folders()]
     specs = [spec for spec in specs if spec.number < config.search.n_trials]
-    assert [row["number"] for row in rows] == list(range(config.search.n_trials))
-    assert [spec.number for spec in specs] == list(range(config.search.n_trials))
-    if config.search.sampler != "tpe":
-        assert [spec.params for spec in specs] == _proposals(config)
+    numbers = list(range(config.search.n_trials))
+    _same("trials in the table", [row["number"] for row in rows], numbers)
+    _same("trials in the folder", [spec.number for spec in specs], numbers)
+    _same("proposals", [_fixed(config, spec.params) for spec in specs], _proposals(config))
     wanted = expected(config, specs)
     judged = _judged(world, wanted)
     for spec, row in zip(specs, rows, strict=True):
@@ -71,7 +71,7 @@ def check_end(world):
         names = {path.name for path in (paths.search / spec.name).iterdir()}
         ends = {name for name in names if not name.endswith(".broken")}
         may_go_on = read_json(paths.search / spec.name / "ended.json")["may_go_on"]
-        assert may_go_on or ends <= ONCE_ENDED, ends
+        _none(f"in the folder of {spec.name}", [] if may_go_on else sorted(ends - ONCE_ENDED))
     repeats = read_table(paths.repeats).to_pylist() if paths.repeats.exists() else []
     _check_optuna(config, paths, rows)
     _check_mlflow(world, config, rows, repeats)
@@ -91,29 +91,45 @@ def _judged(world, wanted):
     return wanted.keys() - gone
 
 
+def _fixed(config, params):
+    """The parameters whose proposals do not depend on results."""
+    names = {"quasi_random": ["latent_dim", "lr"], "grid": ["latent_dim"], "tpe": []}
+    return {name: params[name] for name in names[config.search.sampler]}
+
+
 def _proposals(config):
-    """Parameters by number, where proposals do not depend on results."""
+    """Those parameters by number."""
     key = (config.search.sampler, config.seed, config.search.n_trials)
     if key not in _PROPOSED:
         with tempfile.TemporaryDirectory() as name:
             searcher = StudySearch(config, new_state(config), Path(name))
             suggested = [searcher.suggest(f"id-{i}") for i in range(config.search.n_trials)]
-        _PROPOSED[key] = [one["spec"]["params"] for one in suggested]
+        _PROPOSED[key] = [_fixed(config, one["spec"]["params"]) for one in suggested]
     return _PROPOSED[key]
+
+
+def _none(what, found):
+    assert found == [], f"{what}: {found}"
+
+
+def _same(what, found, wanted):
+    assert found == wanted, f"{what}: {found} in place of {wanted}"
 
 
 def _check_row(config, spec, row, wanted):
     curve = curve_of(spec.params, spec.seed, config.mdgan.n_reports)
     assert {name: row[name] for name in spec.params} == spec.params
     assert row["seed"] == spec.seed == config.seed
-    assert row["status"] != "running"
+    assert row["status"] != "running", row
     if row["reports"]:
-        assert row["objective"] == curve.ranked_by(row["reports"], config.search.objective)
-        assert row["valid/recon_l1"] == curve.metrics(row["reports"])["valid/recon_l1"]
+        wanted_value = curve.ranked_by(row["reports"], config.search.objective)
+        _same(f"objective of {spec.name}", row["objective"], wanted_value)
+        wanted_value = curve.metrics(row["reports"])["valid/recon_l1"]
+        _same(f"valid/recon_l1 of {spec.name}", row["valid/recon_l1"], wanted_value)
     if wanted is not None:
-        assert row["status"] == wanted.status, (spec.number, row["status"], wanted)
+        _same(f"status of {spec.name}", row["status"], wanted.status)
         if row["reports"]:
-            assert row["reports"] == wanted.reports[-1]
+            _same(f"reports of {spec.name}", row["reports"], wanted.reports[-1])
 
 
 def _check_optuna(config, paths, rows):
@@ -136,7 +152,7 @@ def _check_optuna(config, paths, rows):
                 raise AssertionError(row)
         if row["status"] == "failed":
             state = OptunaState.FAIL
-        assert trial.state == state, (trial.number, trial.state, row["status"])
+        _same(f"Optuna's state of trial {trial.number}", trial.state, state)
         if state != OptunaState.FAIL:
             assert trial.value == row["objective"]
             assert trial.user_attrs["status"] == row["status"]
@@ -145,31 +161,33 @@ def _check_optuna(config, paths, rows):
 def _check_mlflow(world, config, rows, repeats):
     """MLflow has each run once, each report that counts once, and says how it ended."""
     runs = world.mlflow.active()
-    assert [run.tags for run in runs if run.status == "RUNNING"] == []
+    _none("runs still RUNNING", [run.tags for run in runs if run.status == "RUNNING"])
     names = ("stage", "study_run_id", "trial_id", "seed")
     counted = Counter(tuple(run.tags.get(name, "") for name in names) for run in runs)
-    assert [found for found, n in counted.items() if n > 1] == []
+    _none("runs there twice", [found for found, n in counted.items() if n > 1])
     for run in runs:
         points = Counter((name, step) for name, step, _, _ in run.rows)
-        assert [point for point, n in points.items() if n > 1] == []
-    by_id = {run.run_id: run for run in runs}
+        _none("metrics there twice", [point for point, n in points.items() if n > 1])
+    of = {tuple(run.tags.get(name, "") for name in names): run for run in runs}
     for row in rows:
         folder = world.paths.search / row["trial_id"]
-        _check_run(config, row, folder, by_id[row["mlflow_run_id"]], "trial")
+        run = of["trial", read_json(folder / BEGUN)["study_run_id"], row["trial_id"], ""]
+        _check_run(config, row, folder, run)
     for row in repeats:
         if row["seed"] != config.seed:
             folder = world.paths.repeats_folder / f"{row['trial_id']}-seed{row['seed']}"
-            _check_run(config, row, folder, by_id[row["mlflow_run_id"]], "repeat")
+            study_run_id, seed = read_json(folder / BEGUN)["study_run_id"], str(row["seed"])
+            _check_run(config, row, folder, of["repeat", study_run_id, row["trial_id"], seed])
 
 
-def _check_run(config, row, folder, run, stage):
-    assert run.tags["stage"] == stage
-    assert run.tags["trial_id"] == row["trial_id"]
-    assert run.tags["study_run_id"] == read_json(folder / BEGUN)["study_run_id"]
-    assert run.tags["status"] == row["status"]
-    assert run.status == run_status(row["status"])
+def _check_run(config, row, folder, run):
+    # While MLflow is away nobody knows the run's id.
+    assert row["mlflow_run_id"] in (run.run_id, None)
+    _same(f"status in the tags of {folder.name}'s run", run.tags.get("status"), row["status"])
+    _same(f"status of {folder.name}'s run", run.status, run_status(row["status"]))
     params = {name: row[name] for name in config.search.space}
-    assert {name: run.params[name] for name in params} == {k: str(v) for k, v in params.items()}
+    _same(f"parameters of {folder.name}'s run", {name: run.params[name] for name in params},
+          {name: str(value) for name, value in params.items()})  # fmt: skip
     ended = read_json(folder / "ended.json")
     n_counted = row["reports"] or max([0, *(r["report"] for r in ended["reports"] if not r["reason"])])
     curve = curve_of(params, row["seed"], config.mdgan.n_reports)
@@ -179,7 +197,8 @@ def _check_run(config, row, folder, run, stage):
             for report in range(1, n_counted + 1)
             if name != "valid/objective" or not curve.metrics(report)["valid/collapsed"]
         }
-        assert {step: value for key, step, value, _ in run.rows if key == name} == wanted, name
+        found = {step: value for key, step, value, _ in run.rows if key == name}
+        _same(f"{name} of {folder.name}'s run", found, wanted)
 
 
 def _check_selection(config, paths, specs, wanted):
@@ -202,7 +221,7 @@ def _check_selection(config, paths, specs, wanted):
         selection = choose(repeats, rule, metric, config.seed)
     except ValueError:
         return
-    assert found == json.loads(json.dumps(selection.to_dict()))
+    _same("selection.json", found, json.loads(json.dumps(selection.to_dict())))
 
 
 def _row(config, spec, wanted):

@@ -307,16 +307,18 @@ class World:
         """The command is given."""
         self.tell(f"the command: {self.sampler}, seed {self.seed}, {self.n_trials} trials, "
                   f"{self.objective}")  # fmt: skip
-        self.is_done = False
         self.driver = Process(self._command)
         self._drive()
+
+    def start_again(self):
+        """The command is given once more, though nothing is left to do."""
+        self.start()
 
     def start_killed_early(self):
         """The command is given, and killed at one of its first writes."""
         self.driver = Process(self._command)
         self.driver.killed_at = self.rng.randrange(40)
         self.count("command killed at a write")
-        self.is_done = False
         self._drive()
 
     def start_trial(self):
@@ -428,28 +430,34 @@ class World:
         for kind in filter(None, kinds):
             self.count(f"MLflow: a call is {kind}")
 
-    def turn_mlflow(self):
-        """MLflow goes away, or is back."""
-        self.mlflow.is_away = not self.mlflow.is_away
-        if self.mlflow.is_away:
-            self.count("MLflow away")
-        self.tell(f"MLflow is {'away' if self.mlflow.is_away else 'back'}")
+    def mlflow_leaves(self):
+        """MLflow answers nobody from now on."""
+        self.mlflow.is_away = True
+        self.count("MLflow away")
+
+    def mlflow_returns(self):
+        """MLflow is back."""
+        self.mlflow.is_away = False
+        self.tell("MLflow is back")
 
     def change_n_trials(self):
         """More trials, or fewer."""
         self.n_trials = self.rng.choice([n for n in range(1, MOST_TRIALS + 1) if n != self.n_trials])
         self.count("another n_trials")
+        self.is_done = False
 
     def change_seed(self):
         """Another seed, or the first one again."""
         self.seed = sum(self.seeds) - self.seed
         self.count("another seed")
+        self.is_done = False
 
     def change_objective(self):
         """Another objective, or the first one again."""
         both = ("valid/objective", "valid/recon_l1")
         self.objective = both[self.objective == both[0]]
         self.count("another objective")
+        self.is_done = False
 
     def move(self):
         """The run folder gets another name, or is copied and the copy goes on."""
@@ -479,6 +487,7 @@ class World:
         for folder in self.rng.sample(folders, min(len(folders), self.rng.choice([1, 1, 2, 3]))):
             self.count("trial removed by hand")
             shutil.rmtree(folder)
+            self.is_done = False
             self.known.pop(folder.name, None)
 
     def wait_a_while(self):
@@ -557,7 +566,8 @@ def _resting(world):
 
 # When an action can happen, and how often it is chosen.
 CAN = {
-    "start": _resting,
+    "start": lambda w: _resting(w) and not w.is_done,
+    "start_again": lambda w: _resting(w) and w.is_done,
     "start_killed_early": _resting,
     "start_trial": lambda w: bool(w.tune and w.tune.startable()),
     "train": lambda w: bool(w.at_work()),
@@ -572,7 +582,8 @@ CAN = {
     "zombie_writes": lambda w: bool(w._zombies),
     "send": lambda w: w.driver is not None,
     "lose_replies": lambda w: not w.mlflow.faults,
-    "turn_mlflow": lambda w: True,
+    "mlflow_leaves": lambda w: not w.mlflow.is_away,
+    "mlflow_returns": lambda w: w.mlflow.is_away,
     "change_n_trials": _resting,
     "change_seed": _resting,
     "change_objective": _resting,
@@ -582,10 +593,10 @@ CAN = {
     "wait_a_while": lambda w: True,
 }
 WEIGHTS = {
-    "start": 30, "start_killed_early": 3, "start_trial": 20, "train": 30, "hear": 30,
+    "start": 30, "start_again": 1, "start_killed_early": 3, "start_trial": 20, "train": 30, "hear": 30,
     "kill_worker": 2, "kill_worker_at_a_write": 2, "hold_worker_up": 2, "want": 1,
     "kill_driver": 1.5, "kill_driver_at_a_write": 1.5, "start_beside": 0.3, "zombie_writes": 4,
-    "send": 6, "lose_replies": 2, "turn_mlflow": 1, "change_n_trials": 3, "change_seed": 1,
+    "send": 6, "lose_replies": 2, "mlflow_leaves": 0.7, "mlflow_returns": 10, "change_n_trials": 3, "change_seed": 1,
     "change_objective": 1, "move": 2, "break_checkpoint": 1, "remove_trials": 1, "wait_a_while": 2,
 }  # fmt: skip
 
