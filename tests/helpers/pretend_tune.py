@@ -97,8 +97,12 @@ class PretendTune:
         return [trial for trial in self.trials if trial.status == "pending"][: int(is_free)]
 
     def running(self) -> list[PretendTrial]:
-        """Trials with a process."""
+        """Trials that train."""
         return [trial for trial in self.trials if trial.status == "running"]
+
+    def with_process(self) -> list[PretendTrial]:
+        """Those whose process is there, though the driver may have died while it gave one up."""
+        return [trial for trial in self.trials if trial.worker is not None]
 
     def start(self, trial: PretendTrial) -> None:
         """A process is there for a trial."""
@@ -166,8 +170,8 @@ class PretendTune:
         trial.status = "done"
 
     def _end_process(self, trial: PretendTrial) -> None:
-        assert trial.worker is not None
-        trial.worker.kill()
+        if trial.worker is not None:
+            trial.worker.kill()
         trial.worker, trial.told = None, None
 
     def _fill_queue(self) -> None:

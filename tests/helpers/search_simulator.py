@@ -273,7 +273,7 @@ class World:
             return
         driver, tune = self.driver, self.tune
         self.driver = self.tune = self.sender = None
-        for one in tune.running() if tune else ():
+        for one in tune.with_process() if tune else ():
             if driver.was_killed and self.rng.random() < 0.3:
                 self.count("worker of a killed command that lives on")
                 self._zombies.append(one.worker)
@@ -290,7 +290,7 @@ class World:
             raise driver.error
 
     def _end_processes(self):
-        for one in self.tune.running() if self.tune else ():
+        for one in self.tune.with_process() if self.tune else ():
             one.worker.kill()
         for process in (*self._zombies, self.driver):
             if process is not None:
@@ -589,7 +589,7 @@ CAN = {
     "change_objective": _resting,
     "move": lambda w: _resting(w) and w.folder.exists(),
     "break_checkpoint": lambda w: bool(w.checkpoints()),
-    "remove_trials": lambda w: _resting(w) and bool(w.trial_folders()),
+    "remove_trials": lambda w: _resting(w) and not w.is_done and not w._zombies and bool(w.trial_folders()),
     "wait_a_while": lambda w: True,
 }
 WEIGHTS = {
