@@ -276,7 +276,7 @@ class TrialFolder:
         ended = self.ended()
         if ended is None or ended["may_go_on"]:
             return
-        # With a decoder, what is left of checkpoints may be halfway removed.
+        # Checkpoints beside a decoder are halfway removed: nobody needs them.
         checkpoint = None if self.decoder.exists() else self.newest_checkpoint()[0]
         if checkpoint is not None:
             with atomic_dir(self.decoder) as folder:
