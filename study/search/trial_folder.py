@@ -75,7 +75,7 @@ class TrialSpec:
         seed: of its training.
         params: sampled parameters by name.
         system_attrs: what Optuna's sampler noted beside them.
-        search: hash of the parts of its search, see `study.search.search.search_parts`.
+        search: hash of the parts of its search, see `study.search.search_folder.search_parts`.
     """
 
     name: str
