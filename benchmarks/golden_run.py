@@ -9,57 +9,10 @@ are left out of tables and JSON before a hash is taken. Files that only say how 
 """
 
 import argparse
-import hashlib
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-# Columns and keys that say when and where, not what.
-NOT_COMPARED = (
-    "seconds", "node", "n_retries", "mlflow_run_id", "time/", "system/", "ended_at", "reported_at",
-    "token",
-)  # fmt: skip
-PATTERNS = (
-    "*.parquet", "reference.npz", "selection.json", "best/*", "decoders/**/*", "trials/*.png",
-    "latents/**/*", "spectrograms/**/*", "hmm/**/*", "songs/**/*", "search/trial-*/trial.json",
-    "search/trial-*/ended.json", "search/**/decoder/*", "simulated_birds/**/*",
-)  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """JSON content without what says when and where."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items() if not k.startswith(NOT_COMPARED)}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
-
-
-def content_hash(path: Path) -> str:
-    """Hash of what a file says."""
-    if path.suffix == ".parquet":
-        table = pq.read_table(path, partitioning=None)
-        names = [name for name in table.column_names if not name.startswith(NOT_COMPARED)]
-        columns = {name: table[name].to_pylist() for name in sorted(names)}
-        text = repr(columns).encode()
-    elif path.suffix == ".npz":
-        with np.load(path) as arrays:
-            text = b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))
-    elif path.suffix == ".json":
-        text = json.dumps(plain(json.loads(path.read_text("utf-8"))), sort_keys=True).encode()
-    else:
-        text = path.read_bytes()
-    return hashlib.sha256(text).hexdigest()
-
-
-def hashes(run: Path) -> dict[str, str]:
-    """Hash of every file that is compared, by its name in the run folder."""
-    found = {path for pattern in PATTERNS for path in run.glob(pattern) if path.is_file()}
-    return {path.relative_to(run).as_posix(): content_hash(path) for path in sorted(found)}
+from tests.helpers.same_results import hashes
 
 
 def main() -> None:

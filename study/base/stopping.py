@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOUND_S = 12.0
 # A signal to many processes reaches one after another: others may die of it before we have it.
@@ -159,12 +157,18 @@ def is_stopping() -> bool:
     return _state.asked is not None
 
 
-def check() -> None:
+def check(wait_s: float = 0.0) -> None:
     """Raise the stop again where somebody swallowed it: before anything is concluded.
+
+    Args:
+        wait_s: for a signal that is on its way, where a process of ours may have died of it.
 
     Raises:
         Stopped: a stop was asked for.
     """
+    deadline = time.monotonic() + wait_s
+    while _state.asked is None and _state.is_open and time.monotonic() < deadline:
+        time.sleep(0.02)
     if _state.asked is not None:
         _state.was_raised = True
         raise Stopped(_state.asked)
@@ -173,24 +177,17 @@ def check() -> None:
 def cause(error: BaseException, wait_s: float = SETTLE_S) -> Stopped | None:
     """Find the stop behind an error; None where there is none.
 
-    Processes that got the signal before this one may have died of it. So it waits for a moment.
-
     Args:
         error: that came out of the work.
-        wait_s: for a signal that is on its way; 0 where no process of ours can have failed.
+        wait_s: as of `check`; 0 where no process of ours can have failed.
     """
     if isinstance(error, Stopped):
         return error
     try:
-        if _state.asked is None and isinstance(error, KeyboardInterrupt):
-            return Stopped(signal.SIGINT)
-        deadline = time.monotonic() + wait_s
-        while _state.asked is None and _state.is_open and time.monotonic() < deadline:
-            time.sleep(0.02)
-        check()
+        check(0.0 if isinstance(error, KeyboardInterrupt) else wait_s)
     except Stopped as stop:
         return stop
-    return None
+    return Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else None
 
 
 @contextmanager
@@ -207,7 +204,7 @@ def held() -> Iterator[None]:
 
 
 def hang_up() -> None:
-    """Stop as SIGHUP does, where it is not ignored: a write tells before it that a terminal is gone.
+    """Stop as SIGHUP does, unless it is ignored: a write may tell first that a terminal is gone.
 
     Raises:
         Stopped: in the main thread.
@@ -286,6 +283,8 @@ def _say(number: int) -> None:
 
 
 def _descendants() -> set[int]:
+    import psutil  # not before the signals are ours
+
     return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
