@@ -75,7 +75,7 @@ class Sent:
         lock: held by who reads or changes several things at once.
         studies: by id of the study run.
         folder_id: a tag of the study runs of this folder, by which they are found again.
-        was_altered: the file could not be used, and all is looked up again.
+        altered: files that could not be used; they are made anew.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
@@ -85,7 +85,7 @@ class Sent:
         self._folder = folder / FOLDER
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
-        self.was_altered = False
+        self.altered: list[Path] = []
         self._destination = destination
         self._is_noted = False
         self._not_before = 0.0
@@ -109,7 +109,7 @@ class Sent:
         try:
             return read_json(path)
         except BrokenSealError:
-            self.was_altered = True
+            self.altered.append(path)
             return None
 
     def run(self, study_run_id: str, identity: RunIdentity) -> SentRun | None:
