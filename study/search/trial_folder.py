@@ -75,7 +75,7 @@ class TrialSpec:
         seed: of its training.
         params: sampled parameters by name.
         system_attrs: what Optuna's sampler noted beside them.
-        search: hash of the parts of its search, see `study.search.search.search_parts`.
+        search: hash of the parts of its search, see `study.search.search_folder.search_parts`.
     """
 
     name: str
@@ -241,6 +241,8 @@ class TrialFolder:
     def end(self, ended: dict[str, Any]) -> None:
         """Write ended.json, and keep of the newest checkpoint the decoder alone.
 
+        Where the checkpoint of the last report is broken, no decoder is kept.
+
         Args:
             ended: reports (all), reason (why the process ended before its time, or ""), may_go_on
                 (whether that had nothing to do with the trial itself), ended_at (s), node,
@@ -274,9 +276,11 @@ class TrialFolder:
         ended = self.ended()
         if ended is None or ended["may_go_on"]:
             return
-        # With a decoder, what is left of checkpoints may be halfway removed.
+        # Checkpoints beside a decoder are halfway removed: nobody needs them.
         checkpoint = None if self.decoder.exists() else self.newest_checkpoint()[0]
-        if checkpoint is not None:
+        last = max((r["report"] for r in ended["reports"] if not r["reason"]), default=0)
+        # The decoder of an earlier report is not the one that was measured.
+        if checkpoint is not None and int(checkpoint.name.removeprefix("checkpoint-")) >= last:
             with atomic_dir(self.decoder) as folder:
                 for path in checkpoint.iterdir():
                     if path.name not in _TRAINING_FILES:
@@ -305,5 +309,5 @@ def _why_broken(checkpoint: Path) -> str:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except BrokenSealError as error:
-        return f"checkpoint.json {error.why}"
+        return f"{CHECKPOINT} {error.why}"
     return ""
