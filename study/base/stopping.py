@@ -157,6 +157,11 @@ def is_stopping() -> bool:
     return _state.asked is not None
 
 
+def ends_process() -> bool:
+    """Whether `end` comes next, which ends this process and all that it started."""
+    return _state.is_listening and is_stopping()
+
+
 def check(wait_s: float = 0.0) -> None:
     """Raise the stop again where somebody swallowed it: before anything is concluded.
 

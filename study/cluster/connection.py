@@ -50,8 +50,11 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
             raise
         raise stop from error
     finally:
-        with stopping.held():
-            ray.shutdown()
+        # A Ray of our own that is to go is ended with the command: without its processes, which may
+        # have got the signal too, it would take many seconds to close.
+        if here is None or not stopping.ends_process():
+            with stopping.held():
+                ray.shutdown()
 
 
 def _start(address: str | None, here: Surroundings | None) -> None:
