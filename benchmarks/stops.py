@@ -1,6 +1,6 @@
 """Stop a tiny study at every stage in every way, and see that nothing false is left.
 
-    python -m benchmarks.stops                         all ways, all stages: about an hour on 2 cores
+    python -m benchmarks.stops                    all ways, all stages: an hour on 2 cores
     python -m benchmarks.stops --ways SIGTERM scancel --seed 3
 
 For each way one run folder: the same command is started again and again, and stopped at every stage

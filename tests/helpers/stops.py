@@ -65,13 +65,13 @@ class Command:
         out: folder of the run folder and of MLflow's database.
         words: of the command; by default those of a tiny study.
         has_terminal: whether it has a terminal of its own.
-        ignored: signals that it ignores from the start, as with ``nohup``.
+        ignored: names of signals that it ignores from the start, as with ``nohup``.
     """
 
     out: Path
     words: list[str] = field(default_factory=list)
     has_terminal: bool = False
-    ignored: tuple[int, ...] = ()
+    ignored: tuple[str, ...] = ()
     text: str = ""
 
     def __post_init__(self):
@@ -82,17 +82,14 @@ class Command:
             "--tracking-uri", self.uri, *TINY,
         ]  # fmt: skip
 
-        def before() -> None:
-            for number in self.ignored:
-                signal.signal(number, signal.SIG_IGN)
-            if self.has_terminal:
-                os.setsid()
-                os.close(os.open(os.ttyname(writer), os.O_RDWR))  # it is its terminal from now on
-
+        # The first terminal that the leader of a session opens is its terminal from then on.
+        name = os.ttyname(writer) if self.has_terminal else ""
+        opened = f"exec <{name} >{name} 2>&1; " if self.has_terminal else ""
+        traps = "".join(f"trap '' {name}; " for name in self.ignored)
         self.process = subprocess.Popen(
-            [sys.executable, *words], stdin=writer if self.has_terminal else subprocess.DEVNULL,
-            stdout=writer, stderr=writer, cwd=self.out, preexec_fn=before,
-            start_new_session=not self.has_terminal,
+            ["bash", "-c", f'{opened}{traps}exec "$@"', "bash", sys.executable, *words],
+            stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, cwd=self.out,
+            start_new_session=True,
             env={**os.environ, "BIRDSONG_TEST_MARK": self._mark, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         os.close(writer)
