@@ -14,14 +14,13 @@ process of the command, `closed terminal` the end of the terminal that it runs i
 import argparse
 import random
 import re
-import sqlite3
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tests.helpers.same_results import same_results
-from tests.helpers.stops import WAYS, Command
+from tests.helpers.stops import WAYS, Command, n_running, n_runs
 
 TITLE = r"^\[\d+/\d+\] "
 END = "^Best "
@@ -97,27 +96,6 @@ def stop_everywhere(
     for name in differ:
         print(f"    {name}")
     return n_wrong + (ended.code != 0) + len(differ) + (counts[0] != counts[1])
-
-
-def n_running(out: Path) -> int:
-    """MLflow runs that MLflow takes to be under way."""
-    return _count(out, "SELECT count(*) FROM runs WHERE status = 'RUNNING'")
-
-
-def n_runs(out: Path) -> int:
-    """All MLflow runs."""
-    return _count(out, "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'")
-
-
-def _count(out: Path, query: str) -> int:
-    path = out / "mlflow.db"
-    if not path.exists():
-        return 0
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-        try:
-            return int(database.execute(query).fetchone()[0])
-        except sqlite3.OperationalError:  # its tables are not made yet
-            return 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -195,3 +196,24 @@ WAYS = {
     "SIGINT": 130, "SIGINT twice": 130, "SIGTERM": 143, "SIGHUP": 129, "closed terminal": 129,
     "scancel": 143,
 }  # fmt: skip
+
+
+def n_running(out: Path) -> int:
+    """MLflow runs that MLflow takes to be under way."""
+    return _count(out, "SELECT count(*) FROM runs WHERE status = 'RUNNING'")
+
+
+def n_runs(out: Path) -> int:
+    """All MLflow runs."""
+    return _count(out, "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'")
+
+
+def _count(out: Path, query: str) -> int:
+    path = out / "mlflow.db"
+    if not path.exists():
+        return 0
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+        try:
+            return int(database.execute(query).fetchone()[0])
+        except sqlite3.OperationalError:  # its tables are not made yet
+            return 0
