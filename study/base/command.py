@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from data_io.files import STORAGE_FULL
+from data_io.files import STORAGE_FULL, BrokenSealError
 from data_io.names.birds_table import BirdsTableError
 from data_io.names.listing import NoRecordingsError
 from data_io.store import BrokenFileError
@@ -44,9 +44,10 @@ def _failed(error: Exception, console: Console) -> int:
         Stopped: a signal was behind it.
         Exception: it is a fault of ours.
     """
-    if isinstance(error, StudyError | NoRecordingsError | BirdsTableError | BrokenFileError):
+    refused = NoRecordingsError | BirdsTableError
+    if isinstance(error, StudyError | refused | BrokenFileError | BrokenSealError):
         stop = stopping.cause(error, wait_s=0.0)
-        code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)
+        code = getattr(error, "exit_code", REFUSED if isinstance(error, refused) else FAILED)
         text = str(error) if code == INTERRUPTED else f"error: {error}"
     else:
         stop = stopping.cause(error)
