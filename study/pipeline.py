@@ -1,5 +1,6 @@
 """The stages of a study in order, from recordings to report."""
 
+from data_io.files import make_folder
 from data_io.names.listing import Survey
 from study.base import stopping
 from study.base.console import Console
@@ -50,7 +51,7 @@ def run_study(config: StudyConfig, where: Where, survey: Survey | None, console:
         for hint in (share.sentence, unused_gpus(share.gpus)):
             if hint:
                 console.line(hint)
-        where.out.mkdir(parents=True, exist_ok=True)
+        make_folder(where.out)
         with locked(where.out):
             _run_locked(config, where, survey, share.gpus, console)
 

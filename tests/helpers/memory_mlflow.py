@@ -1,5 +1,6 @@
 """MLflow in the memory of this process, with the calls that a study makes."""
 
+import pickle
 import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -39,6 +40,11 @@ class MemoryMlflow(Mlflow):
         self.runs: dict[str, MemoryRun] = {}
         self.lock = threading.Lock()
 
+    def pickled(self):
+        """The runs as they are now."""
+        with self.lock:
+            return pickle.dumps(self.runs)
+
     def has_run(self, run_id):
         return run_id in self.runs
 
@@ -54,30 +60,35 @@ class MemoryMlflow(Mlflow):
         return run_id
 
     def log_params(self, run_id, params):
-        run = self.runs[run_id]
-        run.params = {**params, **run.params}
+        with self.lock:
+            run = self.runs[run_id]
+            run.params = {**params, **run.params}
 
     def log_metrics(self, run_id, batch):
-        run = self.runs[run_id]
-        for step, measured in batch.items():
-            for name, value in measured.metrics.items():
-                run.metrics.setdefault(name, []).append((step, value))
-        run.tags.update(odd_tags(batch))
+        with self.lock:
+            run = self.runs[run_id]
+            for step, measured in batch.items():
+                for name, value in measured.metrics.items():
+                    run.metrics.setdefault(name, []).append((step, value))
+            run.tags.update(odd_tags(batch))
 
     def last_step(self, run_id, batch):
         rows = self.runs[run_id].metrics.get(next(iter(next(iter(batch.values())).metrics)), [])
         return max((step for step, _ in rows), default=None)
 
     def set_tags(self, run_id, tags):
-        self.runs[run_id].tags.update(tags)
+        with self.lock:
+            self.runs[run_id].tags.update(tags)
 
     def set_status(self, run_id, status, time_ms):
         self.runs[run_id].status = status
 
     def log_file(self, run_id, path, folder):
         path.read_bytes()
-        self.runs[run_id].files.add(f"{folder}/{path.name}".lstrip("/"))
+        with self.lock:
+            self.runs[run_id].files.add(f"{folder}/{path.name}".lstrip("/"))
 
     def register(self, run_id, model):
-        self.runs[run_id].models.add(model.tags[MODEL_TAG])
+        with self.lock:
+            self.runs[run_id].models.add(model.tags[MODEL_TAG])
         return True
