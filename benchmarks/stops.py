@@ -13,17 +13,33 @@ process of the command, `closed terminal` the end of the terminal that it runs i
 
 import argparse
 import random
-import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.helpers.inline_ray import inline_command
+from tests.helpers.memory_mlflow import MemoryMlflow
 from tests.helpers.same_results import same_results
-from tests.helpers.stops import WAYS, Command, n_running, n_runs
+from tests.helpers.stops import TINY, WAYS, Command, n_running, n_runs
 
-TITLE = r"^\[\d+/\d+\] "
-END = "^Best "
+# What the command says as each begins, and how long it takes at least.
+MOMENTS = {
+    "imports": ("", 0.6),
+    "Ray starts": ("^Results ", 3.0),
+    "preflight": ("^Results ", 8.0),
+    "simulated birds": (r"^\[.*\] simulated birds$", 0.4),
+    "recordings": (r"^\[.*\] recordings$", 1.5),
+    "trials": (r"^\[.*\] trials$", 10.0),
+    "fresh seeds": ("again with", 8.0),
+    "trial figures": (r"^\[.*\] trial figures$", 2.0),
+    "latents": (r"^\[.*\] latents$", 1.0),
+    "hmm": (r"^\[.*\] hmm$", 1.5),
+    "checks": (r"^\[.*\] checks$", 1.5),
+    "songs": (r"^\[.*\] songs$", 1.0),
+    "report": (r"^\[.*\] report$", 1.0),
+    "the end": ("^Best:", 1.0),
+}
 
 
 def main() -> None:
@@ -34,46 +50,31 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="stops-") as name:
-        folder = Path(name)
-        reference, lasts = unstopped(folder / "unstopped")
-        n_wrong = sum(stop_everywhere(way, folder, lasts, reference, rng) for way in options.ways)
-    print(f"{n_wrong} stops or results are not as they should be")
+        folder, mlflow = Path(name), MemoryMlflow()
+        words = ["--preset", "smoke", "--out", str(folder / "unstopped"), *TINY]
+        code, text = inline_command(words, mlflow)
+        assert code == 0, text
+        print(f"unstopped: {len(mlflow.runs)} MLflow runs", flush=True)
+        n_wrong = sum(
+            stop_everywhere(way, folder, folder / "unstopped", len(mlflow.runs), rng)
+            for way in options.ways
+        )
+    print(f"\n{n_wrong} stops or results are not as they should be")
     sys.exit(n_wrong > 0)
 
 
-def unstopped(out: Path) -> tuple[Command, dict[str, tuple[str, float]]]:
-    """A study that nobody stops; give the words and the seconds of each moment of it."""
-    out.mkdir()
-    command, began = Command(out), time.monotonic()
-    times = {"imports": began}
-    while command.process.poll() is None:
-        for line in command.text.splitlines():
-            if re.match(f"^Results |{TITLE}|{END}|.*again with", line):
-                times.setdefault(line.strip(), time.monotonic())
-        time.sleep(0.01)
-    assert command.ended().code == 0, command.text
-    names = [*times, ""]
-    ends = [*list(times.values())[1:], time.monotonic()]
-    print(f"unstopped: {ends[-1] - began:.0f} s")
-    return command, {
-        name: (re.escape(name) if name != "imports" else "", end - times[name])
-        for name, end in zip(names, ends, strict=False)
-    }
-
-
-def stop_everywhere(
-    way: str, folder: Path, lasts: dict[str, tuple[str, float]], reference: Command,
-    rng: random.Random,
-) -> int:  # fmt: skip
+def stop_everywhere(way: str, folder: Path, whole: Path, n_whole: int, rng: random.Random) -> int:
     """Stop a study in one way at every moment, then let it end; how much is wrong."""
     out = folder / way.replace(" ", "-")
     out.mkdir()
     n_wrong = 0
-    print(f"\n{way}\n{'moment':28}code  seconds  said                 left  RUNNING")
-    for moment, (words, lasts_s) in lasts.items():
+    print(f"\n{way}\n{'moment':18}code  seconds  said                 left  RUNNING", flush=True)
+    for moment, (words, lasts_s) in MOMENTS.items():
         command = Command(out, has_terminal=way == "closed terminal")
-        command.wait_for(words)
-        time.sleep(rng.uniform(0.0, 0.7) * lasts_s)
+        if not command.wait_for(words):
+            print(f"{moment:18} was over before: exit code {command.ended().code}", flush=True)
+            continue
+        time.sleep(rng.uniform(0.0, lasts_s))
         ended = command.stopped(way)
         running = n_running(out)
         said = "; ".join(ended.sentences) or "-"
@@ -84,18 +85,17 @@ def stop_everywhere(
             and not ended.left and not running
         )  # fmt: skip
         n_wrong += not is_right
-        print(f"{moment[:27]:28}{ended.code:4}  {ended.seconds:7.1f}  {said:20} {len(ended.left):4}"
+        print(f"{moment:18}{ended.code:4}  {ended.seconds:7.1f}  {said:20} {len(ended.left):4}"
               f"  {running:7}{'' if is_right else '  WRONG'}", flush=True)  # fmt: skip
         if not is_right:
             print(f"{ended.left}\n{ended.text[-3000:]}")
     ended = Command(out).ended()
-    differ = same_results(reference.run, out / "run")
-    counts = n_runs(out), n_runs(reference.out)
+    differ = same_results(whole, out / "run")
     print(f"then to its end: exit code {ended.code}, {len(differ)} result files differ, "
-          f"{counts[0]} MLflow runs (unstopped {counts[1]}), {n_running(out)} RUNNING")  # fmt: skip
+          f"{n_runs(out)} MLflow runs (unstopped {n_whole}), {n_running(out)} RUNNING")  # fmt: skip
     for name in differ:
         print(f"    {name}")
-    return n_wrong + (ended.code != 0) + len(differ) + (counts[0] != counts[1])
+    return n_wrong + (ended.code != 0) + len(differ) + (n_runs(out) != n_whole)
 
 
 if __name__ == "__main__":
