@@ -5,7 +5,7 @@
 
 By default 1,200 birds and ages with 15 files of 20 kB each (as songs/ has), and 8 Parquet files of
 250 MB (as spectrograms/ has). They lie on tmpfs (/dev/shm), so what is measured is hashing, not a
-disk. Beside the hashes: sizes alone, as in versions up to 0.8.0.
+disk. Beside the hashes: sizes alone, as in versions up to 0.10.0.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def write_large(paths: RunPaths) -> StageResult:
 
 
 def compare_sizes(folder: Path) -> None:
-    """What versions up to 0.8.0 did at each start."""
+    """What versions up to 0.10.0 did at each start."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     assert all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
 
