@@ -11,6 +11,7 @@ from study.base.errors import REFUSED, StudyError
 from study.base.hashes import ALTERED, MISSING, compare
 from study.base.ledger import undisturbed
 from study.base.paths import RunPaths
+from study.search.trial_folder import has_begun
 
 LAST = "report"  # stage
 NAMED = 20  # files with a fault, or left over, that are named
@@ -79,6 +80,7 @@ def verify(run: Path, console: Console) -> bool:
             "Give a folder that a study wrote to, for instance runs/demo."
         )
     with undisturbed(run):
+        console.note("reading records and the folders of trials")
         kinds, unfinished = _kinds(paths)
         total = sum(len(kind.files) for kind in kinds)
         progress = Progress(console, total, "files read")
@@ -136,12 +138,17 @@ def _search(paths: RunPaths) -> Kind:
         "it anew when it next goes on. The study's results do not need it.",
     )
     for path in sorted(paths.search.rglob("*.json")):
-        name = path.relative_to(paths.root).as_posix()
-        if name in kind.files:
-            continue
+        if path.relative_to(paths.root).as_posix() in kind.files:
+            continue  # its hash is in a file beside it
         hashes = (_sealed(paths.root, path, kind) or {}).get("sha256")
         for file, sha256 in hashes.items() if isinstance(hashes, dict) else ():
             _add(paths.root, path.with_name(file), sha256, kind)
+    for path in (*paths.search.glob("trial-*"), *paths.repeats_folder.glob("trial-*")):
+        needed = [path / "trial.json"] if has_begun(path) else []
+        needed += [path / "decoder" / "model.json"] if (path / "decoder").is_dir() else []
+        for file in needed:
+            if not file.is_file():
+                kind.sealed[file.relative_to(paths.root).as_posix()] = MISSING
     return kind
 
 

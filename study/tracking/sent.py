@@ -1,8 +1,8 @@
 """A list of all that one MLflow was sent of a run folder: it may lag behind, never be ahead.
 
-It is a small JSON file.
-
-Everything in it can be found again: what was sent and not noted is sent again, and changes nothing.
+It is a small JSON file. Everything in it can be found again: what was sent and not noted is sent
+again, and changes nothing. But MLflow finds its runs by the id of the folder, so that stands in a
+file of its own as well: an altered list begins no second run.
 """
 
 import hashlib
@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import read_json, write_json
+from data_io.files import BrokenSealError, read_json, write_json
 from study.base.paths import without_password
 from study.tracking.picture import STUDY, RunIdentity
 
+FOLDER = "folder.json"  # beside the lists: the id of the folder
 WRITE_EVERY_S = 1.0  # at most; a large file less often: writing takes a twentieth of the time
 
 
@@ -74,31 +75,42 @@ class Sent:
         lock: held by who reads or changes several things at once.
         studies: by id of the study run.
         folder_id: a tag of the study runs of this folder, by which they are found again.
+        altered: files that could not be used; they are made anew.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
         destination = {"uri": without_password(uri).rstrip("/"), "experiment": experiment}
         name = hashlib.sha256(json.dumps(destination, sort_keys=True).encode()).hexdigest()[:16]
         self.path = folder / f"{name}.json"
+        self._folder = folder / FOLDER
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
-        self.folder_id = uuid.uuid4().hex
+        self.altered: list[Path] = []
         self._destination = destination
         self._is_noted = False
         self._not_before = 0.0
         self._load()
 
     def _load(self) -> None:
-        content = read_json(self.path) or {}
-        self.folder_id = str(content.get("folder_id") or self.folder_id)
+        content = self._read(self.path) or {}
+        known = content.get("folder_id"), (self._read(self._folder) or {}).get("folder_id")
+        self.folder_id = str(known[0] or known[1] or uuid.uuid4().hex)
+        self._is_id_kept = known[1] == self.folder_id
         try:
             for run_id, one in content.get("study_runs", {}).items():
                 runs = {key: SentRun(**run) for key, run in one["runs"].items()}
                 # One that was deleted by hand while it was open is begun anew.
                 runs = {key: run for key, run in runs.items() if not run.is_gone}
                 self.studies[run_id] = SentStudy(runs, one["end"])
-        except (AttributeError, KeyError, TypeError):  # of another version, or changed by hand
+        except (AttributeError, KeyError, TypeError):  # of another version
             self.studies = {}
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            return read_json(path)
+        except BrokenSealError:
+            self.altered.append(path)
+            return None
 
     def run(self, study_run_id: str, identity: RunIdentity) -> SentRun | None:
         """The part of a run that was sent; None before it was begun."""
@@ -130,6 +142,9 @@ class Sent:
             if self._is_noted or not (at_once or started >= self._not_before):
                 return
             studies = {run_id: asdict(study) for run_id, study in self.studies.items()}
+            if not self._is_id_kept:
+                write_json(self._folder, {"folder_id": self.folder_id})
+                self._is_id_kept = True
             content = {**self._destination, "folder_id": self.folder_id, "study_runs": studies}
             write_json(self.path, content)
             self._is_noted = True

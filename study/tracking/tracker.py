@@ -61,6 +61,8 @@ class Tracker:
         self._mlflow = Mlflow(uri, experiment)
         self.experiment_id = self._mlflow.experiment_id
         self._sent = Sent(folder, uri, experiment)
+        for path in self._sent.altered:
+            say(f"{path} was altered: it is made anew, and MLflow is asked what it has")
         receiver = Differences(self._mlflow, self._sent, say)
         self._sender = Sender(f"MLflow at {without_password(uri)}", receiver, say)
 
