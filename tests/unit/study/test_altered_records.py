@@ -11,6 +11,7 @@ from study.base.paths import RunPaths
 from study.config.reader import load_config
 from study.search.pictures import BEGUN, read_begun
 from study.search.search_folder import prepare_folder, search_parts
+from study.search.trial_check import check_search
 from study.search.trial_folder import (
     BY_BIRD_AGE,
     SEARCH,
@@ -193,3 +194,39 @@ def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp
             assert again.studies == ({} if is_empty else before)
             n_noticed += bool(again.altered)
         assert n_noticed > 0.9 * path.stat().st_size
+
+
+REMEDIES = {
+    "trial.json": "Remove the folder {trial}", "ended.json": "Remove the folder {trial}",
+    "begun.json": "Delete it", "owner.json": "Delete it", SEARCH: "Delete it",
+    "decoder": "Remove the folder {trial}", "checkpoint-0001": "sets this checkpoint aside",
+}  # fmt: skip
+
+
+def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(ended, tmp_path):
+    paths = RunPaths(tmp_path)
+    write_json(paths.search / SEARCH, {"seed": 1})
+    repeat = TrialFolder(paths.repeats_folder / "trial-000-seed8")
+    repeat.begin(SPEC)
+    repeat.own()
+    repeat.save(1, REPORTS, fill)
+    (paths.search / "trial-001").mkdir()  # has not begun
+    files = {path for path in paths.search.rglob("*") if path.is_file()}
+    assert {one.path for one in check_search(paths)} == files
+    assert not any(one.fault for one in check_search(paths))
+    may_be_missing = {"ended.json", "begun.json", "owner.json", "search.json"}
+    for path in files:
+        whole = path.read_bytes()
+        altered = bytearray(whole)
+        altered[len(whole) // 2] ^= 1
+        for content in (bytes(altered), b"", None):
+            path.unlink() if content is None else path.write_bytes(content)
+            named = [one for one in check_search(paths) if one.fault]
+            path.write_bytes(whole)
+            if content is None and path.name in may_be_missing:
+                assert not named
+                continue
+            assert [one.path for one in named] == [path]
+            key = path.name if path.name in REMEDIES else path.parent.name
+            trial = path.parent if path.name in REMEDIES else path.parent.parent
+            assert REMEDIES[key].format(trial=trial) in named[0].remedy
