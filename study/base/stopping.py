@@ -77,6 +77,7 @@ class _State:
         is_over: the command ends by itself; the thread need not end it.
         handled: signals that were not ignored at the start.
         children: processes that were there before the command began.
+        hooks: that show errors of which nobody hears, as they were before.
     """
 
     asked: int | None = None
@@ -90,6 +91,7 @@ class _State:
     is_over: bool = False
     handled: list[signal.Signals] = field(default_factory=list)
     children: set[int] = field(default_factory=set)
+    hooks: tuple[Any, Any] = (None, None)
 
 
 _state = _State()
@@ -117,7 +119,7 @@ def stoppable() -> Iterator[None]:
     global _state
     _state = _State(is_listening=_state.is_listening)
     old = {number: signal.getsignal(number) for number in _not_ignored()}
-    hooks = sys.unraisablehook, threading.excepthook
+    _state.hooks = hooks = (sys.unraisablehook, threading.excepthook)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -155,6 +157,11 @@ def reclaim() -> None:
 def is_stopping() -> bool:
     """Whether a stop was asked for."""
     return _state.asked is not None
+
+
+def ends_process() -> bool:
+    """Whether `end` comes next, which ends this process and all that it started."""
+    return _state.is_listening and is_stopping()
 
 
 def check(wait_s: float = 0.0) -> None:
@@ -218,6 +225,7 @@ def end(stop: Stopped) -> int:
 
     A script does not come back from it: what Python does at its end would wait for others.
     """
+    global _state
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with suppress(OSError, ValueError):
@@ -226,6 +234,7 @@ def end(stop: Stopped) -> int:
         _end_children()
         if _state.is_listening:
             os._exit(stop.exit_code)
+        _state = _State()  # another command may follow in this process
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     return stop.exit_code
@@ -300,9 +309,9 @@ def _on_unraisable(unraisable: Any) -> None:
     if isinstance(unraisable.exc_value, Stopped):
         _state.is_lost = True
     elif not is_stopping():
-        sys.__unraisablehook__(unraisable)
+        _state.hooks[0](unraisable)
 
 
 def _on_thread_error(args: Any) -> None:
     if not is_stopping():  # Ray's threads fail when its processes have got the signal
-        threading.__excepthook__(args)
+        _state.hooks[1](args)
