@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import uuid
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -63,7 +64,7 @@ class MemoryMlflow(Mlflow):
 
     def create_run(self, tags, name, time_ms):
         with self.lock:
-            run_id = f"run-{len(self.runs)}"
+            run_id = uuid.uuid4().hex
             self.runs[run_id] = MemoryRun(run_id, name, dict(tags))
         return run_id
 
