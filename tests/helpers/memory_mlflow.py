@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import uuid
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -53,9 +54,17 @@ class MemoryMlflow(Mlflow):
             runs = list(self.runs.values())
         return [run for run in runs if all(run.tags.get(k, "") == v for k, v in tags.items())]
 
+    def open_runs(self):
+        with self.lock:
+            return [run for run in self.runs.values() if run.status == "RUNNING"]
+
+    def put_away(self, run_id):
+        with self.lock:
+            del self.runs[run_id]
+
     def create_run(self, tags, name, time_ms):
         with self.lock:
-            run_id = f"run-{len(self.runs)}"
+            run_id = uuid.uuid4().hex
             self.runs[run_id] = MemoryRun(run_id, name, dict(tags))
         return run_id
 
