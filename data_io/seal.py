@@ -32,26 +32,49 @@ def seal(path: Path) -> None:
         file.write(_SEAL + hashed.digest() + footer)
 
 
-def check_seal(path: Path) -> None:
-    """Compare a file with its seal.
+def check_seal(path: Path) -> str:
+    """Compare a file with its seal; give the hash in it.
 
     Raises:
         BrokenSealError: a byte is missing or was altered, or the file has no seal.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        footer_at = _footer_at(file)
-        seal_at = footer_at - _SEAL_BYTES
-        if seal_at < 0:
-            raise BrokenSealError("it has no seal")
-        file.seek(0)
+        seal_at = _seal_at(file)
         hashed = _hashed(file, seal_at)
-        found = file.read(_SEAL_BYTES)
+        found = _read_seal(file)
         hashed.update(file.read())
+    if found != hashed.digest():
+        raise BrokenSealError("its bytes do not agree with its seal: it was altered")
+    return found.hex()
+
+
+def read_seal(path: Path) -> str:
+    """The hash in the seal of a file, which is not compared with its bytes.
+
+    Raises:
+        BrokenSealError: there is no seal where one should be.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(_seal_at(file))
+        return _read_seal(file).hex()
+
+
+def _seal_at(file: BinaryIO) -> int:
+    """Where the seal should be; ``file`` is at its beginning afterwards."""
+    seal_at = _footer_at(file) - _SEAL_BYTES
+    if seal_at < 0:
+        raise BrokenSealError("it has no seal")
+    file.seek(0)
+    return seal_at
+
+
+def _read_seal(file: BinaryIO) -> bytes:
+    found = file.read(_SEAL_BYTES)
     if not found.startswith(_SEAL):
         raise BrokenSealError("it has no seal: the file was cut, altered or written elsewhere")
-    if found != _SEAL + hashed.digest():
-        raise BrokenSealError("its bytes do not agree with its seal: it was altered")
+    return found.removeprefix(_SEAL)
 
 
 def _footer_at(file: BinaryIO) -> int:

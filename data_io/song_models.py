@@ -1,7 +1,5 @@
 """Song models (selected HMMs) on disk: plain arrays in .npz, facts in .json; no pickle."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.files import atomic_file, write_json
+from data_io.files import atomic_file, file_sha256, read_json, write_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 2 had no seal, 1 no contexts
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -82,7 +80,7 @@ def save_song_model(
             "mean": model.whitening_mean.tolist(),
             "std": model.whitening_std.tolist(),
         },
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_sha256(path),
         **facts,
     }
     write_json(path.with_suffix(".json"), content)
@@ -92,17 +90,22 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
     """Read what `save_song_model` wrote.
 
     Raises:
-        ValueError: the .npz does not have the hash that the .json gives, a study did not write one
-            of them, or an earlier version wrote them.
+        FileNotFoundError: one of them is missing.
+        ValueError: one of them is not as it was written (BrokenSealError for the .json), is of
+            another bird or age, or an earlier version wrote it.
     """
     path = folder / bird / f"{age}.npz"
     json_path = path.with_suffix(".json")
-    try:
-        facts = json.loads(json_path.read_text("utf-8"))
-    except ValueError as error:
-        raise _not_ours(json_path, error) from error
+    facts = read_json(json_path)
+    if facts is None:
+        raise FileNotFoundError(f"{json_path} is missing. Run the same command again.")
     _check_version(json_path, facts)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
+    if (facts["bird"], facts["age"]) != (bird, age):
+        raise ValueError(
+            f"{json_path} is of {facts['bird']} at {facts['age']}: somebody copied or renamed it. "
+            "Delete the .npz and the .json and run the same command again."
+        )
+    if file_sha256(path) != facts["sha256"]:
         raise ValueError(
             f"{path} does not have the hash that {json_path.name} gives: it was "
             "changed or cut short. Delete both and run the same command again."
@@ -128,8 +131,8 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
     return model, facts
 
 
-def _check_version(path: Path, facts: Any) -> None:
-    version = facts.get("format_version") if isinstance(facts, dict) else None
+def _check_version(path: Path, facts: dict[str, Any]) -> None:
+    version = facts.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path} has the format version {version}, and this code reads {FORMAT_VERSION}: "

@@ -3,7 +3,6 @@
 One Ray task encodes one bird and age.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_io.files import atomic_dir, digest, write_json
+from data_io.files import atomic_dir, digest, read_json, write_json
 from data_io.latents import read_latents, write_latents
 from data_io.recordings.table import TRAINING, BirdAge, Recordings
-from data_io.store import partition, read_spectrograms, read_table
+from data_io.store import BrokenFileError, partition, read_spectrograms, read_table
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.devices import use_arithmetic
 from models.mdgan.encoding import encode_spectrogram
@@ -160,8 +159,16 @@ def sound_shares(
 def read_whitening(
     paths: RunPaths, bird_age: BirdAge, scope: DecoderScope = "all"
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation [latent_dim] that whiten the latents of a bird and age."""
-    facts = json.loads(whitening_file(paths.latents, scope, *bird_age).read_text("utf-8"))
+    """Mean and standard deviation [latent_dim] that whiten the latents of a bird and age.
+
+    Raises:
+        BrokenFileError: the file is missing.
+        BrokenSealError: it is not as it was written.
+    """
+    path = whitening_file(paths.latents, scope, *bird_age)
+    facts = read_json(path)
+    if facts is None:
+        raise BrokenFileError(f"{path} is missing. Run the same command again: it is written anew.")
     return np.array(facts["mean"]), np.array(facts["std"])
 
 

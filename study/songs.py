@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_io.files import atomic_dir, digest, write_json
 from data_io.phases import spectral_convergence
-from data_io.recordings.reading import read_sound
+from data_io.recordings.reading import check_source, read_sound
 from data_io.recordings.table import REPORT, SELECTION, BirdAge, Recording, Recordings
 from data_io.song_models import SongModel, load_song_model
 from data_io.sounding import gain_of
@@ -112,6 +112,7 @@ def _songs_of(
     out.mkdir(parents=True, exist_ok=True)  # a worker that died may have made it before
     params = config.spectrogram
     encoder, generator, facts = load_decoder(decoder_of(config, paths, bird, age))
+    check_source(data_dir, recording)
     waveform = resample(*read_sound(data_dir, recording, config.data.channel), params)
     gain = gain_of(recording.reference_level or None, params)
     whole = log_spectrogram(waveform, params.sample_rate_hz, params, gain)

@@ -6,7 +6,7 @@ last sample has not been stored.
 """
 
 import datetime
-import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_io.files import file_sha256
 from data_io.pieces import Piece, Pieces
 from data_io.recordings.table import Recording
 from data_io.sound.checks import Checks
@@ -78,7 +79,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
             facts = file.facts
             found = replace(
                 listed,
-                sha256=_sha256(path),
+                sha256=file_sha256(path),
                 sample_rate_hz=facts.sample_rate_hz,
                 n_channels=facts.n_channels,
                 n_bytes=file.state[0],
@@ -224,6 +225,24 @@ def _pieces(root: Path, whole: Recording, params: ReadParams, is_long: bool) -> 
         yield 0, magnitude, frame_energy_db(magnitude, params.spectrogram)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def check_source(root: Path, recording: Recording) -> None:
+    """Compare the file of a recording with the hash of when it was checked.
+
+    Size and time of change may be as they were: a disk that fails changes neither.
+
+    Args:
+        root: data folder.
+        recording: that was checked before.
+
+    Raises:
+        BadSoundError: it is another one now; the message says what to do.
+        OSError: it cannot be read.
+    """
+    path = root / recording.file
+    found = file_sha256(path)
+    if found != recording.sha256:
+        raise BadSoundError(
+            f"{path} is not the file that was read before: its hash is {found[:12]}, and it was "
+            f"{recording.sha256[:12]}. Restore it. If it is meant to be as it is, give it a new "
+            f"time (touch {shlex.quote(str(path))}), so that it is read again."
+        )

@@ -1,13 +1,14 @@
-"""The frame of a command: errors as sentences with an exit code, and a clean end on Ctrl-C."""
+"""The frame of a command: errors as sentences with an exit code, and one end for every stop."""
 
 import os
 import sys
 from collections.abc import Callable
 
-from data_io.files import STORAGE_FULL
+from data_io.files import STORAGE_FULL, BrokenSealError
 from data_io.names.birds_table import BirdsTableError
 from data_io.names.listing import NoRecordingsError
 from data_io.store import BrokenFileError
+from study.base import stopping
 from study.base.console import Console
 from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
 
@@ -23,27 +24,46 @@ def run_command(work: Callable[[Console], int]) -> int:
     """
     console = Console()
     try:
-        return work(console)
-    except (StudyError, NoRecordingsError, BirdsTableError, BrokenFileError) as error:
-        console.end_progress()
-        code = getattr(error, "exit_code", REFUSED if isinstance(error, ValueError) else FAILED)
-        return _end(str(error) if code == INTERRUPTED else f"error: {error}", code)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except OSError as error:
-        if error.errno not in STORAGE_FULL:
+        with stopping.stoppable():
+            try:
+                return work(console)
+            except Exception as error:
+                return _failed(error, console)
+    except BaseException as error:
+        stop = stopping.cause(error, wait_s=0.0)
+        if stop is None:
             raise
-        return _end(
-            f"error: {error}. Make room on the disk of the run folder: what was done before is "
-            "kept, and the same command goes on from there.",
-            FAILED,
-        )
-    except KeyboardInterrupt:
         console.end_progress()
-        return _end("Interrupted. The same command goes on from here.", INTERRUPTED)
+        return stopping.end(stop)
 
 
-def _end(text: str, code: int) -> int:
+def _failed(error: Exception, console: Console) -> int:
+    """Say what failed; give the exit code.
+
+    Raises:
+        Stopped: a signal was behind it.
+        Exception: it is a fault of ours.
+    """
+    refused = NoRecordingsError | BirdsTableError
+    if isinstance(error, StudyError | refused | BrokenFileError | BrokenSealError):
+        stop = stopping.cause(error, wait_s=0.0)
+        code = getattr(error, "exit_code", REFUSED if isinstance(error, refused) else FAILED)
+        text = str(error) if code == INTERRUPTED else f"error: {error}"
+    else:
+        stop = stopping.cause(error)
+        text, code = "", FAILED
+        if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+            text = (
+                f"error: {error}. Make room on the disk of the run folder: what was done before is "
+                "kept, and the same command goes on from there."
+            )
+    if stop is not None:
+        raise stop from error
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+    if not text:
+        raise error
+    console.end_progress()
     Console(sys.stderr).line(text)
     return code

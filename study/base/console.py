@@ -1,10 +1,14 @@
 """Output in the terminal: lines, progress, tables of at most 100 columns."""
 
+import errno
+import os
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any, TextIO
+
+from study.base import stopping
 
 WIDTH = 100
 # Until this share of the work is done, most of the time goes to starting worker processes.
@@ -31,8 +35,7 @@ class Console:
     def line(self, text: str = "") -> None:
         """Print one line."""
         self.end_progress()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        self._write(text + "\n")
 
     def note(self, text: str) -> None:
         """Print a sentence below a stage's title, in as many lines as it needs."""
@@ -65,17 +68,36 @@ class Console:
     def end_progress(self) -> None:
         """Finish the line of progress, so that the next text begins on a new line."""
         if self._progress_open:
-            self._stream.write("\n")
             self._progress_open = False
+            self._write("\n")
 
     def progress(self, text: str) -> None:
         """Show progress: in place in a terminal, otherwise as a line."""
         if self._stream.isatty():
-            self._stream.write("\r\033[K      " + text[: WIDTH - 7])
-            self._stream.flush()
+            self._write("\r\033[K      " + text[: WIDTH - 7])
             self._progress_open = True
         else:
             self.note(text)
+
+    def _write(self, text: str) -> None:
+        """Write text; a reader that is gone must not break what is being closed.
+
+        Raises:
+            Stopped: the terminal is gone.
+            BrokenPipeError: the reader is gone, as with ``| head``.
+        """
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            is_terminal = error.errno == errno.EIO
+            if not is_terminal and not (stopping.is_stopping() and error.errno == errno.EPIPE):
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if is_terminal:
+                stopping.hang_up()
 
 
 class Progress:

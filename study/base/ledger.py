@@ -1,7 +1,7 @@
 """The ledger of stages: which are done, and whether their results are still valid.
 
 A stage is done if the record of its last run holds the same key (a hash of everything that it
-depends on), and every file that it wrote is still there with the same size.
+depends on), and every file that it wrote is still there as it was written.
 """
 
 import fcntl
@@ -11,13 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from study import __version__
+from study.base import stopping
 from study.base.console import Console
 from study.base.errors import REFUSED, StudyError
+from study.base.hashes import compare, hashes_of
+
+HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
+NAMED = 3  # files that a note names
 
 
 class FolderInUseError(StudyError):
@@ -70,12 +76,16 @@ class Ledger:
             name: of the stage.
             depends_on: plain content; if any part changes, the stage runs again.
             work: does the stage's work.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile; the stage has no record.
         """
         self._console.stage(len(self.done) + 1, self._n_stages, name)
         key = digest({"stage": name, "version": __version__, **depends_on})
         path = self._records / f"{name}.json"
         record = self._known(path)
-        if record is not None and record["key"] == key and self._files_are_there(record["files"]):
+        is_whole = record is not None and self._is_whole(record)
+        if record is not None and record["key"] == key and is_whole:
             self._console.note("done before, its input has not changed: skipped")
             done = StageRecord(record["digest"], record["facts"], record["seconds"], True)
         else:
@@ -83,10 +93,11 @@ class Ledger:
             remove_leftovers(self._run_dir)
             started = time.monotonic()
             result = work()
+            stopping.check()
             seconds = round(time.monotonic() - started, 3)
-            files = self._sizes(result.outputs)
-            content = {"key": key, "digest": result.digest, "files": files}
-            write_json(path, {**content, "facts": result.facts, "seconds": seconds})
+            content = {"key": key, "digest": result.digest, "facts": result.facts}
+            files = hashes_of(self._run_dir, result.outputs)
+            write_json(path, {**content, "seconds": seconds, **files})
             done = StageRecord(result.digest, result.facts, seconds, False)
         self.done[name] = done
         return done
@@ -99,21 +110,25 @@ class Ledger:
             self._console.note(f"{path} was altered: the stage runs again")
             return None
 
-    def _sizes(self, outputs: list[Path]) -> dict[str, int]:
-        files: dict[str, int] = {}
-        for output in outputs:
-            for path in sorted(output.rglob("*")) if output.is_dir() else [output]:
-                if path.is_file():
-                    files[path.relative_to(self._run_dir).as_posix()] = path.stat().st_size
-        return files
+    def _is_whole(self, record: dict[str, Any]) -> bool:
+        """Whether all files of a stage are as they were written; those that are not are removed.
 
-    def _files_are_there(self, files: dict[str, int]) -> bool:
-        for name, size in files.items():
-            path = self._run_dir / name
-            if not path.is_file() or path.stat().st_size != size:
-                self._console.note(f"{name} is missing or was changed: the stage runs again")
-                return False
-        return True
+        The stage may take over what it finds, and must not find them.
+        """
+        found = compare(self._run_dir, record, HASHED_BYTES)
+        if found.faults:
+            named = [f"{name} {fault}" for name, fault in islice(found.faults.items(), NAMED)]
+            n_more = len(found.faults) - len(named)
+            more = f" and {n_more:,} more are not as they were written" if n_more else ""
+            self._console.note(f"{'; '.join(named)}{more}: the stage runs again")
+        elif found.n_left:
+            self._console.note(
+                f"{found.n_left:,} large files ({found.bytes_left / 1e9:,.1f} GB) were compared by "
+                "size and seal alone; --verify reads them whole"
+            )
+        for name in found.faults:
+            (self._run_dir / name).unlink(missing_ok=True)
+        return not found.faults
 
 
 @contextmanager

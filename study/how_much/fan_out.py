@@ -9,7 +9,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from data_io.files import digest, read_json, remove_leftovers, write_json
+from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from data_io.names.ages import parse_age
 from data_io.recordings.table import BirdAge
 from models.hmm.params import in_words
@@ -188,7 +188,14 @@ class FanOut:
         return self._kept / f"{digest(content)[:32]}.json"
 
     def _load(self, item: Work) -> Measured | None:
-        content = read_json(self._file(item))
+        """What is kept of a fit; None where there is nothing, or a broken file."""
+        path = self._file(item)
+        try:
+            content = read_json(path)
+        except BrokenSealError:
+            self._console.note(f"{path} was altered: the fit is done again")
+            path.unlink()
+            return None
         return None if content is None else Measured(**content)
 
     def _row(self, item: Work) -> Row:

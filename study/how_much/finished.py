@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_io.aviary.truth import AGES_FILE, SOUNDS_FILE
-from data_io.files import read_json
+from data_io.files import BrokenSealError, read_json
 from data_io.recordings.table import Recordings
 from data_io.store import read_recordings
 from study.base.errors import REFUSED, StudyError
@@ -46,21 +46,26 @@ def open_study(folder: Path) -> Finished:
     """Read a run folder.
 
     Raises:
-        NotFinishedError: it is none, its study is not finished or has no latents, or another
-            version wrote it.
+        NotFinishedError: it is none, its study is not finished or has no latents, a record was
+            altered, or another version wrote it.
     """
     paths = RunPaths(folder)
-    facts = read_json(paths.study) if folder.is_dir() else None
+    try:
+        facts, latents, last = (
+            read_json(path)
+            for path in (paths.study, *(paths.stages / f"{name}.json" for name in (LATENTS, LAST)))
+        )
+    except BrokenSealError as error:
+        raise NotFinishedError(str(error)) from error
     if facts is None:
         raise NotFinishedError(
             f"{folder} is not the run folder of a study: it holds no study.json. Give a folder "
             "that a study wrote to, for instance runs/demo."
         )
     again = "Give its own command again: it goes on from there."
-    latents = read_json(paths.stages / f"{LATENTS}.json")
     if latents is None or not paths.latents.is_dir():
         raise NotFinishedError(f"The study in {folder} has no latents. {again}")
-    if read_json(paths.stages / f"{LAST}.json") is None:
+    if last is None:
         raise NotFinishedError(f"The study in {folder} is not finished. {again}")
     try:
         config = config_of(facts["config"])

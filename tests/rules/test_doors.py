@@ -24,7 +24,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 from packaging.version import Version
 
-from data_io.files import read_json
+from data_io.files import SEAL, BrokenSealError, read_json, write_json
 from data_io.latents import read_latents, write_latents
 from data_io.seal import seal
 from data_io.song_models import SongModel, load_song_model, save_song_model
@@ -273,7 +273,10 @@ def forge_hash(path):
             content["sha256"][path.name] = sha256
         else:
             content["sha256"] = sha256
-        other.write_text(json.dumps(content))
+        if content.pop(SEAL, None):
+            write_json(other, content)
+        else:
+            other.write_text(json.dumps(content))
 
 
 REFUSALS = (ValueError, BrokenFileError, BrokenRecordError)
@@ -347,7 +350,8 @@ def test_a_hostile_file_in_a_checkpoint_is_set_aside_by_name(tmp_path, marker, n
 def test_hostile_records_of_the_study_count_as_not_there(tmp_path, marker):
     path = tmp_path / "recordings.json"
     path.write_bytes(as_pickle(marker))
-    assert read_json(path) is None
+    with pytest.raises(BrokenSealError, match=r"recordings\.json"):
+        read_json(path)
     sent = Sent(tmp_path / "sent", "uri", "study")
     sent.write()
     sent.path.write_bytes(as_pickle(marker))

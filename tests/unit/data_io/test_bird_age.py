@@ -11,7 +11,8 @@ import soundfile
 from data_io.names.listing import survey
 from data_io.recordings import bird_age
 from data_io.recordings.bird_age import Before, read_bird_age
-from data_io.recordings.reading import ReadParams, read, read_sound
+from data_io.recordings.reading import ReadParams, check_source, read, read_sound
+from data_io.sound.file import BadSoundError
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
 from data_io.store import BrokenFileError, partition, read_spectrograms
 from tests.helpers.faulty_files import content, write
@@ -202,6 +203,25 @@ def test_sound_of_a_piece_is_the_part_of_the_file(data, tmp_path):
     start = round(piece.start_s * RATE)
     np.testing.assert_allclose(waveform, sound[start : start + len(waveform)], atol=1e-4)
     assert len(waveform) == pytest.approx(piece.seconds * RATE, abs=1)
+
+
+def test_a_source_with_one_altered_byte_and_its_old_time_is_refused_by_name(data, tmp_path):
+    put(data, "day.wav", song(50, 100.0))
+    found = read_bird_age(data, listed(data), ReadParams(longest_s=20.0), tmp_path / "s")
+    for recording in found:  # pieces of a long file, and whole files
+        check_source(data, recording)
+    for recording in (
+        next(row for row in found if not row.of_file),
+        next(row for row in found if row.of_file),
+    ):
+        path = data / recording.file
+        before = path.stat()
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(BadSoundError, match=rf"{path} is not the file .* \(touch {path}\)"):
+            check_source(data, recording)
 
 
 @pytest.mark.parametrize(("n_files", "seconds"), [(1, 30.0), (2, 12.0), (1, 9.0)])

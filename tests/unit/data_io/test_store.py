@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data_io import store
-from data_io.files import atomic_dir, atomic_file, read_json, write_json
+from data_io.files import BrokenSealError, atomic_dir, atomic_file, read_json, write_json
 from data_io.latents import read_latents, read_sound_shares, write_latents
 from data_io.recordings.table import Recording, Recordings
 from data_io.seal import seal
@@ -467,15 +467,31 @@ def test_song_model_is_plain_arrays_for_any_reader(tmp_path: Path) -> None:
     assert dtypes == dict.fromkeys(names, np.dtype(np.float64)) | {"state_of": np.dtype(np.int64)}
 
 
-@pytest.mark.parametrize("version", ["1", "3", None])
-def test_song_model_of_another_version_is_refused(tmp_path: Path, version: str | None) -> None:
+@pytest.mark.parametrize("version", [2, 4, None])
+def test_song_model_of_another_version_is_refused(tmp_path: Path, version: int | None) -> None:
     save_song_model(tmp_path, "b1", "43", song_model(), {})
     path = tmp_path / "b1" / "43.json"
-    text = path.read_text().replace('"format_version": 2', f'"format_version": {version or "null"}')
-    path.write_text(text)
-    match = r"43\.json has the format version (1|3|None), and this code reads 2.*new folder"
+    write_json(path, {**(read_json(path) or {}), "format_version": version})
+    match = r"43\.json has the format version (2|4|None), and this code reads 3.*new folder"
     with pytest.raises(ValueError, match=match):
         load_song_model(tmp_path, "b1", "43")
+
+
+def test_song_model_without_a_seal_is_refused(tmp_path: Path) -> None:
+    save_song_model(tmp_path, "b1", "43", song_model(), {})
+    path = tmp_path / "b1" / "43.json"
+    path.write_text(json.dumps(read_json(path)))
+    with pytest.raises(BrokenSealError, match=r"43\.json has no seal: an earlier version wrote it"):
+        load_song_model(tmp_path, "b1", "43")
+
+
+def test_song_model_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
+    save_song_model(tmp_path, "b1", "43", song_model(), {})
+    for suffix in (".json", ".npz"):
+        path = tmp_path / "b1" / f"43{suffix}"
+        path.with_stem("90").write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match=r"90\.json is of b1 at 43: somebody copied or renamed it"):
+        load_song_model(tmp_path, "b1", "90")
 
 
 def test_altered_song_model_is_refused(tmp_path: Path) -> None:
@@ -512,9 +528,9 @@ def test_pickle_in_a_song_model_is_refused_and_not_run(tmp_path: Path) -> None:
     path, marker = tmp_path / "b1" / "43.npz", tmp_path / "code has run"
     content = np.array([Hostile(marker)], dtype=object)
     np.savez(path, start_probs=content, transition_matrix=1, means=1, covariances=1, state_of=1)
-    facts = json.loads(path.with_suffix(".json").read_text())
+    facts = read_json(path.with_suffix(".json")) or {}
     facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps(facts))
+    write_json(path.with_suffix(".json"), facts)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_song_model(tmp_path, "b1", "43")
     assert not marker.exists()

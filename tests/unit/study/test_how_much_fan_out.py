@@ -1,17 +1,15 @@
 """The fits of a finished study: what is fitted, what is held out, what is done before."""
 
-import json
 from io import StringIO
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from data_io.files import write_json
+from data_io.files import read_json, write_json
 from data_io.latents import read_latents
 from data_io.store import write_recordings
 from study.base.console import Console
-from study.base.paths import RunPaths
 from study.how_much import fan_out, fit
 from study.how_much.fan_out import FanOut, songs_of
 from study.how_much.finished import NotFinishedError, open_study
@@ -121,8 +119,9 @@ def test_other_settings_other_latents_and_broken_files_are_fitted_again(tmp_path
     finished(tmp_path)
     for file in (tmp_path / "kept").glob("*.json"):
         file.write_text('{"status": ')
-    again, calls, _ = run(paths, here)
+    again, calls, text = run(paths, here)
     assert len(calls) == 8
+    assert " ".join(text.split()).count("was altered: the fit is done again") == 8
     assert [row["n_states"] for row in again] == [row["n_states"] for row in rows]
 
 
@@ -164,8 +163,16 @@ def test_a_folder_without_a_finished_study_is_refused_with_what_to_do(tmp_path):
 
 def test_a_configuration_of_another_version_is_refused(tmp_path):
     paths = finished(tmp_path)
-    facts = json.loads(RunPaths(tmp_path).study.read_text())
+    facts = read_json(paths.study)
     facts["config"]["hmm"]["n_stats"] = 3
     write_json(paths.study, facts)
     with pytest.raises(NotFinishedError, match=r"Another version .*unknown key 'hmm.n_stats'"):
+        open_study(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["study.json", ".stages/latents.json", ".stages/report.json"])
+def test_an_altered_record_of_the_study_is_refused_by_name(tmp_path, name):
+    path = finished(tmp_path).root / name
+    path.write_text(path.read_text().replace("a", "b", 1))
+    with pytest.raises(NotFinishedError, match=f"{name} .*was altered.* study's command again"):
         open_study(tmp_path)

@@ -1,0 +1,122 @@
+"""Hashes of a stage's files: taken when the stage is done, compared before its files are used."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_io.files import BrokenSealError, file_sha256
+from data_io.seal import check_seal, read_seal
+
+N_THREADS = min(8, 2 * (os.cpu_count() or 1))  # a file on another machine is waited for
+MISSING, ALTERED = "is missing", "was altered"
+T = TypeVar("T")
+
+
+def hashes_of(root: Path, outputs: list[Path]) -> dict[str, dict[str, Any]]:
+    """Hash and size of every file of a stage, for its record.
+
+    Args:
+        root: the run folder.
+        outputs: files and folders in it.
+
+    Returns:
+        ``files``, hashes by name (the path below ``root``), and ``n_bytes``, sizes by name. The
+        hash of a sealed Parquet file is that in its seal: it was made when the file was written.
+    """
+    paths = [
+        path
+        for output in outputs
+        for path in (sorted(output.rglob("*")) if output.is_dir() else [output])
+        if path.is_file()
+    ]
+    names = [path.relative_to(root).as_posix() for path in paths]
+    return {
+        "files": dict(zip(names, _in_threads(_hash_of, paths), strict=True)),
+        "n_bytes": {name: path.stat().st_size for name, path in zip(names, paths, strict=True)},
+    }
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Files beside their record.
+
+    Attributes:
+        faults: what is wrong, by name, in words such as `MISSING`.
+        n_left: files of which only the size (and of Parquet the seal) was compared.
+        bytes_left: in them.
+    """
+
+    faults: dict[str, str]
+    n_left: int
+    bytes_left: int
+
+
+def compare(
+    root: Path,
+    record: dict[str, Any],
+    most_bytes: float = math.inf,
+    then: Callable[[str], None] = lambda name: None,
+) -> Compared:
+    """Compare the files of a stage with its record.
+
+    Args:
+        root: the run folder.
+        record: of the stage, as `hashes_of` gives it.
+        most_bytes: to read and hash, the smallest files first.
+        then: called with the name of each file that was looked at.
+    """
+    files, n_bytes = record["files"], record["n_bytes"]
+    names = sorted(files, key=lambda name: n_bytes[name])
+    n_read, end = 0, 0
+    while end < len(names) and n_read + n_bytes[names[end]] <= most_bytes:
+        n_read += n_bytes[names[end]]
+        end += 1
+    is_read = set(names[:end])
+
+    def fault_of(name: str) -> str:
+        return _fault(root / name, files[name], n_bytes[name], name in is_read)
+
+    faults = {}
+    for name, fault in zip(names, _in_threads(fault_of, names), strict=True):
+        if fault:
+            faults[name] = fault
+        then(name)
+    return Compared(faults, len(names) - end, sum(n_bytes[name] for name in names[end:]))
+
+
+def _fault(path: Path, sha256: str, n_bytes: int, is_read: bool) -> str:
+    """What is wrong with a file; empty where it is as it was written."""
+    try:
+        if not path.is_file():
+            return MISSING
+        is_same = path.stat().st_size == n_bytes
+        if is_same and is_read:
+            is_same = _hash_of(path, check_seal) == sha256
+        elif is_same and path.suffix == ".parquet":
+            with suppress(BrokenSealError):
+                is_same = read_seal(path) == sha256
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if is_same else ALTERED
+
+
+def _hash_of(path: Path, of_seal: Callable[[Path], str] = read_seal) -> str:
+    """Hash of a file; that of its seal, where it has one."""
+    if path.suffix == ".parquet":
+        with suppress(BrokenSealError):  # the truth about simulated birds is plain Parquet
+            return of_seal(path)
+    return file_sha256(path)
+
+
+def _in_threads(work: Callable[[T], str], items: Iterable[T]) -> Iterator[str]:
+    """Results in the order of ``items``; hashing a file lets other threads run."""
+    pool = ThreadPoolExecutor(N_THREADS)
+    try:
+        yield from pool.map(work, items)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for all that is left

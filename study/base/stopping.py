@@ -1,0 +1,309 @@
+"""Stopping: Ctrl-C, SIGTERM and a closed terminal all end the command in the same way.
+
+The first signal raises `Stopped` in the main thread, so that everything on the way out is closed.
+Later ones change nothing: what is being closed must not be cut off. A thread counts from the first
+signal, and ends the command by itself if the main thread has not within `BOUND_S`.
+
+An error after a stop was asked for is the stop, whatever it says: the processes that the command
+started may have got the signal too, and some code takes an exception at any place badly.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BOUND_S = 12.0
+# A signal to many processes reaches one after another: others may die of it before we have it.
+SETTLE_S = 1.0
+_TICK_S = 0.1
+
+
+class Stopped(KeyboardInterrupt):
+    """The command was told to stop.
+
+    Attributes:
+        signal_number: of the signal.
+    """
+
+    def __init__(self, signal_number: int):
+        super().__init__(sentence(signal_number))
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        """The command's exit code, as shells give it."""
+        return 128 + self.signal_number
+
+    @property
+    def reason(self) -> str:
+        """A few words for a record."""
+        return reason(self.signal_number)
+
+
+def reason(signal_number: int) -> str:
+    """Say in a few words what stopped the command."""
+    if signal_number == signal.SIGINT:
+        return "interrupted"
+    return f"ended by {signal.Signals(signal_number).name}"
+
+
+def sentence(signal_number: int) -> str:
+    """Say what stopped the command, and what to do."""
+    words = reason(signal_number)
+    return f"{words[0].upper()}{words[1:]}. The same command goes on from here."
+
+
+@dataclass
+class _State:
+    """One command.
+
+    Attributes:
+        asked: number of the first signal; None where none came.
+        was_raised: the main thread was told of it.
+        is_lost: it was told, and code that nothing may leave by an exception swallowed it.
+        is_owed: it is told at the end of a block that is not to be cut off.
+        n_held: such blocks.
+        is_open: inside `stoppable`.
+        is_listening: the process ends with the command.
+        is_said: the sentence was shown.
+        is_over: the command ends by itself; the thread need not end it.
+        handled: signals that were not ignored at the start.
+        children: processes that were there before the command began.
+    """
+
+    asked: int | None = None
+    was_raised: bool = False
+    is_lost: bool = False
+    is_owed: bool = False
+    n_held: int = 0
+    is_open: bool = False
+    is_listening: bool = False
+    is_said: bool = False
+    is_over: bool = False
+    handled: list[signal.Signals] = field(default_factory=list)
+    children: set[int] = field(default_factory=set)
+
+
+_state = _State()
+
+
+def listen() -> None:
+    """Take the signals of this process; scripts call it first of all.
+
+    Outside `stoppable` there is nothing to close: a signal ends the process at once, with the
+    sentence. Signals that are ignored at the start, as with ``nohup`` or ``&``, stay ignored.
+    """
+    _state.is_listening = True
+    _take(_not_ignored())
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let the signals raise `Stopped` in the block.
+
+    Python gives signals to the main thread alone; in another thread the block is as without.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    global _state
+    _state = _State(is_listening=_state.is_listening)
+    old = {number: signal.getsignal(number) for number in _not_ignored()}
+    hooks = sys.unraisablehook, threading.excepthook
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watch = threading.Thread(target=_watch, args=(_state, reading), name="stop", daemon=True)
+    watch.start()
+    sys.unraisablehook = _on_unraisable
+    threading.excepthook = _on_thread_error
+    _state.children = _descendants()
+    _state.is_open = True
+    _take(list(old))
+    try:
+        yield
+        check()
+    finally:
+        _state.is_open = False
+        for number, handler in old.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(old_wakeup)
+        sys.unraisablehook, threading.excepthook = hooks
+        if not _state.is_listening or _state.asked is None:
+            _state.is_over = True
+            os.write(writing, b"\0")
+            watch.join()
+            os.close(writing)
+            os.close(reading)
+
+
+def reclaim() -> None:
+    """Take the signals again: Ray puts a handler of its own in when it starts."""
+    if _state.is_open:
+        _take(_state.handled)
+        check()
+
+
+def is_stopping() -> bool:
+    """Whether a stop was asked for."""
+    return _state.asked is not None
+
+
+def check() -> None:
+    """Raise the stop again where somebody swallowed it: before anything is concluded.
+
+    Raises:
+        Stopped: a stop was asked for.
+    """
+    if _state.asked is not None:
+        _state.was_raised = True
+        raise Stopped(_state.asked)
+
+
+def cause(error: BaseException, wait_s: float = SETTLE_S) -> Stopped | None:
+    """Find the stop behind an error; None where there is none.
+
+    Processes that got the signal before this one may have died of it. So it waits for a moment.
+
+    Args:
+        error: that came out of the work.
+        wait_s: for a signal that is on its way; 0 where no process of ours can have failed.
+    """
+    if isinstance(error, Stopped):
+        return error
+    try:
+        if _state.asked is None and isinstance(error, KeyboardInterrupt):
+            return Stopped(signal.SIGINT)
+        deadline = time.monotonic() + wait_s
+        while _state.asked is None and _state.is_open and time.monotonic() < deadline:
+            time.sleep(0.02)
+        check()
+    except Stopped as stop:
+        return stop
+    return None
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Put a stop off until the block is over: for a few calls that must not be cut in half."""
+    _state.n_held += 1
+    try:
+        yield
+    finally:
+        _state.n_held -= 1
+        if _state.is_owed and not _state.n_held:
+            _state.is_owed = False
+            check()
+
+
+def hang_up() -> None:
+    """Stop as SIGHUP does, where it is not ignored: a write tells before it that a terminal is gone.
+
+    Raises:
+        Stopped: in the main thread.
+    """
+    if _state.is_open and _state.asked is None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGHUP)
+
+
+def end(stop: Stopped) -> int:
+    """Show the sentence, end what is left of the command's processes, give the exit code.
+
+    A script does not come back from it: what Python does at its end would wait for others.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        _say(stop.signal_number)
+        _end_children()
+        if _state.is_listening:
+            os._exit(stop.exit_code)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return stop.exit_code
+
+
+def _not_ignored() -> list[signal.Signals]:
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _take(numbers: list[signal.Signals]) -> None:
+    _state.handled = numbers
+    for number in numbers:
+        signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: Any) -> None:
+    _state.asked = _state.asked or number
+    if not _state.is_open:
+        end(Stopped(_state.asked))
+    if _state.was_raised:
+        return
+    if _state.n_held:
+        _state.is_owed = True
+    else:
+        check()
+
+
+def _watch(state: _State, reading: int) -> None:
+    """Count from the first signal; a thread of its own, since the main one may be in C code."""
+    while state.asked is None and not state.is_over:
+        select.select([reading], [], [])
+        # While Ray starts, its own handler is in the place of ours; the number comes here as well.
+        numbers = [number for number in os.read(reading, 64) if number]
+        if numbers:
+            state.asked = state.asked or numbers[0]
+    deadline = time.monotonic() + BOUND_S
+    while not state.is_over and time.monotonic() < deadline:
+        time.sleep(_TICK_S)
+        if state.is_lost:
+            state.is_lost = state.was_raised = False
+            signal.pthread_kill(threading.main_thread().ident or 0, state.asked or 0)
+    if not state.is_over and state.asked is not None:
+        if not state.is_said and select.select([], [2], [], 1.0)[1]:  # a terminal may be held up
+            os.write(2, f"{sentence(state.asked)}\n".encode())
+        _end_children()
+        os._exit(128 + state.asked)
+
+
+def _say(number: int) -> None:
+    if not _state.is_said:
+        _state.is_said = True
+        with suppress(OSError, ValueError):  # a closed terminal
+            sys.stderr.write(f"{sentence(number)}\n")
+            sys.stderr.flush()
+
+
+def _descendants() -> set[int]:
+    return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def _end_children() -> None:
+    """End what the command started and did not end itself, such as a half-started Ray."""
+    for pid in _descendants() - _state.children:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _on_unraisable(unraisable: Any) -> None:
+    """Take a stop back that was raised where nothing can be: it is raised again, elsewhere."""
+    if isinstance(unraisable.exc_value, Stopped):
+        _state.is_lost = True
+    elif not is_stopping():
+        sys.__unraisablehook__(unraisable)
+
+
+def _on_thread_error(args: Any) -> None:
+    if not is_stopping():  # Ray's threads fail when its processes have got the signal
+        threading.__excepthook__(args)
