@@ -23,7 +23,15 @@ SEAL = "seal"  # entry of sealed JSON: the hash of all others
 
 
 class BrokenSealError(ValueError):
-    """The file is not as it was written; the message names it, and says how it was noticed."""
+    """The file is not as it was written; the message names it, and says how it was noticed.
+
+    Attributes:
+        why: how it was noticed, for a message with another remedy.
+    """
+
+    def __init__(self, text: str, why: str = ""):
+        super().__init__(text)
+        self.why = why or text
 
 
 @contextmanager
@@ -185,7 +193,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def _broken(path: Path, fault: str) -> BrokenSealError:
     return BrokenSealError(
-        f"{path} {fault}. Delete it and run the study's command again: what it held is done anew."
+        f"{path} {fault}. Delete it and run the study's command again: what it held is done anew.",
+        fault,
     )
 
 

@@ -5,6 +5,7 @@ python study/fetch_model.py finches --version 2 --tracking-uri https://mlflow.ex
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ if __name__ == "__main__":
 
 from data_io.files import atomic_dir  # noqa: E402
 from models.mdgan.checkpoints import load_decoder  # noqa: E402
-from models.mdgan.tensor_files import file_sha256, read_required_json  # noqa: E402
+from models.mdgan.tensor_files import file_sha256  # noqa: E402
 from study.base.console import Console  # noqa: E402
 from study.base.errors import REFUSED, StudyError
 from study.base.paths import absolute_uri, default_tracking_uri  # noqa: E402
@@ -111,7 +112,7 @@ def _check_names(model: RegisteredModel) -> None:
 def _check_hashes(model: RegisteredModel, folder: Path) -> None:
     _check_hash(model, MODEL_JSON, model_hash(folder), model.tags[MODEL_TAG])
     try:
-        hashes = dict(read_required_json(folder / MODEL_JSON)["sha256"])
+        hashes = dict(json.loads((folder / MODEL_JSON).read_text("utf-8"))["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelRefusedError(
             f"{MODEL_JSON} of {_in_words(model)} does not name its files ({error!r}): it was not "

@@ -20,7 +20,8 @@ from study.base.provenance import versions
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
 from study.hmms.tables import fit_of
-from study.search.pictures import BEGUN, search_pictures
+from study.search.pictures import read_begun, search_pictures
+from study.search.trial_folder import TrialFolder
 from study.tracking.model_registry import model_of
 from study.tracking.picture import STUDY, Measured, stamped
 from study.tracking.tracker import RunIdentity, RunPicture, Tracker
@@ -173,7 +174,7 @@ def _trial_figures(study: Study, begun: Stamp) -> Iterator[RunPicture]:
     for row in read_table(study.paths.trials, ["trial_id"]).to_pylist():
         name = row["trial_id"]
         figure = study.paths.trial_figure(name)
-        trial_begun = read_json(study.paths.search / name / BEGUN)
+        trial_begun = read_begun(TrialFolder(study.paths.search / name))
         if figure.exists() and trial_begun is not None:
             yield RunPicture(
                 RunIdentity("trial", name), name=name, files={figure: ""}, **stamped(trial_begun)

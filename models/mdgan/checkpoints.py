@@ -16,19 +16,17 @@ from models.mdgan.networks import Encoder, Generator
 from models.mdgan.shape import NetworkShape
 from models.mdgan.tensor_files import (
     check_equal,
-    check_format,
     check_hash,
     check_names,
     check_tensors,
-    file_sha256,
     read_required_json,
     read_tensors,
     write_json,
     write_tensors,
 )
 
-FORMAT_VERSION = 2  # of decoders; 1 had no dense path
-TRAINING_FORMAT_VERSION = 1
+FORMAT_VERSION = 3  # of decoders; 1 had no dense path, 2 no seal
+TRAINING_FORMAT_VERSION = 2  # 1 had no seal
 _TRAINING_ENTRIES = (
     "format_version", "sha256", "facts", "params", "shape", "values", "tensors"
 )  # fmt: skip
@@ -57,8 +55,7 @@ def save_training(
     leaves = _flatten(model.state_dict())
     tensors = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
     path = folder / "training.safetensors"
-    write_tensors(path, tensors)
-    sha256 = file_sha256(path)
+    sha256 = write_tensors(path, tensors)
     content = {
         "format_version": TRAINING_FORMAT_VERSION,
         "sha256": sha256,
@@ -86,8 +83,7 @@ def load_training(model: Mdgan, folder: Path, data_sha256: str | None = None) ->
             cut short.
     """
     json_path, path = folder / "training.json", folder / "training.safetensors"
-    content = read_required_json(json_path)
-    check_format(json_path, content, TRAINING_FORMAT_VERSION)
+    content = read_required_json(json_path, TRAINING_FORMAT_VERSION)
     check_names(json_path, "entry", content, _TRAINING_ENTRIES, _ANEW)
     for part, ours in (("params", asdict(model.params)), ("shape", asdict(model.shape))):
         check_equal(json_path, part, content[part], ours, _ANEW)
@@ -150,8 +146,7 @@ def save_decoder_nets(
     hashes = {}
     for name, net in (("encoder", encoder), ("generator", generator)):
         path = folder / f"{name}.safetensors"
-        write_tensors(path, net.state_dict())
-        hashes[path.name] = file_sha256(path)
+        hashes[path.name] = write_tensors(path, net.state_dict())
     content = {"format_version": FORMAT_VERSION, "shape": asdict(shape), "sha256": hashes, **facts}
     write_json(folder / "model.json", content)
     return hashes
@@ -160,7 +155,7 @@ def save_decoder_nets(
 def save_decoder_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Add ``facts`` to the model.json of a decoder."""
     path = folder / "model.json"
-    write_json(path, {**read_required_json(path), **facts})
+    write_json(path, {**read_required_json(path, FORMAT_VERSION), **facts})
 
 
 def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
@@ -172,8 +167,7 @@ def load_decoder(folder: Path) -> tuple[Encoder, Generator, dict[str, Any]]:
             model.json.
     """
     json_path = folder / "model.json"
-    content = read_required_json(json_path)
-    check_format(json_path, content, FORMAT_VERSION)
+    content = read_required_json(json_path, FORMAT_VERSION)
     shape_fields = {field.name for field in fields(NetworkShape)}
     check_names(json_path, "value of shape,", content["shape"], shape_fields, _RETRAIN)
     shape = NetworkShape(**content["shape"])

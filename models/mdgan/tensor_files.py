@@ -4,9 +4,13 @@ Every ``check_`` raises ValueError or, for a missing file, FileNotFoundError; th
 file.
 """
 
+import errno
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+SEAL = "seal"  # entry of sealed JSON: the hash of all others, as in data_io/files.py
+# Of file systems on which a folder cannot be synced, since its entries are never held back.
+_NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file; ``path`` never holds a part of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, temporary)
-    temporary.replace(path)
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a safetensors file, and give its hash; ``path`` never holds a part of it.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk.
+    """
+    content = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+    with _whole(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(content, temporary)
+        except SafetensorError as error:
+            # It has the number of the system's error in its words alone.
+            found = re.search(r"\(os error (\d+)\)", str(error))
+            if found is None:
+                raise
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        temporary.chmod(mode)  # save_file would keep all others out
+        return file_sha256(temporary)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -39,36 +63,93 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON; ``path`` never holds a part of it.
+    """Write indented JSON with a seal; ``path`` never holds a part of it.
 
     Raises:
         ValueError: a number is not finite.
     """
+    plain = json.loads(json.dumps(content, allow_nan=False))  # keys are text, tuples are lists
+    plain.pop(SEAL, None)  # of the content that was read, and is changed now
+    text = json.dumps({**plain, SEAL: _digest(plain)}, indent=2)
+    with _whole(path) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to; put the content on the disk, then its name.
+
+    After a power cut there is the old file or the new one.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
-    temporary.replace(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def read_required_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    try:
+        _sync(path)
+    except OSError as error:
+        if error.errno not in _NO_SYNC_OF_FOLDERS:
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_required_json(path: Path, version: int) -> dict[str, Any]:
+    """Read what `write_json` wrote, without its seal.
 
     Raises:
         FileNotFoundError: it is missing.
-        ValueError: it is not JSON.
+        ValueError: it was changed or cut short, or it is of another ``format_version``.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is missing: it is written last, so nothing whole was saved there. Give "
             "another folder, or train again."
         ) from None
     except ValueError as error:
+        raise _changed(path, f"is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise _changed(path, "is not what was written")
+    seal = content.pop(SEAL, None)
+    # Formats of earlier versions had no seal.
+    if (seal is None and content.get("format_version") == version) or (
+        seal is not None and seal != _digest(content)
+    ):
+        raise _changed(path, "does not agree with its seal")
+    if content.get("format_version") != version:
         raise ValueError(
-            f"{path} is not JSON ({error}): the file was changed or cut short. Restore it, or "
-            "delete the folder and train again."
-        ) from None
+            f"{path} has format {content.get('format_version')}, this version reads {version}: "
+            "train the model again, or use the version that wrote it."
+        )
     return content
+
+
+def _changed(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"{path} {why}: the file was changed or cut short. Restore it, or delete the folder and "
+        "train again."
+    )
+
+
+def _digest(content: Any) -> str:
+    """Hash of plain content; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -89,16 +170,6 @@ def check_hash(path: Path, expected: str, named_in: str) -> None:
         raise ValueError(
             f"{path} has the hash {found[:12]}, {named_in} says {expected[:12]}: the file was "
             "changed or cut short. Restore it, or delete the folder and train again."
-        )
-
-
-def check_format(path: Path, content: Mapping[str, Any], version: int) -> None:
-    """Refuse JSON of another ``format_version``."""
-    found = content.get("format_version")
-    if found != version:
-        raise ValueError(
-            f"{path} has format {found}, this version reads {version}: train the model again, or "
-            "use the version that wrote it."
         )
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from data_io.files import read_json, write_json
+from data_io.files import BrokenSealError, read_json, write_json
 from data_io.store import read_table
 from models.mdgan.params import MdganParams
 from study.base.paths import RunPaths
@@ -18,13 +19,28 @@ from study.training.train import trial_params
 BEGUN = "begun.json"  # in a trial's folder: under which study run it began, and by which code
 
 
-def begin_trial(folder: Path, tracker: Tracker) -> dict[str, Any]:
+def begin_trial(folder: TrialFolder, tracker: Tracker) -> dict[str, Any]:
     """Write down under which study run a trial begins, unless it is this one already."""
-    stamp = read_json(folder / BEGUN)
+    stamp = read_begun(folder)
     if stamp is None or stamp.get("study_run_id") != tracker.study_run_id:
         stamp = tracker.stamp()
-        write_json(folder / BEGUN, stamp)
+        write_json(folder.path / BEGUN, stamp)
     return stamp
+
+
+def read_begun(folder: TrialFolder) -> dict[str, Any] | None:
+    """Under which study run a trial began; None before it has.
+
+    Where begun.json was altered, ended.json says it, too. A trial that has not ended begins again:
+    MLflow finds its run by the trial's name and the study's run.
+    """
+    with suppress(BrokenSealError):
+        return read_json(folder.path / BEGUN)
+    try:
+        begun: dict[str, Any] | None = (folder.ended() or {}).get("begun")
+    except BrokenRecordError:
+        return None
+    return begun
 
 
 def trial_picture(
@@ -85,7 +101,8 @@ def _ended(
     n_counted: int | None,
 ) -> Iterator[RunPicture]:
     """The run of a trial that ended, where one was begun; all reports count where that is None."""
-    folder, stamp = TrialFolder(path), read_json(path / BEGUN)
+    folder = TrialFolder(path)
+    stamp = read_begun(folder)
     try:
         ended = folder.ended()
         if stamp is None or ended is None:

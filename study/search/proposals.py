@@ -99,7 +99,8 @@ class StudySearch(Unpickled, OptunaSearch):
         noted = study.get_trials(deepcopy=False)[number].system_attrs
         params = {name: from_optuna(entry, told[name]) for name, entry in space.items()}
         self._ot_trials[trial_id].set_user_attr("params", params)
-        spec = TrialSpec(trial_name(number), number, self._config.seed, params, dict(noted))
+        of = self._state.search
+        spec = TrialSpec(trial_name(number), number, self._config.seed, params, dict(noted), of)
         TrialFolder(self._folder / spec.name).begin(spec)
         self._state.add(TrialState(spec))
         return spec

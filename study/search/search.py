@@ -6,8 +6,7 @@ from typing import Any
 
 import ray
 
-from data_io.files import digest, read_json, write_json
-from study import __version__
+from data_io.files import remove_leftovers, sync, write_json
 from study.base.console import Console
 from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
@@ -16,11 +15,12 @@ from study.config.tree import N_SEEDS, StudyConfig
 from study.search.launch import launch
 from study.search.proposals import StudySearch
 from study.search.rungs import Rungs, rung_reports
+from study.search.search_folder import prepare_folder
 from study.search.selection import Selection, candidates, choose
 from study.search.state import SearchState, TrialState
 from study.search.tables import Row, keep_best, repeat_rows, trial_rows, write_tables
 from study.search.trial import TrialJob
-from study.search.trial_folder import TrialFolder, TrialSpec
+from study.search.trial_folder import TrialFolder, TrialSpec, has_begun
 from study.search.tune_adapters import OrderedASHA
 from study.search.watcher import TrialWatcher
 from study.tracking.tracker import RunIdentity, Tracker
@@ -79,8 +79,8 @@ class Search:
             StorageFullError, BrokenRecordError: the message says what to do.
         """
         search, paths = self._config.search, self._paths
-        prepare_folder(self._config, self._data.sha256, paths, self._console)
-        trials = self._trials()
+        key = prepare_folder(self._config, self._data.sha256, paths, self._console)
+        trials = self._trials(key)
         self._tracker.flush(FLUSH_S)
         rows = trial_rows(self._config, trials, self._tracker, trial_identity)
         chosen_from = candidates(rows, search.selection, search.compared)
@@ -91,7 +91,7 @@ class Search:
                 + "; ".join(f"{row['trial_id']} {row['status']}" for row in rows[:5])
                 + ". Lower mdgan.lr, or raise mdgan.n_snippets."
             )
-        repeated = self._repeats(chosen_from)
+        repeated = self._repeats(chosen_from, key)
         self._tracker.flush(FLUSH_S)
         repeats = repeat_rows(self._config, chosen_from, repeated, self._tracker, repeat_identity)
         try:
@@ -109,10 +109,10 @@ class Search:
         keep_best(best, selection, paths)
         return selection
 
-    def _trials(self) -> SearchState:
+    def _trials(self, key: str) -> SearchState:
         """Run the search to its end."""
         config, search = self._config, self._config.search
-        state = new_state(config)
+        state = new_state(config, key)
         n_beyond = load_trials(state, self._paths.search, search.n_trials, self._console)
         if n_beyond:
             self._console.note(f"{n_beyond} trials beyond search.n_trials are kept, not counted")
@@ -134,7 +134,7 @@ class Search:
         watcher.close_runs()
         return state
 
-    def _repeats(self, chosen_from: list[Row]) -> SearchState:
+    def _repeats(self, chosen_from: list[Row], key: str) -> SearchState:
         """Train the candidates again with seeds that the search did not use."""
         config, folder = self._config, self._paths.repeats_folder
         state = SearchState(Rungs([], 2), config.mdgan.n_reports)
@@ -144,13 +144,16 @@ class Search:
             for i in range(1, config.search.selection.n_seeds + 1):
                 seed = (config.seed + i) % N_SEEDS
                 name = f"{row['trial_id']}-seed{seed}"
-                specs.append(TrialSpec(name, len(specs), seed, params))
+                specs.append(TrialSpec(name, len(specs), seed, params, search=key))
+        remove_leftovers(folder)
         for spec in specs:
             record = TrialFolder(folder / spec.name)
-            known = read_json(record.path / "trial.json")
-            if known is not None and known.get("params") != spec.params:
-                shutil.rmtree(record.path)  # its trial was removed, and trained anew
-            record.begin(spec)
+            known = record.spec_of(key) if has_begun(record.path) else None
+            if known is not None and known.params != spec.params:
+                _remove(record.path)  # its trial was removed, and trained anew
+                known = None
+            if known is None:
+                record.begin(spec)
             state.add(_restored(record, spec, self._console))
         watcher = self._watcher(state, folder, repeat_identity, len(specs))
         self._end_what_is_over(state, watcher)
@@ -183,13 +186,26 @@ class Search:
                 watcher.end(number)
 
 
-def new_state(config: StudyConfig) -> SearchState:
-    """A search without trials, with rungs where weak trials are stopped early."""
+def _remove(path: Path) -> None:
+    """Remove a trial's folder; after a power cut it is whole, or a leftover."""
+    leftover = path.with_name(f".{path.name}.tmp")
+    path.replace(leftover)
+    sync(path.parent)
+    shutil.rmtree(leftover)
+
+
+def new_state(config: StudyConfig, key: str = "") -> SearchState:
+    """A search without trials, with rungs where weak trials are stopped early.
+
+    Args:
+        config: of the study.
+        key: what `prepare_folder` gives.
+    """
     search, n_reports = config.search, config.mdgan.n_reports
     rungs = []
     if search.stops_early:
         rungs = rung_reports(first_rung(config), search.reduction_factor, n_reports)
-    return SearchState(Rungs(rungs, search.reduction_factor), n_reports, search.kept_choices)
+    return SearchState(Rungs(rungs, search.reduction_factor), n_reports, search.kept_choices, key)
 
 
 def _require_whole(state: SearchState, n_trials: int) -> None:
@@ -216,19 +232,14 @@ def load_trials(state: SearchState, folder: Path, n_trials: int, console: Consol
     """Take in the trials on disk whose number is below ``n_trials``; give how many are beyond.
 
     Raises:
-        BrokenRecordError: a record cannot be read; nothing was changed.
+        BrokenRecordError: a record cannot be read, or is of another search.
     """
-    n_beyond = 0
-    for path in sorted(folder.glob("trial-*")):
-        if all(child.name.startswith(".") for child in path.iterdir()):
-            continue  # the command was ended before it wrote trial.json: this trial has not begun
-        record = TrialFolder(path)
-        spec = record.spec()
-        if spec.number >= n_trials:
-            n_beyond += 1
-        else:
-            state.add(_restored(record, spec, console))
-    return n_beyond
+    records = [TrialFolder(path) for path in sorted(folder.glob("trial-*")) if has_begun(path)]
+    found = [(record, record.spec_of(state.search)) for record in records]
+    kept = [(record, spec) for record, spec in found if spec.number < n_trials]
+    for record, spec in kept:
+        state.add(_restored(record, spec, console))
+    return len(found) - len(kept)
 
 
 def _restored(record: TrialFolder, spec: TrialSpec, console: Console) -> TrialState:
@@ -244,57 +255,6 @@ def _restored(record: TrialFolder, spec: TrialSpec, console: Console) -> TrialSt
     state = TrialState(spec)
     state.reports = {r["report"]: r for r in record.sound_reports(console.note)}
     return state
-
-
-def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
-    """All that a search depends on; with another value of any part its trials are others."""
-    tree = config.to_dict()
-    search = {
-        k: v for k, v in tree["search"].items() if k not in ("n_trials", "max_retries", "selection")
-    }
-    return {
-        "version": __version__,
-        "seed": config.seed,
-        "data": data_sha256,
-        "mdgan": tree["mdgan"],
-        "search": search,
-        "snippets": tree["snippets"],
-        "spectrogram": tree["spectrogram"],
-    }
-
-
-def prepare_folder(
-    config: StudyConfig, data_sha256: str, paths: RunPaths, console: Console
-) -> None:
-    """Keep trials of another search out: they are set aside, and what differs is named."""
-    parts = search_parts(config, data_sha256)
-    path = paths.search / "search.json"
-    known = read_json(path)
-    if known is not None and digest(known) == digest(parts):
-        return
-    if any(paths.search.glob("trial-*")):
-        n = 1
-        while (aside := paths.root / f"search-before-{n}").exists():
-            n += 1
-        paths.search.replace(aside)
-        changed = _differences(known or {}, parts)
-        console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
-    write_json(path, parts)
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    names = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            names += [
-                f"{key}.{k}" for k in sorted(before.keys() | after.keys())
-                if before.get(k) != after.get(k)
-            ]  # fmt: skip
-        elif before != after:
-            names.append(key)
-    shown = ", ".join(names[:4]) or "search.json was broken"
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 def n_parallel(config: StudyConfig, gpus: float) -> int:

@@ -62,12 +62,16 @@ class SearchState:
         rungs: where trials are compared, and stopped early.
         n_reports: reports of a whole training.
         kept_choices: parameters of which every value keeps a trial to the end.
+        search: hash of the parts of the search, which every trial.json holds.
     """
 
-    def __init__(self, rungs: Rungs, n_reports: int, kept_choices: tuple[str, ...] = ()):
+    def __init__(
+        self, rungs: Rungs, n_reports: int, kept_choices: tuple[str, ...] = (), search: str = ""
+    ):
         self.rungs = rungs
         self.n_reports = n_reports
         self.kept_choices = kept_choices
+        self.search = search
         self.n_ended = 0
         self.trials: dict[int, TrialState] = {}
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from data_io.files import STORAGE_FULL, sealed
+from data_io.files import STORAGE_FULL, write_json
 from models.mdgan.checkpoints import load_training, save_decoder, save_training
 from models.mdgan.params import MdganParams
 from models.mdgan.training import TrainingFailedError, TrainingReport
@@ -130,7 +130,7 @@ def _train_trial(
             hashes = save_training(model, path, {"seed": spec.seed, "data_sha256": data.sha256})
             facts = {"snippets_seen": model.snippets_seen, "params": dataclasses.asdict(params)}
             content = {"report": progress.report, "rows": progress.by_bird_age}
-            (path / BY_BIRD_AGE).write_text(sealed(content), "utf-8")
+            write_json(path / BY_BIRD_AGE, content)
             return hashes | save_decoder(model, path, facts)
 
         folder.save(progress.report, reports, fill)

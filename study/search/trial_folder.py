@@ -1,14 +1,17 @@
 """The folder of a trial on disk; a killed study goes on from it.
 
 trial-000/
-    trial.json          number, seed and parameters; written before its training begins
+    trial.json          number, seed, parameters and search; written before its training begins
+    begun.json          under which study run it began
+    owner.json          the process that may write here
     checkpoint-0002/    training, decoder and all reports so far; the newest two are kept
     ended.json          how it ended
     decoder/            what is kept of the last checkpoint once it has ended; by_bird_age.json
                         holds what its report measured of each bird and age
 
-Only JSON and safetensors: nothing in these files is ever run. A checkpoint is read only where every
-file of it has the hash in its checkpoint.json.
+Only JSON and safetensors: nothing in these files is ever run. JSON has a seal; a checkpoint is read
+only where every file of it has the hash in its checkpoint.json, a decoder where its networks have
+the hashes in its model.json.
 """
 
 import json
@@ -19,13 +22,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import atomic_dir, read_json, remove_leftovers, write_json
-from models.mdgan.tensor_files import file_sha256
+from data_io.files import (
+    BrokenSealError,
+    atomic_dir,
+    file_sha256,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 from study.base.errors import StudyError
 
 Report = dict[str, Any]
 KEPT_CHECKPOINTS = 2
 BY_BIRD_AGE = "by_bird_age.json"
+CHECKPOINT = "checkpoint.json"
+SEARCH = "search.json"  # beside the folders of the trials: the parts of their search
 _ENDED_ENTRIES = (
     "reports",
     "reason",
@@ -35,7 +46,7 @@ _ENDED_ENTRIES = (
     "n_retries",
     "mlflow_run_id",
 )
-_TRAINING_FILES = ("training.safetensors", "training.json", "reports.json", "checkpoint.json")
+_TRAINING_FILES = ("training.safetensors", "training.json", "reports.json", CHECKPOINT)
 
 
 class BrokenRecordError(StudyError):
@@ -44,9 +55,10 @@ class BrokenRecordError(StudyError):
 
 def broken_record(what: str, error: Exception, trial: Path) -> BrokenRecordError:
     """The error for a file of a trial's folder that cannot be used."""
+    why = error.why if isinstance(error, BrokenSealError) else error
     return BrokenRecordError(
-        f"{what} ({error}). Remove the folder {trial}: the same command then trains this trial "
-        "anew, and keeps all others."
+        f"{what} ({why}). Remove the folder {trial}: the same command then trains this trial anew, "
+        "and keeps all others."
     )
 
 
@@ -64,6 +76,7 @@ class TrialSpec:
         seed: of its training.
         params: sampled parameters by name.
         system_attrs: what Optuna's sampler noted beside them.
+        search: hash of the parts of its search, see `study.search.search.search_parts`.
     """
 
     name: str
@@ -71,11 +84,22 @@ class TrialSpec:
     seed: int
     params: dict[str, Any]
     system_attrs: dict[str, Any] = field(default_factory=dict)
+    search: str = ""
 
 
 def trial_name(number: int) -> str:
     """Name of a trial: trial-000 is the first."""
     return f"trial-{number:03d}"
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a trial's folder holds more than what a power cut leaves of one that begins."""
+    if not path.is_dir():
+        return False
+    names = [child.name for child in path.iterdir() if not child.name.startswith(".")]
+    if names == ["trial.json"]:
+        return bool((path / "trial.json").read_bytes().strip(b"\0"))
+    return bool(names)
 
 
 class TrialFolder:
@@ -97,10 +121,25 @@ class TrialFolder:
     def by_bird_age(self) -> list[dict[str, Any]]:
         """What was measured of each bird and age for the kept decoder, with ``report``.
 
-        Empty where there is no such decoder, or it is from a version that did not write this down.
+        Empty where there is no such decoder.
+
+        Raises:
+            BrokenRecordError: the file is missing or altered.
         """
-        content = read_json(self.decoder / BY_BIRD_AGE) or {"report": 0, "rows": []}
+        if not self.decoder.is_dir():
+            return []
+        content = self._record(self.decoder / BY_BIRD_AGE)
         return [{"report": content["report"], **row} for row in content["rows"]]
+
+    def _record(self, path: Path) -> dict[str, Any]:
+        """Read a record without which there is no trial."""
+        try:
+            content = read_json(path)
+        except (OSError, BrokenSealError) as error:
+            raise broken_record(f"{path} cannot be read", error, self.path) from error
+        if content is None:
+            raise broken_record(f"{path} cannot be read", FileNotFoundError("missing"), self.path)
+        return content
 
     def begin(self, spec: TrialSpec) -> None:
         """Write trial.json."""
@@ -110,13 +149,33 @@ class TrialFolder:
         """Read trial.json.
 
         Raises:
-            BrokenRecordError: it is not what `begin` wrote.
+            BrokenRecordError: it is not what `begin` wrote, or is of another trial.
         """
         path = self.path / "trial.json"
         try:
-            return TrialSpec(**json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise broken_record(f"{path} cannot be read", error, self.path) from error
+            spec = TrialSpec(**self._record(path))
+        except TypeError as error:
+            raise broken_record(f"{path} is of another version", error, self.path) from error
+        if spec.name != self.path.name:
+            raise BrokenRecordError(
+                f"{self.path} holds {spec.name}: the folder was renamed or copied. Give it its "
+                "name back, or move it to another place."
+            )
+        return spec
+
+    def spec_of(self, search: str) -> TrialSpec:
+        """Read trial.json of a trial of the search of this hash.
+
+        Raises:
+            BrokenRecordError: as `spec`, or it is of another search.
+        """
+        spec = self.spec()
+        if spec.search != search:
+            raise BrokenRecordError(
+                f"{self.path} is of another search than the others: it was copied here from "
+                f"another study, or {self.path.with_name(SEARCH)} was. Move it to another place."
+            )
+        return spec
 
     def own(self) -> None:
         """Take the trial over: a process that had it before, on a node cut off, writes no more."""
@@ -137,8 +196,8 @@ class TrialFolder:
         Raises:
             NotOwnerError: another process has called `own` since.
         """
-        owner = json.loads((self.path / "owner.json").read_text("utf-8"))
-        if owner["token"] != self._token:
+        owner = read_json(self.path / "owner.json")
+        if owner is None or owner["token"] != self._token:
             raise NotOwnerError(f"{self.path} was taken over by another process of its trial.")
         with atomic_dir(self.path / f"checkpoint-{report:04d}") as folder:
             hashes = fill(folder)
@@ -146,8 +205,8 @@ class TrialFolder:
             for path in folder.iterdir():
                 if path.name not in hashes:
                     hashes[path.name] = file_sha256(path)
-            write_json(folder / "checkpoint.json", {"report": report, "sha256": hashes})
-        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+            write_json(folder / CHECKPOINT, {"report": report, "sha256": hashes})
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 
     def newest_checkpoint(self) -> tuple[Path | None, list[str]]:
@@ -156,7 +215,7 @@ class TrialFolder:
         A broken checkpoint is set aside: its name gets .broken.
         """
         broken: list[str] = []
-        for path in reversed(self._checkpoints()):
+        for path in reversed(self.checkpoints()):
             why = _why_broken(path)
             if not why:
                 return path, broken
@@ -173,7 +232,8 @@ class TrialFolder:
             say(f"{line}; {checkpoint.name if checkpoint else 'the beginning'} is used")
         return read_reports(checkpoint)
 
-    def _checkpoints(self) -> list[Path]:
+    def checkpoints(self) -> list[Path]:
+        """Folders of the checkpoints, the oldest first; none that was set aside."""
         found = self.path.glob("checkpoint-*")
         return sorted(path for path in found if path.name.removeprefix("checkpoint-").isdecimal())
 
@@ -183,7 +243,7 @@ class TrialFolder:
         Args:
             ended: reports (all), reason (why the process ended before its time, or ""), may_go_on
                 (whether that had nothing to do with the trial itself), ended_at (s), node,
-                n_retries and mlflow_run_id.
+                n_retries, mlflow_run_id and begun (content of begun.json, or None).
         """
         write_json(self.path / "ended.json", ended)
         self.tidy()
@@ -195,13 +255,13 @@ class TrialFolder:
             BrokenRecordError: ended.json is not what was written.
         """
         path = self.path / "ended.json"
-        try:
-            content = json.loads(path.read_text("utf-8"))
-            return {name: content[name] for name in _ENDED_ENTRIES}
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise broken_record(f"{path} cannot be read", error, self.path) from error
+        content = self._record(path)
+        for name in _ENDED_ENTRIES:
+            if name not in content:
+                raise broken_record(f"{path} is of another version", KeyError(name), self.path)
+        return content
 
     def reopen(self) -> None:
         """Let a trial that ended for want of something, such as memory, be tried again."""
@@ -213,13 +273,14 @@ class TrialFolder:
         ended = self.ended()
         if ended is None or ended["may_go_on"]:
             return
-        checkpoint, _ = self.newest_checkpoint()
-        if checkpoint is not None and not self.decoder.exists():
+        # With a decoder, what is left of checkpoints may be halfway removed.
+        checkpoint = None if self.decoder.exists() else self.newest_checkpoint()[0]
+        if checkpoint is not None:
             with atomic_dir(self.decoder) as folder:
                 for path in checkpoint.iterdir():
                     if path.name not in _TRAINING_FILES:
                         shutil.copyfile(path, folder / path.name)
-        for path in self._checkpoints():
+        for path in self.checkpoints():
             shutil.rmtree(path)
 
 
@@ -234,12 +295,14 @@ def read_reports(checkpoint: Path | None) -> list[Report]:
 def _why_broken(checkpoint: Path) -> str:
     """The fault of a checkpoint; empty where every file has the hash written down."""
     try:
-        content = json.loads((checkpoint / "checkpoint.json").read_text("utf-8"))
+        content = read_json(checkpoint / CHECKPOINT)
+        if content is None:
+            return "checkpoint.json is missing"
         for name, sha256 in content["sha256"].items():
             if file_sha256(checkpoint / name) != sha256:
                 return f"{name} is not as it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except BrokenSealError as error:
+        return f"checkpoint.json: {error.why}"
     return ""

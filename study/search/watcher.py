@@ -10,11 +10,11 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
-from data_io.files import STORAGE_FULL, read_json
+from data_io.files import STORAGE_FULL
 from models.mdgan.params import MdganParams
 from study.base.console import Console
 from study.base.errors import StorageFullError
-from study.search.pictures import BEGUN, begin_trial, curve, run_status, trial_picture
+from study.search.pictures import begin_trial, curve, read_begun, run_status, trial_picture
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import Report, TrialFolder, TrialSpec
@@ -54,7 +54,7 @@ class TrialWatcher(Unpickled, Callback):
         self._console = console
         self._n_trials = n_trials
         self._n_shown: dict[int, int] = {}
-        found = {n: read_json(folder / t.spec.name / BEGUN) for n, t in state.trials.items()}
+        found = {n: read_begun(TrialFolder(folder / t.spec.name)) for n, t in state.trials.items()}
         self._begun = {number: stamp for number, stamp in found.items() if stamp is not None}
 
     def on_trial_start(
@@ -101,7 +101,9 @@ class TrialWatcher(Unpickled, Callback):
         """Begin or go on with a trial's MLflow run."""
         state = self._state.trials[number]
         known = self._begun.get(number)
-        self._begun[number] = begin_trial(self._folder / state.spec.name, self._tracker)
+        self._begun[number] = begin_trial(
+            TrialFolder(self._folder / state.spec.name), self._tracker
+        )
         if self._begun[number] != known:
             self._n_shown[number] = 0
         self._show(state, status="RUNNING")
@@ -125,6 +127,7 @@ class TrialWatcher(Unpickled, Callback):
             "node": state.node,
             "n_retries": state.n_retries,
             "mlflow_run_id": self._tracker.run_id(self._identity_of(state.spec)),
+            "begun": self._begun.get(number),
         }
         self._state.end(number, ended)
         TrialFolder(self._folder / state.spec.name).end(ended)

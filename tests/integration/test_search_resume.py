@@ -12,7 +12,7 @@ import pytest
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.reader import load_config
-from study.search.search import prepare_folder
+from study.search.search_folder import prepare_folder
 from study.search.trial_folder import TrialFolder, TrialSpec
 from tests.helpers.chaos import Chaos, count
 

@@ -1,0 +1,84 @@
+"""The folder of a search: of which search its trials are."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from data_io.files import BrokenSealError, digest, read_json, sync, write_json
+from study import __version__
+from study.base.console import Console
+from study.base.paths import RunPaths
+from study.config.tree import StudyConfig
+from study.search.trial_folder import SEARCH, BrokenRecordError, TrialFolder, has_begun
+
+
+def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
+    """All that a search depends on; with another value of any part its trials are others."""
+    tree = config.to_dict()
+    search = {
+        k: v for k, v in tree["search"].items() if k not in ("n_trials", "max_retries", "selection")
+    }
+    return {
+        "version": __version__,
+        "seed": config.seed,
+        "data": data_sha256,
+        "mdgan": tree["mdgan"],
+        "search": search,
+        "snippets": tree["snippets"],
+        "spectrogram": tree["spectrogram"],
+    }
+
+
+def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, console: Console) -> str:
+    """Keep trials of another search out: they are set aside, and what differs is named.
+
+    Where search.json is lost, the trials say themselves of which search they are.
+
+    Returns:
+        The hash of the search's parts.
+    """
+    parts = search_parts(config, data_sha256)
+    key, path = digest(parts), paths.search / SEARCH
+    lost = "missing"
+    try:
+        known = read_json(path)
+    except BrokenSealError:
+        known, lost = None, "altered"
+    trials = [trial for trial in paths.search.glob("trial-*") if has_begun(trial)]
+    is_ours = digest(known) == key if known is not None else any(_is_of(key, t) for t in trials)
+    if known is not None and is_ours:
+        return key
+    if trials and is_ours:
+        console.note(f"{path.name} was {lost}: the trials are of this search, it is written anew")
+    elif trials:
+        n = 1
+        while (aside := paths.root / f"search-before-{n}").exists():
+            n += 1
+        paths.search.replace(aside)
+        sync(paths.root)
+        changed = _differences(known, parts) if known else f"{path.name} was {lost}"
+        console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
+    write_json(path, parts)
+    return key
+
+
+def _is_of(key: str, trial: Path) -> bool:
+    """Whether a trial is of the search of this hash; False where its record cannot be read."""
+    with suppress(BrokenRecordError):
+        return TrialFolder(trial).spec().search == key
+    return False
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    names = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            names += [
+                f"{key}.{k}" for k in sorted(before.keys() | after.keys())
+                if before.get(k) != after.get(k)
+            ]  # fmt: skip
+        elif before != after:
+            names.append(key)
+    shown = ", ".join(names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
