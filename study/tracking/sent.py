@@ -10,11 +10,12 @@ import json
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import read_json, write_json
+from data_io.files import BrokenSealError, read_json, write_json
 from study.base.paths import without_password
 from study.tracking.picture import STUDY, RunIdentity
 
@@ -56,10 +57,15 @@ class SentStudy:
         runs: by key of their identity; that of the study is among them.
         end: how the driver ended it (status, reason, ended_at); None while it is under way. The
             rest of the run folder does not say it.
+        same: what makes it this study run; "" where an earlier version began it.
+        shows: study runs of elsewhere that are the same study: what they say of the run folder is
+            shown here.
     """
 
     runs: dict[str, SentRun] = field(default_factory=dict)
     end: dict[str, Any] | None = None
+    same: str = ""
+    shows: list[str] = field(default_factory=list)
 
 
 class Sent:
@@ -73,7 +79,10 @@ class Sent:
     Attributes:
         lock: held by who reads or changes several things at once.
         studies: by id of the study run.
-        folder_id: a tag of the study runs of this folder, by which they are found again.
+        folder_id: a tag of the study runs of this folder, by which they are found again; the same
+            at every destination.
+        copied_from: the run folder that this one is a copy of, where that is found out now; the
+            runs of before the copy are its runs.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
@@ -82,23 +91,45 @@ class Sent:
         self.path = folder / f"{name}.json"
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
-        self.folder_id = uuid.uuid4().hex
+        self.folder_id = ""
+        self.copied_from: Path | None = None
+        self._elsewhere: dict[str, str] = {}  # study runs of other destinations, and what they are
+        self._run_folder = folder.parent.resolve()
         self._destination = destination
         self._is_noted = False
         self._not_before = 0.0
         self._load()
 
     def _load(self) -> None:
-        content = read_json(self.path) or {}
-        self.folder_id = str(content.get("folder_id") or self.folder_id)
+        found = {path: read_json(path) or {} for path in sorted(self.path.parent.glob("*.json"))}
+        content = found.pop(self.path, {})
+        known = [content, *found.values()]
+        origin = next(filter(None, (_origin(one, self._run_folder) for one in known)), None)
+        if origin is None:
+            ids = (one.get("folder_id") for one in known)
+            self.folder_id = str(next(filter(None, ids), "")) or uuid.uuid4().hex
+        else:
+            self.copied_from, self.folder_id = origin, uuid.uuid4().hex
         try:
-            for run_id, one in content.get("study_runs", {}).items():
-                runs = {key: SentRun(**run) for key, run in one["runs"].items()}
+            for one in known:
+                for run_id, study in one.get("study_runs", {}).items():
+                    self._elsewhere[run_id] = study.get("same", "")
+            for run_id, study in ({} if origin else content).get("study_runs", {}).items():
+                runs = {key: SentRun(**run) for key, run in study["runs"].items()}
                 # One that was deleted by hand while it was open is begun anew.
                 runs = {key: run for key, run in runs.items() if not run.is_gone}
-                self.studies[run_id] = SentStudy(runs, one["end"])
+                self.studies[run_id] = SentStudy(**{**study, "runs": runs})
         except (AttributeError, KeyError, TypeError):  # of another version, or changed by hand
             self.studies = {}
+
+    def shown_as(self, study_run_id: str) -> str:
+        """The study run that shows here what belongs to ``study_run_id``; that one, where none."""
+        with self.lock:
+            if study_run_id not in self.studies:
+                for run_id, study in self.studies.items():
+                    if study_run_id in study.shows:
+                        return run_id
+            return study_run_id
 
     def run(self, study_run_id: str, identity: RunIdentity) -> SentRun | None:
         """The part of a run that was sent; None before it was begun."""
@@ -106,12 +137,19 @@ class Sent:
             study = self.studies.get(study_run_id)
             return None if study is None else study.runs.get(identity.key())
 
-    def begin_study(self, run_id: str) -> None:
-        """Know a study run, which begins or goes on now."""
+    def begin_study(self, run_id: str, same: str) -> None:
+        """Know a study run, which begins or goes on now.
+
+        Args:
+            run_id: MLflow's.
+            same: what makes it this study run; those of elsewhere that are the same show in it.
+        """
         with self.lock:
             study = self.studies.setdefault(run_id, SentStudy())
             study.runs.setdefault(STUDY.key(), SentRun(run_id))
-            study.end = None
+            study.end, study.same = None, same
+            others = {one for one, of_it in self._elsewhere.items() if of_it == same}
+            study.shows = sorted({*study.shows, *others} - self.studies.keys())
             self._is_noted = False
 
     def changed(self) -> None:
@@ -130,8 +168,25 @@ class Sent:
             if self._is_noted or not (at_once or started >= self._not_before):
                 return
             studies = {run_id: asdict(study) for run_id, study in self.studies.items()}
-            content = {**self._destination, "folder_id": self.folder_id, "study_runs": studies}
+            content = {**self._destination, "folder_id": self.folder_id,
+                       "run_folder": str(self._run_folder), "study_runs": studies}  # fmt: skip
             write_json(self.path, content)
             self._is_noted = True
             now = time.monotonic()
             self._not_before = now + max(WRITE_EVERY_S, 20 * (now - started))
+
+
+def _origin(content: dict[str, Any], run_folder: Path) -> Path | None:
+    """The run folder that ``run_folder`` is a copy of; None where it only has another name now.
+
+    It is a copy where the folder that wrote ``content`` is still there, under the name of then and
+    with the same id.
+    """
+    there = Path(content.get("run_folder", run_folder))
+    if not there.is_dir() or there.samefile(run_folder):
+        return None
+    with suppress(BrokenSealError):
+        for path in (there / ".tracking").glob("*.json"):
+            if (read_json(path) or {}).get("folder_id") == content["folder_id"]:
+                return there
+    return None

@@ -1,6 +1,7 @@
 """MLflow in the memory of this process, with the calls that a study makes."""
 
 import threading
+import uuid
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -49,7 +50,7 @@ class MemoryMlflow(Mlflow):
 
     def create_run(self, tags, name, time_ms):
         with self.lock:
-            run_id = f"run-{len(self.runs)}"
+            run_id = f"run-{len(self.runs)}-{uuid.uuid4().hex[:4]}"
             self.runs[run_id] = MemoryRun(run_id, name, dict(tags))
         return run_id
 
