@@ -39,6 +39,7 @@ from models.mdgan.losses import sample_prior
 from models.mdgan.model import Mdgan, MdganParams
 from models.mdgan.networks import Encoder, Generator
 from models.mdgan.shape import N_FREQ
+from models.mdgan.tensor_files import sync_folder
 from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
 from models.metrics.reference import MAX_PCA_DIM, fit_reference
@@ -175,6 +176,7 @@ class Decoder:
         nets = self._fitted()
         folder.mkdir(parents=True, exist_ok=True)
         save_decoder_nets(*nets, self.shape, folder, {"params": asdict(self.params)})
+        sync_folder(folder.parent)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "Decoder":

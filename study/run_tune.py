@@ -20,7 +20,7 @@ keep_compiled_code()
 from data_io.names.listing import Survey, survey
 from study.base.command import run_command
 from study.base.console import Console
-from study.base.errors import REFUSED
+from study.base.errors import FAILED, REFUSED
 from study.base.paths import Where, absolute_uri, default_folder, default_tracking_uri
 from study.config.options import Options, parse
 from study.config.reader import ConfigError, load_config
@@ -48,6 +48,10 @@ def _main(options: Options, console: Console) -> int:
             options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
         ),
     )
+    if options.verify:
+        from study.verify import verify
+
+        return 0 if verify(where.out, console) else FAILED
     found = None
     if config.data.dir is not None:
         found = survey(Path(config.data.dir), config.data.layout, config.data.date_order)

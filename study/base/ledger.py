@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from study import __version__
@@ -138,17 +138,36 @@ def locked(run_dir: Path) -> Iterator[None]:
     Raises:
         FolderInUseError: another process uses it.
     """
-    path = run_dir / ".lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise FolderInUseError(
-                f"{run_dir} is in use by {file.read().strip() or 'another process'}. Wait for it, "
-                "or give another folder with --out."
-            ) from error
+    with (run_dir / ".lock").open("a+") as file:
+        _lock(run_dir, file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+@contextmanager
+def undisturbed(run_dir: Path) -> Iterator[None]:
+    """Keep studies out of the run folder while it is looked at; nothing is written to it.
+
+    Raises:
+        FolderInUseError: a study is writing to it.
+    """
+    path = run_dir / ".lock"
+    if not path.exists():  # no study ever ran in this copy
+        yield
+        return
+    with path.open() as file:
+        _lock(run_dir, file, fcntl.LOCK_SH)
+        yield
+
+
+def _lock(run_dir: Path, file: TextIO, kind: int) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise FolderInUseError(
+            f"{run_dir} is in use by {file.read().strip() or 'another process'}. Wait for it, "
+            "or give another folder with --out."
+        ) from error

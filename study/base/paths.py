@@ -193,6 +193,16 @@ class RunPaths:
         return self.root / "report.html"
 
     @property
+    def how_much(self) -> Path:
+        """How much song each bird and age needs: another command makes it, of a finished study."""
+        return self.root / "how_much_song"
+
+    @property
+    def how_much_files(self) -> Path:
+        """Record of the files of that answer."""
+        return self.how_much / ".files.json"
+
+    @property
     def study(self) -> Path:
         """Configuration, versions and hashes that made the study's results."""
         return self.root / "study.json"

@@ -27,6 +27,7 @@ class Options:
         dry_run: print the plan and start nothing.
         doctor: check what a study needs and start nothing.
         check: read and check the recordings alone.
+        verify: compare every file of the run folder with its hash and start nothing.
         overrides: "key=value" texts.
     """
 
@@ -39,6 +40,7 @@ class Options:
     dry_run: bool
     doctor: bool
     check: bool
+    verify: bool
     overrides: list[str]
 
 
@@ -50,9 +52,11 @@ def parse(words: list[str]) -> Options:
     Raises:
         ConfigError: a word is not understood, or something is given twice; it names the word.
     """
-    if words[:1] == ["check"]:
-        folder = words[1:2] if words[1:] and not words[1].startswith("--") else []
-        words = ["--check", *(f"--data={word}" for word in folder), *words[1 + len(folder) :]]
+    for word, option in (("check", "--data"), ("verify", "--out")):
+        if words[:1] == [word]:
+            folder = words[1:2] if words[1:] and not words[1].startswith("--") else []
+            given = [f"{option}={folder[0]}"] if folder else []
+            words = [f"--{word}", *given, *words[1 + len(folder) :]]
     parser = _parser()
     at = words.index("--") if "--" in words else len(words)
     for word in words[:at]:
@@ -161,9 +165,19 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+# Of these a command has one at most, and it starts no study.
+_ALONE = {
+    "--dry-run": "print plan and resolved configuration, start nothing",
+    "--doctor": "look at cluster, folders, disk and MLflow, say what is wrong, start nothing",
+    "--check": "read and check the recordings alone, and write a page about them; also: check DIR",
+    "--verify": "compare every file of the run folder with its hash, name what was altered, start "
+    "nothing; also: verify RUN",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        usage="%(prog)s [check DIR] [options] [key=value ...]",
+        usage="%(prog)s [check DIR | verify RUN] [options] [key=value ...]",
         description="Learn a generative model of developing song: search for the best MDGAN, then "
         "fit hidden Markov models per bird and age.",
         allow_abbrev=False,
@@ -193,22 +207,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="MLflow; left out: MLFLOW_TRACKING_URI, else SQLite inside the project",
     )
-    start_nothing = parser.add_mutually_exclusive_group()
-    start_nothing.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print plan and resolved configuration, start nothing",
-    )
-    start_nothing.add_argument(
-        "--doctor",
-        action="store_true",
-        help="look at cluster, folders, disk and MLflow, say what is wrong, start nothing",
-    )
-    start_nothing.add_argument(
-        "--check",
-        action="store_true",
-        help="read and check the recordings alone, and write a page about them; also: check DIR",
-    )
+    alone = parser.add_mutually_exclusive_group()
+    for option, words in _ALONE.items():
+        alone.add_argument(option, action="store_true", help=words)
     parser.epilog = (
         "Settings are words key=value anywhere among the options, for instance mdgan.latent_dim=16 "
         "search.n_trials=8 'hmm.n_states=[5,10,20]'; --dry-run prints them all. After a "

@@ -27,7 +27,7 @@ from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
 from study.report.decoder_figures import DecoderView, decoder_figure
-from study.search.trial_folder import TrialFolder
+from study.search.trial_folder import BrokenRecordError, TrialFolder
 from study.training.data import HeldOutSnippets, load_held_out
 
 Row = dict[str, Any]
@@ -120,7 +120,13 @@ def _draw_trial(
     shown: NDArray[np.int64],
     out: Path,
 ) -> None:
-    encoder, generator, facts = load_decoder(checkpoint)
+    try:
+        encoder, generator, facts = load_decoder(checkpoint)
+    except (OSError, ValueError) as error:
+        raise BrokenRecordError(
+            f"{error} Without the folder {checkpoint} the trial has no picture, and the study "
+            "goes on."
+        ) from error
     reference = Reference.load(reference_path)
     view = view_decoder(encoder, generator, facts, reference, held_out, shown, config.seed)
     figure = decoder_figure(view, reports, config.spectrogram, _title(row, facts))

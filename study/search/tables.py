@@ -124,8 +124,8 @@ def keep_best(row: Row, selection: Selection, paths: RunPaths) -> None:
     try:
         load_decoder(kept)
     except (OSError, ValueError) as error:
-        what = f"The decoder of {row['trial_id']} cannot be opened"
-        raise broken_record(what, error, kept.parent) from error
+        fault = f"The decoder of {row['trial_id']} cannot be opened ({error})"
+        raise broken_record(fault, kept.parent) from error
     with atomic_dir(paths.best) as temporary:
         for name in ("encoder.safetensors", "generator.safetensors", "model.json"):
             shutil.copyfile(kept / name, temporary / name)

@@ -53,12 +53,11 @@ class BrokenRecordError(StudyError):
     """A file of a trial cannot be used; the message says which, why, and what to do."""
 
 
-def broken_record(what: str, error: Exception, trial: Path) -> BrokenRecordError:
+def broken_record(fault: str, trial: Path) -> BrokenRecordError:
     """The error for a file of a trial's folder that cannot be used."""
-    why = error.why if isinstance(error, BrokenSealError) else error
     return BrokenRecordError(
-        f"{what} ({why}). Remove the folder {trial}: the same command then trains this trial anew, "
-        "and keeps all others."
+        f"{fault}. Remove the folder {trial}: the same command then trains this trial anew, and "
+        "keeps all others."
     )
 
 
@@ -135,10 +134,12 @@ class TrialFolder:
         """Read a record without which there is no trial."""
         try:
             content = read_json(path)
-        except (OSError, BrokenSealError) as error:
-            raise broken_record(f"{path} cannot be read", error, self.path) from error
+        except BrokenSealError as error:
+            raise broken_record(f"{path} {error.why}", self.path) from error
+        except OSError as error:
+            raise broken_record(f"{path} cannot be read ({error})", self.path) from error
         if content is None:
-            raise broken_record(f"{path} cannot be read", FileNotFoundError("missing"), self.path)
+            raise broken_record(f"{path} is missing", self.path)
         return content
 
     def begin(self, spec: TrialSpec) -> None:
@@ -155,7 +156,7 @@ class TrialFolder:
         try:
             spec = TrialSpec(**self._record(path))
         except TypeError as error:
-            raise broken_record(f"{path} is of another version", error, self.path) from error
+            raise broken_record(f"{path} is of another version ({error})", self.path) from error
         if spec.name != self.path.name:
             raise BrokenRecordError(
                 f"{self.path} holds {spec.name}: the folder was renamed or copied. Give it its "
@@ -260,7 +261,7 @@ class TrialFolder:
         content = self._record(path)
         for name in _ENDED_ENTRIES:
             if name not in content:
-                raise broken_record(f"{path} is of another version", KeyError(name), self.path)
+                raise broken_record(f"{path} has no {name}", self.path)
         return content
 
     def reopen(self) -> None:
@@ -280,7 +281,7 @@ class TrialFolder:
                 for path in checkpoint.iterdir():
                     if path.name not in _TRAINING_FILES:
                         shutil.copyfile(path, folder / path.name)
-        for path in self.checkpoints():
+        for path in self.path.glob("checkpoint-*"):  # those set aside, too
             shutil.rmtree(path)
 
 
@@ -304,5 +305,5 @@ def _why_broken(checkpoint: Path) -> str:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except BrokenSealError as error:
-        return f"checkpoint.json: {error.why}"
+        return f"checkpoint.json {error.why}"
     return ""

@@ -1,8 +1,8 @@
 """A list of all that one MLflow was sent of a run folder: it may lag behind, never be ahead.
 
-It is a small JSON file.
-
-Everything in it can be found again: what was sent and not noted is sent again, and changes nothing.
+It is a small JSON file. Everything in it can be found again: what was sent and not noted is sent
+again, and changes nothing. But MLflow finds its runs by the id of the folder, so that stands in a
+file of its own as well: an altered list begins no second run.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from data_io.files import BrokenSealError, read_json, write_json
 from study.base.paths import without_password
 from study.tracking.picture import STUDY, RunIdentity
 
+FOLDER = "folder.json"  # beside the lists: the id of the folder
 WRITE_EVERY_S = 1.0  # at most; a large file less often: writing takes a twentieth of the time
 
 
@@ -58,8 +59,8 @@ class SentStudy:
         end: how the driver ended it (status, reason, ended_at); None while it is under way. The
             rest of the run folder does not say it.
         same: what makes it this study run; "" where an earlier version began it.
-        shows: study runs of elsewhere that are the same study: what they say of the run folder is
-            shown here.
+        shows: study runs of elsewhere that are the same study: what the run folder says of them is
+            shown in this one.
     """
 
     runs: dict[str, SentRun] = field(default_factory=dict)
@@ -80,50 +81,62 @@ class Sent:
         lock: held by who reads or changes several things at once.
         studies: by id of the study run.
         folder_id: a tag of the study runs of this folder, by which they are found again; the same
-            at every destination.
-        copied_from: the run folder that this one is a copy of, where that is found out now; the
-            runs of before the copy are its runs.
+            for every MLflow.
+        copied_from: the run folder that this one is found to be a copy of; what was sent is of its
+            runs.
+        was_altered: the file could not be used, and all is looked up again.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
         destination = {"uri": without_password(uri).rstrip("/"), "experiment": experiment}
         name = hashlib.sha256(json.dumps(destination, sort_keys=True).encode()).hexdigest()[:16]
         self.path = folder / f"{name}.json"
+        self._folder = folder / FOLDER
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
-        self.folder_id = ""
         self.copied_from: Path | None = None
-        self._elsewhere: dict[str, str] = {}  # study runs of other destinations, and what they are
-        self._run_folder = folder.parent.resolve()
+        self.was_altered = False
+        self._elsewhere: dict[str, str] = {}  # what other study runs of the folder are
+        self._place = str(folder.parent.resolve())
         self._destination = destination
         self._is_noted = False
         self._not_before = 0.0
         self._load()
 
     def _load(self) -> None:
-        found = {path: read_json(path) or {} for path in sorted(self.path.parent.glob("*.json"))}
-        content = found.pop(self.path, {})
-        known = [content, *found.values()]
-        origin = next(filter(None, (_origin(one, self._run_folder) for one in known)), None)
-        if origin is None:
-            ids = (one.get("folder_id") for one in known)
-            self.folder_id = str(next(filter(None, ids), "")) or uuid.uuid4().hex
-        else:
+        content = self._read(self.path) or {}
+        noted = self._read(self._folder) or {}
+        if (origin := _origin(noted, self._place)) is not None:
             self.copied_from, self.folder_id = origin, uuid.uuid4().hex
+        else:
+            known = content.get("folder_id"), noted.get("folder_id")
+            self.folder_id = str(known[1] or known[0] or uuid.uuid4().hex)
+        self._is_id_kept = noted == self._identity()
         try:
-            for one in known:
-                for run_id, study in one.get("study_runs", {}).items():
-                    self._elsewhere[run_id] = study.get("same", "")
-            for run_id, study in ({} if origin else content).get("study_runs", {}).items():
-                runs = {key: SentRun(**run) for key, run in study["runs"].items()}
+            for path in sorted(self.path.parent.glob("*.json")):
+                of_path = content if path == self.path else self._read(path) or {}
+                for run_id, one in of_path.get("study_runs", {}).items():
+                    self._elsewhere[run_id] = one.get("same", "")
+            for run_id, one in ({} if origin else content).get("study_runs", {}).items():
+                runs = {key: SentRun(**run) for key, run in one["runs"].items()}
                 # One that was deleted by hand while it was open is begun anew.
                 runs = {key: run for key, run in runs.items() if not run.is_gone}
-                self.studies[run_id] = SentStudy(**{**study, "runs": runs})
-        except (AttributeError, KeyError, TypeError):  # of another version, or changed by hand
+                self.studies[run_id] = SentStudy(**{**one, "runs": runs})
+        except (AttributeError, KeyError, TypeError):  # of another version
             self.studies = {}
 
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            return read_json(path)
+        except BrokenSealError:
+            self.was_altered |= path in (self.path, self._folder)
+            return None
+
+    def _identity(self) -> dict[str, str]:
+        return {"folder_id": self.folder_id, "run_folder": self._place}
+
     def shown_as(self, study_run_id: str) -> str:
-        """The study run that shows here what belongs to ``study_run_id``; that one, where none."""
+        """The study run that shows what is of ``study_run_id``; that one itself where none does."""
         with self.lock:
             if study_run_id not in self.studies:
                 for run_id, study in self.studies.items():
@@ -142,7 +155,7 @@ class Sent:
 
         Args:
             run_id: MLflow's.
-            same: what makes it this study run; those of elsewhere that are the same show in it.
+            same: what makes it this study run; it shows those of elsewhere that are the same.
         """
         with self.lock:
             study = self.studies.setdefault(run_id, SentStudy())
@@ -168,25 +181,25 @@ class Sent:
             if self._is_noted or not (at_once or started >= self._not_before):
                 return
             studies = {run_id: asdict(study) for run_id, study in self.studies.items()}
-            content = {**self._destination, "folder_id": self.folder_id,
-                       "run_folder": str(self._run_folder), "study_runs": studies}  # fmt: skip
+            if not self._is_id_kept:
+                write_json(self._folder, self._identity())
+                self._is_id_kept = True
+            content = {**self._destination, "folder_id": self.folder_id, "study_runs": studies}
             write_json(self.path, content)
             self._is_noted = True
             now = time.monotonic()
             self._not_before = now + max(WRITE_EVERY_S, 20 * (now - started))
 
 
-def _origin(content: dict[str, Any], run_folder: Path) -> Path | None:
-    """The run folder that ``run_folder`` is a copy of; None where it only has another name now.
+def _origin(noted: dict[str, Any], place: str) -> Path | None:
+    """The run folder that the one at ``place`` is a copy of; None where it was moved at most.
 
-    It is a copy where the folder that wrote ``content`` is still there, under the name of then and
-    with the same id.
+    It is a copy where the folder that ``noted`` names is still there, with the same id.
     """
-    there = Path(content.get("run_folder", run_folder))
-    if not there.is_dir() or there.samefile(run_folder):
+    there = Path(noted.get("run_folder", place))
+    if not there.is_dir() or there.samefile(place):
         return None
     with suppress(BrokenSealError):
-        for path in (there / ".tracking").glob("*.json"):
-            if (read_json(path) or {}).get("folder_id") == content["folder_id"]:
-                return there
+        if (read_json(there / ".tracking" / FOLDER) or {}).get("folder_id") == noted["folder_id"]:
+            return there
     return None

@@ -54,7 +54,7 @@ FLOORS = [
     {"hmms"},
     {"songs", "checks"},
     {"report", "tracked", "how_much"},
-    {"check", "how_much_song"},
+    {"check", "how_much_song", "verify"},
     {"pipeline"},
     {"run_tune"},
 ]

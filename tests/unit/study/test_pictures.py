@@ -1,11 +1,11 @@
 """Pictures of trials: what is shown while they run is what their folders say at the end."""
 
 import dataclasses
-import json
 from types import SimpleNamespace
 
 import pytest
 
+from data_io.files import read_json
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.reader import load_config
@@ -132,9 +132,9 @@ def test_a_trial_that_goes_on_keeps_its_beginning_unless_the_study_run_is_anothe
     path = paths.search / "trial-000" / BEGUN
     search(config, paths, FakeTracker())
     search(config, paths, FakeTracker(commit="later"))
-    assert json.loads(path.read_text())["git_commit"] == "abc"
+    assert read_json(path)["git_commit"] == "abc"
     search(config, paths, FakeTracker("study-2", "later"))
-    assert json.loads(path.read_text()) == {
+    assert read_json(path) == {
         "git_commit": "later", "study_run_id": "study-2", "began_at": 5.0
     }  # fmt: skip
 

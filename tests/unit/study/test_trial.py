@@ -6,10 +6,11 @@ import errno
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from data_io.snippets import FramePool
 from data_io.store import read_table
-from models.mdgan import training
+from models.mdgan import tensor_files, training
 from models.mdgan.checkpoints import load_decoder
 from models.mdgan.params import MdganParams
 from models.mdgan.training import Evaluation
@@ -291,6 +292,20 @@ def test_a_full_disk_ends_the_search_and_not_the_trial(runner, monkeypatch, code
     (report,) = runner.run()
     assert "No space left on device" in report["storage"]
     assert "reason" not in report
+
+
+def test_a_disk_that_is_full_for_tensors_is_called_full_and_the_process_goes_on(
+    runner, monkeypatch
+):
+    def full(*_):
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+
+    monkeypatch.setattr(tensor_files, "save_file", full)
+    (report,) = runner.run()
+    assert "No space left on device" in report["storage"]
+    assert "training.safetensors" in report["storage"]
 
 
 def test_another_error_of_the_file_system_is_raised(runner, monkeypatch):

@@ -1,11 +1,14 @@
 """What is on disk of a trial, whole, killed in between, or damaged."""
 
+import dataclasses
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from data_io import files
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.tensor_files import file_sha256
 from study.base.console import Console
@@ -32,6 +35,11 @@ def fill(folder):
     for name in ("training.safetensors", "encoder.safetensors", "training.json", "model.json"):
         (folder / name).write_bytes(name.encode() * 100)
     return {name: file_sha256(folder / name) for name in ("training.safetensors", "model.json")}
+
+
+def zero(path):
+    """As some file systems leave a file whose name came to the disk before its content."""
+    path.write_bytes(bytes(path.stat().st_size))
 
 
 def reports(n):
@@ -75,9 +83,14 @@ def test_the_newest_two_checkpoints_are_kept_with_all_reports(folder):
         (lambda c: (c / "training.safetensors").write_bytes(b"cut"), "training.safetensors is not"),
         (lambda c: (c / "reports.json").write_text("[]"), "reports.json is not as it was written"),
         (lambda c: (c / "model.json").unlink(), "model.json is missing"),
-        (lambda c: (c / "checkpoint.json").write_text('{"repo'), "JSONDecodeError"),
-        (lambda c: (c / "checkpoint.json").write_text("{}"), "KeyError"),
+        (lambda c: (c / "reports.json").write_bytes(b""), "reports.json is not as it was written"),
+        (lambda c: zero(c / "training.json"), "training.json is not as it was written"),
+        (lambda c: (c / "checkpoint.json").write_text('{"repo'), "checkpoint.json was cut short"),
+        (lambda c: (c / "checkpoint.json").write_bytes(b""), "checkpoint.json was cut short"),
+        (lambda c: zero(c / "checkpoint.json"), "checkpoint.json was cut short"),
+        (lambda c: (c / "checkpoint.json").write_text("{}"), "checkpoint.json has no seal"),
         (lambda c: (c / "checkpoint.json").unlink(), "checkpoint.json is missing"),
+        (lambda c: [path.unlink() for path in c.iterdir()], "checkpoint.json is missing"),
     ],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(folder, damage, why):
@@ -163,17 +176,86 @@ def test_a_broken_record_is_named_with_the_remedy(folder, name, content):
     assert f"Remove the folder {folder.path}" in str(caught.value)
 
 
-def test_a_trial_whose_command_was_ended_before_it_was_written_has_not_begun(folder):
+def found_in(folder, search="", n_trials=10):
+    """What `load_trials` takes in, and how many are beyond."""
+    found = []
+    state = SimpleNamespace(search=search, add=lambda trial: found.append(trial.spec))
+    return found, load_trials(state, folder, n_trials, Console())
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda beside: None,
+        lambda beside: (beside / ".trial.abc.tmp.json").write_text("{"),
+        lambda beside: (beside / "trial.json").touch(),
+        lambda beside: (beside / "trial.json").write_bytes(bytes(300)),
+    ],
+)
+def test_a_trial_that_a_power_cut_left_unwritten_has_not_begun(folder, leave):
     beside = folder.path.with_name("trial-004")
     beside.mkdir()
-    (beside / ".trial.json.x.tmp").touch()
-    found = []
-    state = SimpleNamespace(add=lambda trial: found.append(trial.spec))
-    assert load_trials(state, folder.path.parent, 10, Console()) == 0
-    assert found == [SPEC]
-    (beside / "owner.json").touch()  # this one had begun: its parameters are lost
-    with pytest.raises(BrokenRecordError, match=r"trial-004/trial.json cannot be read"):
-        load_trials(state, folder.path.parent, 10, Console())
+    leave(beside)
+    assert found_in(folder.path.parent) == ([SPEC], 0)
+
+
+def test_a_trial_that_had_begun_and_has_lost_its_parameters_is_named(folder):
+    beside = folder.path.with_name("trial-004")
+    beside.mkdir()
+    (beside / "owner.json").touch()
+    for fault, write in (("missing", None), ("was cut short", b""), ("was cut short", bytes(300))):
+        if write is not None:
+            (beside / "trial.json").write_bytes(write)
+        with pytest.raises(
+            BrokenRecordError, match=rf"trial-004/trial\.json .*{fault}.*Remove the"
+        ):
+            found_in(folder.path.parent)
+
+
+def test_trials_beyond_the_number_are_counted_and_files_beside_them_are_nothing(folder):
+    folder.path.with_name("trial-000.zip").touch()
+    assert found_in(folder.path.parent, n_trials=3) == ([], 1)
+
+
+@pytest.mark.parametrize("name", ["trial-001", "trial-003 (copy)"])
+def test_a_folder_that_was_renamed_or_copied_is_refused_by_name(folder, name):
+    shutil.copytree(folder.path, folder.path.with_name(name))
+    with pytest.raises(BrokenRecordError, match=f"{re.escape(name)} holds trial-003.*its name"):
+        found_in(folder.path.parent)
+
+
+def test_a_trial_of_another_search_is_refused_by_name(folder):
+    with pytest.raises(BrokenRecordError, match="trial-003 is of another search.*Move it"):
+        found_in(folder.path.parent, search="this one")
+    folder.begin(dataclasses.replace(SPEC, search="this one"))
+    assert len(found_in(folder.path.parent, search="this one")[0]) == 1
+
+
+def test_checkpoints_that_were_halfway_removed_do_not_matter_once_there_is_a_decoder(folder):
+    saved(folder, 2)
+    copy = shutil.copytree(folder.path / "checkpoint-0002", folder.path.parent / "copy")
+    folder.end(ENDED)
+    copy.rename(folder.path / "checkpoint-0002")
+    (folder.path / "checkpoint-0002" / "model.json").unlink()
+    (folder.path / "checkpoint-0001.broken").mkdir()
+    folder.tidy()
+    assert names(folder) == ["decoder", "ended.json", "owner.json", "trial.json"]
+
+
+def test_checkpoints_are_removed_when_the_decoder_is_on_the_disk(folder, monkeypatch):
+    """A power cut takes what is not synced; the checkpoints hold the decoder until then."""
+    saved(folder, 2)
+    steps = []
+    rmtree, sync = shutil.rmtree, files.sync
+    monkeypatch.setattr(files, "sync", lambda path: steps.append(path) or sync(path))
+    monkeypatch.setattr(
+        trial_folder.shutil, "rmtree", lambda path, **how: steps.append(path) or rmtree(path, **how)
+    )
+    folder.end(ENDED)
+    removed = steps.index(folder.path / "checkpoint-0001")
+    assert folder.path in steps[:removed]
+    written = {path.name for path in steps[:removed] if ".decoder." in str(path.parent)}
+    assert written == {"encoder.safetensors", "model.json"}
 
 
 def test_files_whose_hash_is_known_are_not_read_again(folder, monkeypatch):

@@ -121,7 +121,7 @@ def test_tensors_have_flat_names_and_the_rest_stands_in_json(tmp_path):
     assert tensors["optimizers/encoder/state/0/step"] > 0
     assert tensors["rng"].dtype == tensors["monitor_rng"].dtype == torch.uint8
     content = json.loads((tmp_path / "training.json").read_text())
-    assert content["format_version"] == 1
+    assert content["format_version"] == 2
     assert content["facts"] == FACTS
     assert content["params"] == dataclasses.asdict(model.params)
     assert content["shape"] == dataclasses.asdict(model.shape)
@@ -189,7 +189,7 @@ def edit_json(folder, change):
     path = folder / "training.json"
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    tensor_files.write_json(path, content)  # with a seal that fits
 
 
 def edit_tensors(folder, change):
@@ -202,8 +202,13 @@ def edit_tensors(folder, change):
 
 
 def test_another_format_is_refused(saved):
-    edit_json(saved, lambda content: content.update(format_version=2))
-    assert_refused(saved, r"training\.json has format 2, this version reads 1: train .* again")
+    edit_json(saved, lambda content: content.update(format_version=1))
+    assert_refused(saved, r"training\.json has format 1, this version reads 2: train .* again")
+    path = saved / "training.json"
+    content = json.loads(path.read_text())
+    del content["seal"]  # as version 0.5.0 wrote it
+    path.write_text(json.dumps(content))
+    assert_refused(saved, r"training\.json has format 1, this version reads 2: train .* again")
 
 
 @pytest.mark.parametrize("change", ["altered", "cut short"])
@@ -375,7 +380,7 @@ def edit_shape(folder, change):
     path = folder / "model.json"
     content = json.loads(path.read_text())
     change(content["shape"])
-    path.write_text(json.dumps(content))
+    tensor_files.write_json(path, content)
 
 
 def test_tensors_that_do_not_fit_the_shape_are_named(decoder):

@@ -277,8 +277,8 @@ def test_a_loaded_decoder_is_in_evaluation_mode_and_fixed(saved):
 def test_model_json_holds_shape_hashes_and_facts(saved):
     model, folder = saved
     content = json.loads((folder / "model.json").read_text())
-    assert set(content) == {"format_version", "shape", "sha256", "snippets_seen", "note"}
-    assert content["format_version"] == 2
+    assert set(content) == {"format_version", "shape", "sha256", "snippets_seen", "note", "seal"}
+    assert content["format_version"] == 3
     assert content["shape"] == dataclasses.asdict(model.shape)
     assert set(content["sha256"]) == {"encoder.safetensors", "generator.safetensors"}
     assert (content["snippets_seen"], content["note"]) == (18, "é")
@@ -308,8 +308,8 @@ def test_a_file_that_was_changed_is_refused(saved, name, change):
 
 
 def test_another_format_is_refused(saved):
-    save_decoder_facts(saved[1], {"format_version": 3})
-    with pytest.raises(ValueError, match="has format 3, this version reads 2: train the model"):
+    save_decoder_facts(saved[1], {"format_version": 4})
+    with pytest.raises(ValueError, match="has format 4, this version reads 3: train the model"):
         load_decoder(saved[1])
 
 

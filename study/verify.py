@@ -1,0 +1,217 @@
+"""The check of a whole run folder: is every file of it as it was written? `birdsong verify RUN`."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_io.files import BrokenSealError, read_json
+from study.base.console import Console, Progress
+from study.base.errors import REFUSED, StudyError
+from study.base.hashes import ALTERED, MISSING, compare
+from study.base.ledger import undisturbed
+from study.base.paths import RunPaths
+
+LAST = "report"  # stage
+NAMED = 20  # files with a fault, or left over, that are named
+AGAIN = "Give the study's command again"
+# What nobody reads who makes a result: the lock, Optuna's view of the search (made anew at each
+# start), and the journal of HMM fits under way (every entry is checked when it is read).
+_UNCHECKED = (".lock", "search/optuna.log", ".hmm/")
+
+
+class NoStudyError(StudyError):
+    """There is no study in the folder."""
+
+    exit_code = REFUSED
+
+
+@dataclass
+class Kind:
+    """Files that are checked in one way, and mended in one way.
+
+    Attributes:
+        name: for the table.
+        remedy: what to do where one is not as it was written.
+        files: hashes by name, the path below the run folder.
+        n_bytes: sizes by name.
+        sealed: names of JSON files that were compared with their seals, and their faults.
+        faults: of ``files``, by name.
+    """
+
+    name: str
+    remedy: str
+    files: dict[str, str] = field(default_factory=dict)
+    n_bytes: dict[str, int] = field(default_factory=dict)
+    sealed: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all its files."""
+        return {*self.files, *self.sealed}
+
+    def all_faults(self) -> dict[str, str]:
+        """What is wrong, by name."""
+        return {**{name: fault for name, fault in self.sealed.items() if fault}, **self.faults}
+
+
+def verify(run: Path, console: Console) -> bool:
+    """Check every file of a run folder; print a table, and name what is not as it was written.
+
+    Nothing is written or started.
+
+    Args:
+        run: folder of a study.
+        console: shows progress and the table.
+
+    Returns:
+        Whether the study is finished and every file is as it was written.
+
+    Raises:
+        NoStudyError: there is no study in the folder.
+        FolderInUseError: a study is writing to it.
+    """
+    paths = RunPaths(run)
+    if not (paths.study.is_file() or paths.stages.is_dir()):
+        raise NoStudyError(
+            f"{run} is not the run folder of a study: it holds neither study.json nor .stages/. "
+            "Give a folder that a study wrote to, for instance runs/demo."
+        )
+    with undisturbed(run):
+        kinds, unfinished = _kinds(paths)
+        total = sum(len(kind.files) for kind in kinds)
+        progress = Progress(console, total, "files read")
+        for kind in kinds:
+            record = {"files": kind.files, "n_bytes": kind.n_bytes}
+            kind.faults = compare(run, record, then=lambda name: progress.advance()).faults
+        left_over = _left_over(run, kinds)
+    console.line(f"Folder    {run}")
+    _show(kinds, console)
+    if left_over:
+        _name(
+            f"{len(left_over):,} files are left over: no record names them, and no result is made "
+            "of them:", left_over, console,
+        )  # fmt: skip
+    if unfinished:
+        console.line(unfinished)
+    is_whole = not any(kind.all_faults() for kind in kinds)
+    if is_whole and not unfinished:
+        console.line("The study is finished, and every file is as it was written.")
+    return is_whole and not unfinished
+
+
+def _kinds(paths: RunPaths) -> tuple[list[Kind], str]:
+    """All files that should be there; and a sentence where the study is not finished."""
+    own = Kind("records", f"{AGAIN}: it is written anew; the stage of that name runs again.")
+    stages: dict[str, Kind] = {}
+    for path in sorted(paths.stages.glob("*.json")):
+        record = _sealed(paths.root, path, own)
+        if record is not None:
+            remedy = f"{AGAIN}: the stage {path.stem} runs again."
+            stages[path.stem] = Kind(path.stem, remedy, record["files"], record["n_bytes"])
+    study = _sealed(paths.root, paths.study, own) or {}
+    told = study.get("stages", {})
+    kinds = [own, *(stages[name] for name in sorted(stages, key=[*told, *stages].index))]
+    kinds += [_search(paths), _sent(paths), _how_much(paths)]
+    broken = {Path(name).stem for name, fault in own.sealed.items() if fault}
+    missing = [name for name in {**told, LAST: None} if name not in {*stages, *broken}]
+    return [kind for kind in kinds if kind.names], _unfinished(missing)
+
+
+def _unfinished(missing: list[str]) -> str:
+    if not missing:
+        return ""
+    return (
+        f"The study is not finished: there is no record of {', '.join(missing)}. Records are in "
+        f".stages/, a hidden folder that belongs to the study. {AGAIN}: it goes on from there."
+    )
+
+
+def _search(paths: RunPaths) -> Kind:
+    """The folders of trials: sealed JSON, and the files whose hashes it holds."""
+    kind = Kind(
+        "search",
+        "Remove the folder of that trial, or the file where it lies beside them: the search makes "
+        "it anew when it next goes on. The study's results do not need it.",
+    )
+    for path in sorted(paths.search.rglob("*.json")):
+        name = path.relative_to(paths.root).as_posix()
+        if name in kind.files:
+            continue
+        hashes = (_sealed(paths.root, path, kind) or {}).get("sha256")
+        for file, sha256 in hashes.items() if isinstance(hashes, dict) else ():
+            _add(paths.root, path.with_name(file), sha256, kind)
+    return kind
+
+
+def _sent(paths: RunPaths) -> Kind:
+    kind = Kind(
+        "sent to MLflow", f"Remove it. {AGAIN}: all is sent again, and nothing is there twice."
+    )
+    for path in sorted(paths.tracking.glob("*.json")):
+        _sealed(paths.root, path, kind)
+    return kind
+
+
+def _how_much(paths: RunPaths) -> Kind:
+    """The answer of how much song, and the fits that are kept for the next."""
+    kind = Kind("how much song", "Give the command how much song again: it is made anew.")
+    record = _sealed(paths.root, paths.how_much_files, kind)
+    if record is not None:
+        kind.files, kind.n_bytes = record["files"], record["n_bytes"]
+    for path in sorted(paths.how_much.glob(".fits/*.json")):
+        _sealed(paths.root, path, kind)
+    return kind
+
+
+def _add(root: Path, path: Path, sha256: str, kind: Kind) -> None:
+    name = path.relative_to(root).as_posix()
+    kind.files[name] = sha256
+    kind.n_bytes[name] = path.stat().st_size if path.is_file() else 0
+    kind.sealed.pop(name, None)
+
+
+def _sealed(root: Path, path: Path, kind: Kind) -> dict[str, Any] | None:
+    """Read sealed JSON, and note in ``kind`` what is wrong; None where it cannot be used."""
+    name, content = path.relative_to(root).as_posix(), None
+    try:
+        content = read_json(path)
+        if content is not None:
+            kind.sealed[name] = ""
+    except BrokenSealError:
+        kind.sealed[name] = ALTERED
+    except OSError as error:
+        kind.sealed[name] = f"cannot be read ({error.strerror})"
+    return content
+
+
+def _left_over(run: Path, kinds: list[Kind]) -> list[str]:
+    known = set().union(*(kind.names for kind in kinds))
+    found = (path.relative_to(run).as_posix() for path in sorted(run.rglob("*")) if path.is_file())
+    return [name for name in found if name not in known and not name.startswith(_UNCHECKED)]
+
+
+def _show(kinds: list[Kind], console: Console) -> None:
+    """Print the table, and every fault with its remedy."""
+    rows: list[list[Any]] = []
+    for kind in kinds:
+        faults = kind.all_faults()
+        n_missing = list(faults.values()).count(MISSING)
+        n, n_altered = len(kind.names), len(faults) - n_missing
+        mega = sum(kind.n_bytes.values()) / 1e6
+        rows.append([kind.name, n, round(mega, 1), n - len(faults), n_altered, n_missing])
+    rows.append(["all", *(sum(row[i] for row in rows) for i in range(1, 6))])
+    console.table(["kind", "files", "MB", "whole", "altered", "missing"], rows)
+    for kind in kinds:
+        if faults := kind.all_faults():
+            lines = [f"{name} {fault}" for name, fault in faults.items()]
+            _name(f"{kind.name}: {kind.remedy}", lines, console)
+
+
+def _name(head: str, lines: list[str], console: Console) -> None:
+    console.line(head)
+    for line in itertools.islice(lines, NAMED):
+        console.line(f"  {line}")
+    if len(lines) > NAMED:
+        console.line(f"  and {len(lines) - NAMED:,} more")

@@ -1,0 +1,193 @@
+"""One bit of a record is flipped: it is named with its remedy, or nothing changes."""
+
+import shutil
+
+import pytest
+
+from data_io.files import BrokenSealError, digest, read_json, write_json
+from models.mdgan.checkpoints import load_decoder, save_decoder, save_training
+from study.base.console import Console
+from study.base.paths import RunPaths
+from study.config.reader import load_config
+from study.search.pictures import BEGUN, read_begun
+from study.search.search_folder import prepare_folder, search_parts
+from study.search.trial_folder import (
+    BY_BIRD_AGE,
+    SEARCH,
+    BrokenRecordError,
+    TrialFolder,
+    TrialSpec,
+    read_reports,
+)
+from study.tracking.picture import RunIdentity
+from study.tracking.sent import Sent, SentRun
+from tests.helpers.tiny_mdgan import build
+
+SPEC = TrialSpec("trial-000", 0, 7, {"lr": 0.001, "latent_dim": 8}, {"n": 1}, "search")
+STAMP = {"git_commit": "abc", "study_run_id": "run", "began_at": 5.0}
+REPORTS = [{"report": 1, "objective": 0.125, "reason": "", "valid/recon_l1": 1e-3}]
+ENDED = {
+    "reports": REPORTS, "reason": "", "may_go_on": False, "ended_at": 1.0, "node": "a",
+    "n_retries": 0, "mlflow_run_id": None, "begun": STAMP,
+}  # fmt: skip
+ROWS = [{"bird": "b1", "age": "45", "recon_l1": 0.25, "frechet_song": None}]
+
+
+def flipped(path, every=1):
+    """Leave the file with one bit flipped, once for each byte, or every n-th; put it back."""
+    whole = path.read_bytes()
+    for i in range(0, len(whole), every):
+        content = bytearray(whole)
+        content[i] ^= 1 << (i % 8)
+        path.write_bytes(bytes(content))
+        yield
+    path.write_bytes(whole)
+
+
+def fill(folder):
+    write_json(folder / BY_BIRD_AGE, {"report": 1, "rows": ROWS})
+    return save_training(build(), folder) | save_decoder(build(), folder, {})
+
+
+@pytest.fixture
+def trial(tmp_path):
+    folder = TrialFolder(tmp_path / "search" / "trial-000")
+    folder.begin(SPEC)
+    folder.own()
+    write_json(folder.path / BEGUN, STAMP)
+    folder.save(1, REPORTS, fill)
+    return folder
+
+
+@pytest.fixture
+def ended(trial):
+    trial.end(ENDED)
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "value"),
+    [
+        ("trial.json", TrialFolder.spec, SPEC),
+        ("ended.json", TrialFolder.ended, ENDED),
+        (f"decoder/{BY_BIRD_AGE}", TrialFolder.by_bird_age, [{"report": 1, **ROWS[0]}]),
+    ],
+)
+def test_a_record_of_a_trial_is_named_with_the_folder_to_remove(ended, name, read, value):
+    path = ended.path / name
+    n_named = 0
+    for _ in flipped(path):
+        try:
+            assert read(ended) == value
+        except BrokenRecordError as error:
+            assert str(path) in str(error)
+            assert f"Remove the folder {ended.path}: the same command" in str(error)
+            n_named += 1
+    assert n_named > 0.9 * path.stat().st_size
+    assert read(ended) == value
+
+
+def test_the_decoder_of_a_trial_is_named_whatever_file_of_it_is_altered(ended):
+    for name in ("model.json", "encoder.safetensors", "generator.safetensors"):
+        path = ended.decoder / name
+        n_named = 0
+        for _ in flipped(path, every=101):
+            try:
+                load_decoder(ended.decoder)
+            except ValueError as error:
+                assert str(path) in str(error)
+                assert "delete the folder and train again" in str(error)
+                n_named += 1
+        assert n_named > 0.9 * path.stat().st_size / 101
+    load_decoder(ended.decoder)
+
+
+def test_a_trial_that_ended_knows_its_beginning_though_begun_json_is_altered(ended):
+    for _ in flipped(ended.path / BEGUN):
+        assert read_begun(ended) == STAMP
+
+
+def test_a_trial_that_goes_on_begins_again_where_begun_json_is_altered(trial):
+    for _ in flipped(trial.path / BEGUN):
+        assert read_begun(trial) in (STAMP, None)
+
+
+def test_a_process_writes_no_checkpoint_where_owner_json_is_altered(trial):
+    path = trial.path / "owner.json"
+    for _ in flipped(path):
+        try:
+            trial.save(2, REPORTS, lambda folder: {})
+        except BrokenSealError as error:
+            assert str(path) in str(error)
+            assert not (trial.path / "checkpoint-0002").exists()
+        else:
+            shutil.rmtree(trial.path / "checkpoint-0002")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "reports.json", "training.json", BY_BIRD_AGE])
+def test_a_checkpoint_is_set_aside_by_name(trial, name):
+    checkpoint = trial.path / "checkpoint-0001"
+    n_named = 0
+    every = 1 + (checkpoint / name).stat().st_size // 500
+    for _ in flipped(checkpoint / name, every):
+        found, lines = trial.newest_checkpoint()
+        if found is not None:
+            assert read_reports(found) == REPORTS
+        else:
+            assert f"checkpoint-0001 is broken ({name} " in lines[0]
+            checkpoint.with_name("checkpoint-0001.broken").rename(checkpoint)
+            n_named += 1
+    assert n_named > 0.9 * (checkpoint / name).stat().st_size / every
+
+
+def test_search_json_that_is_altered_or_missing_sets_no_search_aside(tmp_path, capsys):
+    config, paths = load_config("smoke", None, []), RunPaths(tmp_path)
+    key = prepare_folder(config, "data", paths, Console())
+    TrialFolder(paths.search / "trial-000").begin(TrialSpec("trial-000", 0, 7, {}, {}, key))
+    path = paths.search / SEARCH
+    whole = path.read_bytes()
+    for _ in flipped(path, every=7):
+        altered = path.read_bytes()
+        assert prepare_folder(config, "data", paths, Console()) == key
+        said = capsys.readouterr().out
+        assert "search.json was altered: the trials are of this search" in said or not said
+        assert path.read_bytes() == (whole if said else altered)
+    path.unlink()
+    assert prepare_folder(config, "data", paths, Console()) == key
+    assert "search.json was missing" in capsys.readouterr().out
+    assert path.read_bytes() == whole
+    assert not list(tmp_path.glob("search-before-*"))
+
+
+@pytest.mark.parametrize("of", ["other", None])
+def test_where_search_json_is_lost_trials_that_are_not_of_this_search_are_set_aside(
+    tmp_path, capsys, of
+):
+    config, paths = load_config("smoke", None, []), RunPaths(tmp_path)
+    path = paths.search / "trial-000" / "trial.json"
+    TrialFolder(path.parent).begin(TrialSpec("trial-000", 0, 7, {}, {}, of or ""))
+    if of is None:
+        path.write_text('{"name": "trial-000"}')  # as an earlier version wrote it
+    key = prepare_folder(config, "data", paths, Console())
+    said = capsys.readouterr().out
+    assert "another one (search.json was missing); the old one is now search-before-1/" in said
+    assert (tmp_path / "search-before-1" / "trial-000" / "trial.json").exists()
+    assert read_json(paths.search / SEARCH) == search_parts(config, "data")
+    assert key == digest(search_parts(config, "data"))
+
+
+def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp_path):
+    folder, key = tmp_path / "sent", RunIdentity("trial", "trial-000").key()
+    sent = Sent(folder, "uri", "study")
+    sent.begin_study("run")
+    sent.studies["run"].runs[key] = SentRun("id", "RUNNING", 3)
+    sent.write()
+    before = sent.studies
+    for path in folder.iterdir():
+        n_noticed = 0
+        for _ in flipped(path):
+            again = Sent(folder, "uri", "study")
+            assert again.folder_id == sent.folder_id
+            assert again.studies == before or (again.was_altered and again.studies == {})
+            n_noticed += again.was_altered
+        assert n_noticed > 0.9 * path.stat().st_size
