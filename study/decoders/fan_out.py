@@ -4,7 +4,6 @@ They take the best trial's parameters. Each decoder is one Ray task; a chain of 
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +39,7 @@ from study.decoders.one_decoder import (
 )
 from study.decoders.scope import chains, recordings_of
 from study.training.data import lacks_sound
-from study.training.train import new_mdgan
+from study.training.train import best_facts, new_mdgan
 
 _COLUMNS = pa.schema(
     [
@@ -123,8 +122,7 @@ def train_decoders(
 
 def decoder_params(config: StudyConfig, paths: RunPaths) -> MdganParams:
     """The best trial's parameters, with the number of snippets that the configuration asks for."""
-    facts = json.loads((paths.best / "model.json").read_text("utf-8"))
-    params = MdganParams(**facts["params"])
+    params = MdganParams(**best_facts(paths)["params"])
     n_snippets = config.decoders.n_snippets
     return params if n_snippets is None else dataclasses.replace(params, n_snippets=n_snippets)
 

@@ -3,13 +3,12 @@
 from typing import Any
 
 from data_io.files import digest
-from models.mdgan.checkpoints import FORMAT_VERSION
-from models.mdgan.tensor_files import read_required_json
 from study.base.ledger import StageResult
 from study.context import Stage, Study
 from study.search.report_side import in_words, measure_best
 from study.search.search import Search, n_parallel
 from study.training.data import load_trial_data
+from study.training.train import best_facts
 
 
 def _needs(study: Study) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def _run(study: Study) -> StageResult:
     measure_best(config, study.recordings, paths, data.reference)
     for sentence in (selection.sentence, in_words(paths)):
         console.note(sentence)
-    made = digest(read_required_json(paths.best / "model.json", FORMAT_VERSION)["sha256"])
+    made = digest(best_facts(paths)["sha256"])
     outputs = [
         paths.reference, paths.trials, paths.trial_reports, paths.trial_by_bird_age,
         paths.repeats, paths.selection, paths.best, paths.best_held_out, paths.best_by_bird_age,

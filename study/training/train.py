@@ -6,13 +6,31 @@ from typing import Any
 
 import torch
 
+from models.mdgan.checkpoints import FORMAT_VERSION
 from models.mdgan.frames import Balance, Frames
 from models.mdgan.model import Mdgan
 from models.mdgan.params import MdganParams
+from models.mdgan.tensor_files import read_required_json
 from models.mdgan.training import TrainingReport, train
 from models.metrics.evaluation import evaluate
+from study.base.errors import StudyError
+from study.base.paths import RunPaths
 from study.cluster.gpu_memory import frames_fit
 from study.training.data import TrialData
+
+
+def best_facts(paths: RunPaths) -> dict[str, Any]:
+    """The facts of the best trial's decoder, which its model.json holds.
+
+    Raises:
+        StudyError: the file is missing, or not as it was written.
+    """
+    try:
+        return read_required_json(paths.best / "model.json", FORMAT_VERSION)
+    except (FileNotFoundError, ValueError) as error:
+        raise StudyError(
+            f"{error} Once the folder is gone, the same command makes it anew from {paths.search}."
+        ) from error
 
 
 def trial_params(base: MdganParams, sampled: dict[str, Any]) -> MdganParams:

@@ -1,18 +1,25 @@
 """What is skipped, what is done again, and that two studies never share a folder."""
 
 import io
+import os
 
+import pyarrow as pa
 import pytest
 
+from data_io.seal import read_seal
+from data_io.store import write_table
+from study.base import ledger as ledgers
+from study.base import stopping
 from study.base.console import Console
-from study.base.ledger import FolderInUseError, Ledger, StageResult, locked
+from study.base.hashes import hashes_of
+from study.base.ledger import FolderInUseError, Ledger, StageResult, locked, undisturbed
 
 
-def ledger(folder):
-    return Ledger(folder, folder / ".stages", Console(io.StringIO()), 1)
+def ledger(folder, text=None):
+    return Ledger(folder, folder / ".stages", Console(text or io.StringIO()), 1)
 
 
-def run(folder, depends_on, calls, content="abc"):
+def run(folder, depends_on, calls, content="abc", text=None):
     def work():
         calls.append(1)
         path = folder / "out" / "part.txt"
@@ -20,7 +27,7 @@ def run(folder, depends_on, calls, content="abc"):
         path.write_text(content)
         return StageResult([folder / "out"], "digest", {"fact": 1})
 
-    return ledger(folder).run("stage", {"input": depends_on}, work)
+    return ledger(folder, text).run("stage", {"input": depends_on}, work)
 
 
 def test_a_stage_is_skipped_while_nothing_has_changed(tmp_path):
@@ -44,6 +51,141 @@ def test_a_changed_input_or_a_missing_or_shortened_file_runs_it_again(tmp_path):
     assert not run(tmp_path, 2, calls).was_skipped
 
 
+# Altered files
+
+
+def flip(path, at, bit=1):
+    """Flip a bit; size and time of change stay."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[at] ^= bit
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def write_kinds(folder):
+    """Files of the kinds that stages write."""
+    folder.mkdir(exist_ok=True)
+    (folder / "song.wav").write_bytes(bytes(range(256)))
+    (folder / "report.html").write_text("<p>" + "a" * 500)
+    write_table(folder / "part-0.parquet", pa.table({"z": [0.5, 1.5, 2.5] * 9}))
+    return StageResult([folder], "digest")
+
+
+def said(text):
+    return " ".join(text.getvalue().split())
+
+
+@pytest.mark.parametrize("name", ["song.wav", "report.html", "part-0.parquet"])
+@pytest.mark.parametrize("at", [0, 4, 0.3, 0.5, 0.9, -40, -1])
+def test_one_flipped_bit_in_any_file_is_named_and_its_stage_runs_again(tmp_path, name, at):
+    def go(text):
+        return ledger(tmp_path, text).run("songs", {}, lambda: write_kinds(tmp_path / "songs"))
+
+    go(io.StringIO())
+    path, text = tmp_path / "songs" / name, io.StringIO()
+    good = path.read_bytes()
+    flip(path, int(at * len(good)) if isinstance(at, float) else at)
+    assert not go(text).was_skipped
+    assert f"songs/{name} was altered: the stage runs again" in said(text)
+    assert path.read_bytes() == good
+    assert go(io.StringIO()).was_skipped
+
+
+def test_a_file_in_the_place_of_another_is_altered(tmp_path):
+    def go():
+        return ledger(tmp_path).run("songs", {}, lambda: write_kinds(tmp_path / "songs"))
+
+    go()
+    table = tmp_path / "songs" / "part-0.parquet"
+    write_table(table, pa.table({"z": [0.5, 1.5, 9.5] * 9}))  # sealed as well
+    assert not go().was_skipped
+
+
+def test_what_was_altered_is_gone_before_the_stage_runs_again_so_that_it_takes_nothing_over(
+    tmp_path,
+):
+    found = []
+
+    def work():
+        found.append(sorted(path.name for path in tmp_path.glob("songs/*")))
+        return write_kinds(tmp_path / "songs")
+
+    ledger(tmp_path).run("songs", {"settings": 1}, work)
+    flip(tmp_path / "songs" / "song.wav", 9)
+    ledger(tmp_path).run("songs", {"settings": 2}, work)  # it would run again in any case
+    assert found == [[], ["part-0.parquet", "report.html"]]
+
+
+def test_many_missing_files_are_counted_and_the_first_are_named(tmp_path):
+    def work():
+        for i in range(30):
+            (tmp_path / "songs").mkdir(exist_ok=True)
+            (tmp_path / "songs" / f"{i:02}.wav").write_text("a")
+        return StageResult([tmp_path / "songs"], "digest")
+
+    ledger(tmp_path).run("songs", {}, work)
+    for path in tmp_path.glob("songs/*"):
+        path.unlink()
+    text = io.StringIO()
+    ledger(tmp_path, text).run("songs", {}, work)
+    assert (
+        "songs/00.wav is missing; songs/01.wav is missing; songs/02.wav is missing and 27 more are "
+        "not as they were written: the stage runs again"
+    ) in said(text)
+
+
+def test_of_large_files_size_and_seal_are_compared_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledgers, "HASHED_BYTES", 300)  # song.wav, the smallest
+
+    def go(text):
+        return ledger(tmp_path, text).run("songs", {}, lambda: write_kinds(tmp_path / "songs"))
+
+    go(io.StringIO())
+    text = io.StringIO()
+    assert go(text).was_skipped
+    assert "2 large files (0.0 GB) were compared by size and seal alone" in said(text)
+    for name, change in {
+        "song.wav": lambda path: flip(path, 9),
+        "report.html": lambda path: path.write_text("short"),
+        "part-0.parquet": lambda path: write_table(path, pa.table({"z": [0.5, 1.5, 9.5] * 9})),
+    }.items():
+        size = (tmp_path / "songs" / name).stat().st_size
+        change(tmp_path / "songs" / name)
+        text = io.StringIO()
+        assert not go(text).was_skipped, name
+        assert f"songs/{name} was altered" in said(text)
+        assert (tmp_path / "songs" / name).stat().st_size == size
+
+
+def test_no_flipped_bit_of_a_record_gives_another_value(tmp_path):
+    calls = []
+    first = run(tmp_path, 1, calls)
+    path = tmp_path / ".stages" / "stage.json"
+    good = path.read_bytes()
+    for at in range(len(good)):
+        for bit in (1, 4, 32):
+            path.write_bytes(good)
+            flip(path, at, bit)
+            record = run(tmp_path, 1, calls)
+            assert (record.digest, record.facts) == (first.digest, first.facts), (at, bit)
+    path.write_bytes(good)
+    flip(path, 30)
+    text = io.StringIO()
+    assert not run(tmp_path, 1, calls, text=text).was_skipped
+    assert f"{path} was altered: the stage runs again" in said(text)
+
+
+def test_the_hash_of_a_table_is_that_in_its_seal_and_no_second_one_is_made(tmp_path):
+    write_kinds(tmp_path / "songs")
+    path = tmp_path / "songs" / "part-0.parquet"
+    record = hashes_of(tmp_path, [tmp_path / "songs"])
+    assert record["files"]["songs/part-0.parquet"] == read_seal(path)
+    assert record["n_bytes"]["songs/part-0.parquet"] == path.stat().st_size
+
+
+# Failed and stopped
+
+
 def test_a_stage_that_failed_is_not_done(tmp_path):
     calls = []
     run(tmp_path, 1, calls)
@@ -56,6 +198,17 @@ def test_a_stage_that_failed_is_not_done(tmp_path):
     assert not run(tmp_path, 2, calls).was_skipped
 
 
+def test_a_stage_that_was_told_to_stop_is_not_recorded_though_it_came_back(tmp_path, monkeypatch):
+    def stop():
+        raise stopping.Stopped(2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "check", stop)
+        with pytest.raises(stopping.Stopped):
+            run(tmp_path, 1, [])
+    assert not run(tmp_path, 1, []).was_skipped
+
+
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / ".latents.12345678.tmp").mkdir()
     (tmp_path / ".trials.12345678.tmp.parquet").write_text("x")
@@ -63,9 +216,22 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"out", ".stages"}
 
 
+# The lock
+
+
 def test_a_folder_in_use_is_refused_and_named(tmp_path):
     refused = pytest.raises(FolderInUseError, match=r"in use by process \d+ on")
     with locked(tmp_path), refused, locked(tmp_path):
         pass
     with locked(tmp_path):  # free again
+        pass
+
+
+def test_a_folder_is_looked_at_by_many_and_never_while_a_study_writes_to_it(tmp_path):
+    with undisturbed(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path), pytest.raises(FolderInUseError), undisturbed(tmp_path):
+        pass
+    refused = pytest.raises(FolderInUseError)
+    with undisturbed(tmp_path), undisturbed(tmp_path), refused, locked(tmp_path):
         pass

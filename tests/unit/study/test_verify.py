@@ -1,0 +1,205 @@
+"""The check of a whole run folder: every altered file is named, and nothing is written."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data_io.files import write_json
+from data_io.store import partition, write_table
+from models.mdgan.checkpoints import save_decoder
+from study.base.console import Console
+from study.base.hashes import hashes_of
+from study.base.ledger import FolderInUseError, Ledger, StageResult, locked
+from study.base.paths import RunPaths
+from study.run_tune import main
+from study.search.trial_folder import TrialFolder, TrialSpec
+from study.verify import NoStudyError, verify
+from tests.helpers.tiny_mdgan import build
+
+ENDED = {
+    "reports": [{"report": 1}], "reason": "", "may_go_on": False, "ended_at": 1.0, "node": "a",
+    "n_retries": 0, "mlflow_run_id": None,
+}  # fmt: skip
+
+
+def write_latents(paths):
+    write_table(partition(paths.latents, "b1", "45"), pa.table({"z": np.arange(99.0)}))
+    write_json(paths.whitening, {"mean": [0.5], "std": [1.5]})
+    return StageResult([paths.latents], "latents")
+
+
+def write_songs(paths):
+    (paths.songs / "b1" / "45").mkdir(parents=True)
+    (paths.songs / "b1" / "45" / "real.wav").write_bytes(bytes(range(256)))
+    return StageResult([paths.songs], "songs")
+
+
+def write_report(paths):
+    paths.report.write_text("<p>report")
+    return StageResult([paths.report], "report")
+
+
+def write_trial(folder):
+    def fill(checkpoint):
+        hashes = save_decoder(build(), checkpoint, {})
+        write_json(checkpoint / "by_bird_age.json", {"report": 1, "rows": []})
+        return hashes
+
+    trial = TrialFolder(folder)
+    trial.begin(TrialSpec("trial-000", 0, 1, {"lr": 0.001}))
+    trial.own()
+    trial.save(1, [{"report": 1}], fill)
+    trial.end(ENDED)
+
+
+def write_how_much(paths):
+    paths.how_much.mkdir()
+    advice = paths.how_much / "advice.txt"
+    advice.write_text("b1 at 45: enough.")
+    write_json(paths.how_much_files, hashes_of(paths.root, [advice]))
+    write_json(paths.how_much / ".fits" / "abc.json", {"n_states": 3})
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A run folder with files of every kind, each as small as may be."""
+    paths = RunPaths(tmp_path / "run")
+    paths.root.mkdir()
+    ledger = Ledger(paths.root, paths.stages, Console(io.StringIO()), 3)
+    write_trial(paths.search / "trial-000")
+    for name, work in (
+        ("latents", write_latents),
+        ("songs", write_songs),
+        ("report", write_report),
+    ):
+        ledger.run(name, {}, lambda work=work: work(paths))
+    stages = {name: {"seconds": 1.0} for name in ledger.done}
+    write_json(paths.study, {"name": "demo", "stages": stages})
+    write_json(paths.tracking / "0123.json", {"runs": {"a": "b"}})
+    write_how_much(paths)
+    with locked(paths.root):
+        pass
+    return paths
+
+
+def run(paths):
+    """Verify; (whether all is whole, what was printed)."""
+    text = io.StringIO()
+    is_whole = verify(paths.root, Console(text))
+    return is_whole, " ".join(text.getvalue().split())
+
+
+def files(paths):
+    return {
+        path.relative_to(paths.root).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(paths.root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_finished_folder_is_whole_and_nothing_in_it_is_written(paths):
+    before = files(paths)
+    is_whole, text = run(paths)
+    assert is_whole
+    assert text.endswith("The study is finished, and every file is as it was written.")
+    assert "left over" not in text
+    assert files(paths) == before
+
+
+def test_one_flipped_bit_in_any_file_is_named_with_its_kind(paths):
+    checked = set(files(paths)) - {".lock"}
+    assert len(checked) == 19
+    for name in sorted(checked):
+        path = paths.root / name
+        good = path.read_bytes()
+        for share in (0.3, 0.6, 0.99):
+            altered = bytearray(good)
+            altered[int(share * len(good)) - 1] ^= 2
+            path.write_bytes(altered)
+            is_whole, text = run(paths)
+            assert not is_whole, (name, share)
+            assert name in text, (name, share)
+            path.write_bytes(good)
+    assert run(paths)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("latents/bird=b1/age=45/part-0.parquet", "the stage latents runs again"),
+        ("songs/b1/45/real.wav", "the stage songs runs again"),
+        ("search/trial-000/decoder/encoder.safetensors", "Remove the folder"),
+        ("how_much_song/advice.txt", "Give the command how much song again"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_remedy(paths, name, remedy):
+    (paths.root / name).unlink()
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert f"{name} is missing" in text
+    assert remedy in text
+
+
+def test_the_table_counts_whole_altered_and_missing_files_of_each_kind(paths):
+    (paths.latents / "bird=b1" / "age=45" / "part-0.parquet").unlink()
+    paths.whitening.write_text("{}")
+    text = run(paths)[1]
+    assert "kind files MB whole altered missing" in text
+    assert "latents 2 0 0 1 1" in text
+    assert "songs 1 0 1 0 0" in text
+    assert "records 4 0 4 0 0" in text
+
+
+def test_files_that_no_record_names_are_left_over_and_no_fault(paths):
+    (paths.root / "notes.txt").write_text("mine")
+    (paths.latents / "bird=b2").mkdir()
+    (paths.latents / "bird=b2" / "old.parquet").write_text("x")
+    is_whole, text = run(paths)
+    assert is_whole
+    assert "2 files are left over" in text
+    assert "latents/bird=b2/old.parquet" in text and "notes.txt" in text
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        ([".stages/report.json"], "no record of report."),
+        ([".stages/songs.json"], "no record of songs."),
+        ([".stages/latents.json", ".stages/songs.json", ".stages/report.json"],
+         "no record of latents, songs, report. Records are in .stages/, a hidden folder"),
+        (["study.json", ".stages/report.json"], "no record of report."),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_not_finished_says_so(paths, gone, named):
+    for name in gone:
+        (paths.root / name).unlink()
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert f"The study is not finished: there is {named}" in text
+
+
+def test_a_broken_record_is_an_altered_file_and_its_own_files_are_not_called_missing(paths):
+    path = paths.stages / "songs.json"
+    path.write_text(path.read_text().replace("songs", "sings", 1))
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert ".stages/songs.json was altered" in text
+    assert "not finished" not in text and "is missing" not in text
+
+
+def test_another_folder_and_one_in_use_are_refused(paths, tmp_path):
+    with pytest.raises(NoStudyError, match="holds neither study.json nor .stages/"):
+        verify(tmp_path, Console(io.StringIO()))
+    with locked(paths.root), pytest.raises(FolderInUseError, match="in use by process"):
+        run(paths)
+
+
+def test_the_command_ends_with_0_1_or_2(paths, tmp_path, capsys):
+    assert main(["verify", str(paths.root)]) == 0
+    assert main(["--out", str(paths.root), "--verify"]) == 0
+    paths.report.write_text("<p>roport")
+    assert main(["verify", str(paths.root)]) == 1
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "is not the run folder of a study" in capsys.readouterr().err
