@@ -186,7 +186,7 @@ def records(folder: Path) -> dict[str, float]:
                 tags={"reason": ""}, status="FINISHED",
             )
         )  # fmt: skip
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     if tracker.close(900.0):
         raise RuntimeError("MLflow did not take in all of it")
     return {

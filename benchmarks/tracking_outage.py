@@ -69,7 +69,7 @@ def measured(
     away = time.monotonic() - killed
     record(AROUND_S)
     tracker.show(*(picture(trial, status="FINISHED") for trial in trials))
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     started = time.monotonic()
     n_waiting = tracker.close(600)
     sent_in = time.monotonic() - started

@@ -13,14 +13,17 @@ from pathlib import Path
 if __name__ == "__main__":
     # Started as a script, Python looks for modules in study/; our packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from study.base.stopping import listen
+
+    listen()  # what is imported below takes a second
 
 from data_io.files import atomic_dir  # noqa: E402
 from models.mdgan.checkpoints import load_decoder  # noqa: E402
 from models.mdgan.tensor_files import file_sha256  # noqa: E402
+from study.base.command import run_command  # noqa: E402
 from study.base.console import Console  # noqa: E402
 from study.base.errors import REFUSED, StudyError
 from study.base.paths import absolute_uri, default_tracking_uri  # noqa: E402
-from study.tracking.errors import TrackingError  # noqa: E402
 from study.tracking.model_registry import (  # noqa: E402
     MODEL_JSON,
     MODEL_SUFFIXES,
@@ -31,7 +34,11 @@ from study.tracking.model_registry import (  # noqa: E402
     model_hash,
 )
 
-EXIT_REFUSED = 2  # nothing was written
+
+class FolderError(StudyError):
+    """The folder is there already, or cannot be written."""
+
+    exit_code = REFUSED
 
 
 class ModelRefusedError(StudyError):
@@ -43,14 +50,16 @@ class ModelRefusedError(StudyError):
 def main(arguments: list[str]) -> int:
     """Fetch a model from command-line words; give the exit code."""
     options = _parser().parse_args(arguments)
-    console, errors = Console(), Console(sys.stderr)
+    return run_command(lambda console: _main(options, console))
+
+
+def _main(options: argparse.Namespace, console: Console) -> int:
     out = options.out.absolute()
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     try:
         model = fetch(absolute_uri(uri), options.name, options.version, out)
-    except (TrackingError, ModelRefusedError, OSError) as error:
-        errors.line(f"error: {error}")
-        return EXIT_REFUSED
+    except OSError as error:
+        raise FolderError(str(error)) from error
     console.line(f"{model.name} version {model.version}, of MLflow's run {model.run_id}: {out}")
     console.line("Every file has the hash that the study registered. To use it:")
     console.line("    from models.decoder import Decoder")

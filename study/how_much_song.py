@@ -13,6 +13,11 @@ from pathlib import Path
 # Started as a script, Python looks for modules in study/; our packages lie one folder up.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from study.base.stopping import listen
+
+if __name__ == "__main__":
+    listen()  # what is imported below takes a second
+
 from study.base.command import run_command
 from study.base.console import Console
 from study.base.private import keep_compiled_code

@@ -1,6 +1,8 @@
 """The stages of a study in order, from recordings to report."""
 
+from data_io.files import make_folder
 from data_io.names.listing import Survey
+from study.base import stopping
 from study.base.console import Console
 from study.base.ledger import Ledger, locked
 from study.base.paths import RunPaths, Where
@@ -28,6 +30,7 @@ from study.tracking.tracker import Tracker
 DATA_STAGES = (SIMULATED_BIRDS, RECORDINGS, LABELS)
 STAGES = (TRIALS, TRIAL_FIGURES, DECODERS, LATENTS, HMMS, CHECKS, SONGS, REPORT)
 END_WAIT_S = 60.0  # for MLflow to take in the rest, at the end of a study
+STOP_WAIT_S = 4.0  # of a study that is stopped: all of it must end within `stopping.BOUND_S`
 
 
 def run_study(config: StudyConfig, where: Where, survey: Survey | None, console: Console) -> None:
@@ -48,7 +51,7 @@ def run_study(config: StudyConfig, where: Where, survey: Survey | None, console:
         for hint in (share.sentence, unused_gpus(share.gpus)):
             if hint:
                 console.line(hint)
-        where.out.mkdir(parents=True, exist_ok=True)
+        make_folder(where.out)
         with locked(where.out):
             _run_locked(config, where, survey, share.gpus, console)
 
@@ -85,7 +88,7 @@ def _run_locked(
         finally:
             write_study_json(study)
     finally:
-        if n_waiting := tracker.close(END_WAIT_S):
+        if n_waiting := tracker.close(STOP_WAIT_S if stopping.is_stopping() else END_WAIT_S):
             console.line(
                 f"MLflow has not all of {n_waiting} runs yet; nothing is lost: give the same "
                 "command again when the server is back."

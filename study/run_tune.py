@@ -13,6 +13,11 @@ from pathlib import Path
 # not inserted: else ingest.py would be a module under two names, here and on workers.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from study.base.stopping import listen
+
+if __name__ == "__main__":
+    listen()  # what is imported below takes a second
+
 from study.base.private import keep_compiled_code
 
 keep_compiled_code()

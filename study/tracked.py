@@ -14,6 +14,7 @@ from data_io.store import read_table
 from models.hmm import HmmFit
 from models.hmm.choice import best_fits
 from models.mdgan.params import MdganParams
+from study.base import stopping
 from study.base.ledger import StageRecord, StageResult
 from study.base.paths import RunPaths, without_password
 from study.base.provenance import versions
@@ -39,21 +40,21 @@ def study_run(config: StudyConfig, tracker: Tracker, data_hash: str) -> Iterator
     params = study_params(config)
     same = {"study_hash": digest(params), "data_hash": data_hash}
     run_name = f"{config.name}-seed{config.seed}-{same['study_hash'][:7]}"
-    run_id = tracker.start_study(same, run_name, params)
-    tracker.show(
-        RunPicture(
-            STUDY,
-            run_id,
-            tags={"n_trials": config.search.n_trials, "data_dir": config.data.dir or ""},
-        )
-    )
     try:
+        # MLflow says that it runs: from then on MLflow is told how it ends.
+        with stopping.held():
+            run_id = tracker.start_study(same, run_name, params)
+        tags = {"n_trials": config.search.n_trials, "data_dir": config.data.dir or ""}
+        tracker.show(RunPicture(STUDY, run_id, tags=tags))
         yield
     except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"[:500]
-        tracker.end_study(False, "interrupted" if isinstance(error, KeyboardInterrupt) else reason)
+        if tracker.study_run_id:  # else MLflow refused it
+            if stop := stopping.cause(error):
+                tracker.end_study("KILLED", stop.reason)
+            else:
+                tracker.end_study("FAILED", f"{type(error).__name__}: {error}"[:500])
         raise
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
 
 
 def write_study_json(study: Study) -> None:

@@ -7,9 +7,12 @@ birdsong-fetch NAME --out DIR   is  python study/fetch_model.py NAME --out DIR
 
 import sys
 
+from study.base.stopping import listen
+
 
 def study() -> int:
     """Run a study, or tell how much song one needs; give the exit code."""
+    listen()
     if sys.argv[1:2] == ["how-much"]:
         from study.how_much_song import main as how_much
 
@@ -21,6 +24,7 @@ def study() -> int:
 
 def fetch() -> int:
     """Fetch a registered decoder; give the exit code."""
+    listen()
     from study.fetch_model import main
 
     return main(sys.argv[1:])

@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOUND_S = 12.0
 # A signal to many processes reaches one after another: others may die of it before we have it.
@@ -79,6 +77,7 @@ class _State:
         is_over: the command ends by itself; the thread need not end it.
         handled: signals that were not ignored at the start.
         children: processes that were there before the command began.
+        hooks: that show errors of which nobody hears, as they were before.
     """
 
     asked: int | None = None
@@ -92,6 +91,7 @@ class _State:
     is_over: bool = False
     handled: list[signal.Signals] = field(default_factory=list)
     children: set[int] = field(default_factory=set)
+    hooks: tuple[Any, Any] = (None, None)
 
 
 _state = _State()
@@ -119,7 +119,7 @@ def stoppable() -> Iterator[None]:
     global _state
     _state = _State(is_listening=_state.is_listening)
     old = {number: signal.getsignal(number) for number in _not_ignored()}
-    hooks = sys.unraisablehook, threading.excepthook
+    _state.hooks = hooks = (sys.unraisablehook, threading.excepthook)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -159,12 +159,23 @@ def is_stopping() -> bool:
     return _state.asked is not None
 
 
-def check() -> None:
+def ends_process() -> bool:
+    """Whether `end` comes next, which ends this process and all that it started."""
+    return _state.is_listening and is_stopping()
+
+
+def check(wait_s: float = 0.0) -> None:
     """Raise the stop again where somebody swallowed it: before anything is concluded.
+
+    Args:
+        wait_s: for a signal that is on its way, where a process of ours may have died of it.
 
     Raises:
         Stopped: a stop was asked for.
     """
+    deadline = time.monotonic() + wait_s
+    while _state.asked is None and _state.is_open and time.monotonic() < deadline:
+        time.sleep(0.02)
     if _state.asked is not None:
         _state.was_raised = True
         raise Stopped(_state.asked)
@@ -173,24 +184,17 @@ def check() -> None:
 def cause(error: BaseException, wait_s: float = SETTLE_S) -> Stopped | None:
     """Find the stop behind an error; None where there is none.
 
-    Processes that got the signal before this one may have died of it. So it waits for a moment.
-
     Args:
         error: that came out of the work.
-        wait_s: for a signal that is on its way; 0 where no process of ours can have failed.
+        wait_s: as of `check`; 0 where no process of ours can have failed.
     """
     if isinstance(error, Stopped):
         return error
     try:
-        if _state.asked is None and isinstance(error, KeyboardInterrupt):
-            return Stopped(signal.SIGINT)
-        deadline = time.monotonic() + wait_s
-        while _state.asked is None and _state.is_open and time.monotonic() < deadline:
-            time.sleep(0.02)
-        check()
+        check(0.0 if isinstance(error, KeyboardInterrupt) else wait_s)
     except Stopped as stop:
         return stop
-    return None
+    return Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else None
 
 
 @contextmanager
@@ -207,7 +211,7 @@ def held() -> Iterator[None]:
 
 
 def hang_up() -> None:
-    """Stop as SIGHUP does, where it is not ignored: a write tells before it that a terminal is gone.
+    """Stop as SIGHUP does, unless it is ignored: a write may tell first that a terminal is gone.
 
     Raises:
         Stopped: in the main thread.
@@ -286,6 +290,8 @@ def _say(number: int) -> None:
 
 
 def _descendants() -> set[int]:
+    import psutil  # not before the signals are ours
+
     return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
@@ -301,9 +307,9 @@ def _on_unraisable(unraisable: Any) -> None:
     if isinstance(unraisable.exc_value, Stopped):
         _state.is_lost = True
     elif not is_stopping():
-        sys.__unraisablehook__(unraisable)
+        _state.hooks[0](unraisable)
 
 
 def _on_thread_error(args: Any) -> None:
     if not is_stopping():  # Ray's threads fail when its processes have got the signal
-        threading.__excepthook__(args)
+        _state.hooks[1](args)

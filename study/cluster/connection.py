@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from study.base import stopping
 from study.base.paths import ROOT
 from study.cluster.surroundings import ResourceError, Surroundings, surroundings
 from study.cluster.tasks import MAX_RETRIES
@@ -37,12 +38,30 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
         ResourceError: there is no such cluster, or it refuses us; or Ray cannot start here.
     """
     _check_reachable(address)
+    here = surroundings() if address is None else None
+    try:
+        _start(address, here)
+        stopping.reclaim()
+        yield here
+    except BaseException as error:
+        # Ray's processes may have got a signal before us: what failed then is the stop.
+        stop = stopping.cause(error)
+        if stop is None or stop is error:
+            raise
+        raise stop from error
+    finally:
+        # A Ray of our own that is to go is ended with the command: without its processes, which may
+        # have got the signal too, it would take many seconds to close.
+        if here is None or not stopping.ends_process():
+            with stopping.held():
+                ray.shutdown()
+
+
+def _start(address: str | None, here: Surroundings | None) -> None:
     # One task, one core: numerical libraries must not start threads of their own.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    here = None
-    if address is None:
-        here = surroundings()
+    if here is not None:
         runtime_env: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(ROOT), **threads}}
         # Without "local", Ray would join any cluster that somebody runs on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
@@ -53,6 +72,8 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
     os.environ.setdefault("RAY_task_oom_retries", str(MAX_RETRIES))
     # Ray warns of a default that we do not rely on.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Its handler would end the command on SIGTERM, with a trace of C++ and nothing closed.
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     try:
         ray.init(runtime_env=runtime_env, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -61,10 +82,6 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
         if type(error) is not Exception or here is None:
             raise
         raise _unstarted(here, error) from error
-    try:
-        yield here
-    finally:
-        ray.shutdown()
 
 
 def _unstarted(here: Surroundings, error: Exception) -> ResourceError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from study.base import stopping
 from study.base.errors import StudyError
 
 # Ray starts a task again this many times when its worker dies. It is Ray's own default. If memory
@@ -70,6 +71,7 @@ class TaskRunner:
 
         Raises:
             TaskError: a task failed, or its worker died again at every retry.
+            Stopped: a stop was asked for.
         """
         under_way: dict[ray.ObjectRef, Any] = {}
         waiting = list(reversed(work))
@@ -85,8 +87,11 @@ class TaskRunner:
                 result = ray.get(ready[0])
             except ray.exceptions.RayError as error:
                 _keep_finished(under_way, on_result)
+                if stop := stopping.cause(error):  # the task's process was told to stop as well
+                    raise stop from error
                 raise _task_error(describe(item), error) from error
             waiting += reversed(list(on_result(item, result) or ()))
+        stopping.check()
 
 
 def _keep_finished(

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from data_io.files import digest, read_json, write_json
+from data_io.files import digest, make_folder, read_json, write_json
 from data_io.recordings.table import BirdAge
 from data_io.song_models import load_song_model, save_song_model
 from data_io.store import BrokenFileError
@@ -57,7 +57,7 @@ class Journal:
     def __init__(self, folder: Path, key: str, console: Console, kind: str = "searches"):
         self._root = folder / key / kind
         self._console = console
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_folder(self._root)
         for other in folder.iterdir():
             if other.is_dir() and other != self._root.parent:
                 shutil.rmtree(other)

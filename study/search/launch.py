@@ -1,9 +1,13 @@
 """Ray Tune: trials as processes on the cluster, started again from their checkpoints."""
 
+import fcntl
 import logging
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ray import tune
@@ -28,6 +32,8 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000"
 # Tune would catch Ctrl-C and come back as if the search were over.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 
+SCRATCH = "birdsong-tune-"  # how the names of Tune's folders begin
+NEW_S = 60.0  # such a folder may not be locked yet
 
 # Tune reads it at each start: trials that may wait for resources.
 N_WAITING = "TUNE_MAX_PENDING_TRIALS_PG"
@@ -59,45 +65,71 @@ def launch(
     search = config.search
     trainable = tune.with_parameters(run_trial, data=data, job=job)
     trainable = tune.with_resources(trainable, {"cpu": job.n_threads, "gpu": job.gpus})
-    # Tune pickles errors of trials and reads them again: not in a folder that others can write to.
-    scratch = Path(tempfile.mkdtemp(prefix="tune-"))
     is_list = isinstance(work, list)
     n_at_once, n_waiting = limits(config, job)
     os.environ[N_WAITING] = str(n_trials if is_list else n_waiting)
-    tuner = tune.Tuner(
-        trainable,
-        param_space={"spec": tune.grid_search([vars(s) for s in work])} if is_list else {},
-        tune_config=tune.TuneConfig(
-            num_samples=1 if is_list else n_trials,
-            max_concurrent_trials=n_at_once,
-            search_alg=None if is_list else work,
-            scheduler=scheduler,
-            # Memory of a GPU is given back for sure only when a process ends.
-            reuse_actors=job.gpus == 0,
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(scratch),
-            stop=StopOnFault(watcher),
-            callbacks=[watcher],
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=search.max_retries),
-        ),
-    )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        tuner.fit()
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in STORAGE_FULL:
-            watcher.stop_for(str(error))
-        if watcher.fault is None:
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with _scratch() as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"spec": tune.grid_search([vars(s) for s in work])} if is_list else {},
+            tune_config=tune.TuneConfig(
+                num_samples=1 if is_list else n_trials,
+                max_concurrent_trials=n_at_once,
+                search_alg=None if is_list else work,
+                scheduler=scheduler,
+                # Memory of a GPU is given back for sure only when a process ends.
+                reuse_actors=job.gpus == 0,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(scratch),
+                stop=StopOnFault(watcher),
+                callbacks=[watcher],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=search.max_retries),
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+                watcher.stop_for(str(error))
+            if watcher.fault is None:
+                raise
     if watcher.fault is not None:
         raise watcher.fault
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for the block; those of processes that were killed are removed.
+
+    Tune pickles errors of trials and reads them again: not in a folder that others can write to. It
+    is locked while its process lives, whatever ends that.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(OSError), _locked(left):  # in use, or not ours
+            if time.time() - left.stat().st_mtime > NEW_S:
+                shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    with _locked(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 def limits(config: StudyConfig, job: TrialJob) -> tuple[int | None, int]:

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from data_io.files import remove_leftovers, sync, write_json
+from study.base import stopping
 from study.base.console import Console
 from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
@@ -210,6 +211,7 @@ def new_state(config: StudyConfig, key: str = "") -> SearchState:
 
 def _require_whole(state: SearchState, n_trials: int) -> None:
     """Refuse to go on where trials are missing, as after a signal that Tune took for the end."""
+    stopping.check()
     n_over = sum(state.is_over(number) for number in state.trials)
     if n_over < n_trials:
         raise InterruptedSearchError(

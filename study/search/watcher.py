@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 
 from data_io.files import STORAGE_FULL
 from models.mdgan.params import MdganParams
+from study.base import stopping
 from study.base.console import Console
 from study.base.errors import StorageFullError
 from study.search.pictures import begin_trial, curve, read_begun, run_status, trial_picture
@@ -76,6 +77,7 @@ class TrialWatcher(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Say that a trial's process died; it goes on from its checkpoint."""
+        stopping.check(stopping.SETTLE_S)  # its process may have been told to stop, as we are
         state = self._state.trials[_number(trial)]
         state.n_retries += 1
         self._console.line(f"      {state.spec.name}: its process died; it goes on elsewhere")
@@ -91,6 +93,7 @@ class TrialWatcher(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Name the trial that could not be finished."""
+        stopping.check(stopping.SETTLE_S)
         state = self._state.trials[_number(trial)]
         reason = _why(trial)
         self._console.line(f"      {state.spec.name}: {reason}")

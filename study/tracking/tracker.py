@@ -21,6 +21,7 @@ from study.tracking.picture import (
     STUDY,
     RunIdentity,
     RunPicture,
+    Status,
     check_allowed,
     now_ms,
     param_texts,
@@ -128,11 +129,11 @@ class Tracker:
         """
         return {**self.lineage, "study_run_id": self.study_run_id, "began_at": time.time()}
 
-    def end_study(self, succeeded: bool, reason: str = "") -> None:
+    def end_study(self, status: Status, reason: str = "") -> None:
         """Close the study's run, and as KILLED those of its runs that are still open."""
         # On disk: nothing else in the run folder says how a study ended.
         self._sent.studies[self.study_run_id].end = {
-            "status": "FINISHED" if succeeded else "FAILED",
+            "status": status,
             "tags": {"reason": reason},
             "ended_at": time.time(),
         }

@@ -1,5 +1,6 @@
 """MLflow in the memory of this process, with the calls that a study makes."""
 
+import pickle
 import threading
 import uuid
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ class MemoryRun:
     name: str
     tags: dict = field(default_factory=dict)
     params: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)  # name: [(step, value)], every row that was sent
+    metrics: dict = field(default_factory=dict)  # name: [(step, value)]
     status: str = "RUNNING"
+    rows: set = field(default_factory=set)  # with their times
     files: set = field(default_factory=set)
     models: set = field(default_factory=set)
 
@@ -40,6 +42,11 @@ class MemoryMlflow(Mlflow):
         self.runs: dict[str, MemoryRun] = {}
         self.lock = threading.Lock()
 
+    def pickled(self):
+        """The runs as they are now."""
+        with self.lock:
+            return pickle.dumps(self.runs)
+
     def has_run(self, run_id):
         return run_id in self.runs
 
@@ -55,30 +62,38 @@ class MemoryMlflow(Mlflow):
         return run_id
 
     def log_params(self, run_id, params):
-        run = self.runs[run_id]
-        run.params = {**params, **run.params}
+        with self.lock:
+            run = self.runs[run_id]
+            run.params = {**params, **run.params}
 
     def log_metrics(self, run_id, batch):
-        run = self.runs[run_id]
-        for step, measured in batch.items():
-            for name, value in measured.metrics.items():
-                run.metrics.setdefault(name, []).append((step, value))
-        run.tags.update(odd_tags(batch))
+        with self.lock:
+            run = self.runs[run_id]
+            for step, measured in batch.items():
+                for name, value in measured.metrics.items():
+                    row = (name, step, value, measured.at)
+                if row not in run.rows:  # the same row sent twice is one row to MLflow
+                    run.metrics.setdefault(name, []).append((step, value))
+                run.rows.add(row)
+            run.tags.update(odd_tags(batch))
 
     def last_step(self, run_id, batch):
         rows = self.runs[run_id].metrics.get(next(iter(next(iter(batch.values())).metrics)), [])
         return max((step for step, _ in rows), default=None)
 
     def set_tags(self, run_id, tags):
-        self.runs[run_id].tags.update(tags)
+        with self.lock:
+            self.runs[run_id].tags.update(tags)
 
     def set_status(self, run_id, status, time_ms):
         self.runs[run_id].status = status
 
     def log_file(self, run_id, path, folder):
         path.read_bytes()
-        self.runs[run_id].files.add(f"{folder}/{path.name}".lstrip("/"))
+        with self.lock:
+            self.runs[run_id].files.add(f"{folder}/{path.name}".lstrip("/"))
 
     def register(self, run_id, model):
-        self.runs[run_id].models.add(model.tags[MODEL_TAG])
+        with self.lock:
+            self.runs[run_id].models.add(model.tags[MODEL_TAG])
         return True

@@ -88,7 +88,7 @@ def write(client: int, n_metrics: int, folder: Path) -> None:
             tracker.show(picture(identity, curve=curve))
             longest = max(longest, time.perf_counter() - start)
     tracker.show(*(picture(trial, status="FINISHED") for trial in trials))
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     left = tracker.flush(TIME_LIMIT_S)
     tracker.close()
     if left:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 # Columns and keys that say when and where, not what; a seal is a hash of these as well.
 NOT_COMPARED = (
     "seconds", "node", "n_retries", "mlflow_run_id", "time/", "system/", "ended_at", "reported_at",
-    "token", "seal",
+    "mtime_ns", "begun", "token", "seal",
 )  # fmt: skip
 # Files that only say how a study went (study.json, report.html, logs) are no results.
 PATTERNS = (

@@ -40,7 +40,7 @@ def write_study(uri, folder):
     song = RunIdentity("hmm", "trial-000", "sim1", "60")
     rows = {k: {"hmm/bic": 5000.0 + (k - 7) ** 2} for k in range(2, 17)}
     show(tracker, song, rows, name="hmm-sim1-60", status="FINISHED")
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     assert tracker.close(60.0) == 0
     return tracker.experiment_id
 

@@ -117,14 +117,14 @@ def test_runs_end_as_finished_or_failed_with_a_reason(client, tracker):
     assert run.info.status == "FAILED"
     assert run.data.tags["reason"] == "collapsed"
     assert run.info.end_time == round(1000 * ended_at)
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     assert run_of(client, tracker, STUDY).info.status == "FINISHED"
 
 
 def test_no_run_is_left_open_at_the_end_of_the_study(client, tracker):
     show(tracker, status="FINISHED")
     show(tracker, RunIdentity("trial", "trial-001"), status="RUNNING")
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     sent(tracker)
     found = {run.data.tags.get("trial_id"): run.info.status for run in runs(client, tracker)}
     assert found == {None: "FINISHED", "trial-000": "FINISHED", "trial-001": "KILLED"}

@@ -78,14 +78,14 @@ def test_an_open_run_that_was_deleted_by_hand_is_begun_anew_by_the_next_driver(c
 def test_the_study_goes_on_with_its_run_only_while_that_is_there(client, driver):
     tracker = driver()
     run_id = tracker.study_run_id
-    tracker.end_study(False, "interrupted")
+    tracker.end_study("KILLED", "interrupted")
     again = driver(lineage={**LINEAGE, "git_commit": "def"})
     assert again.study_run_id == run_id
     run = run_of(client, again, STUDY)
     assert run.info.status == "RUNNING"
     assert run.data.tags["git_commit"] == "def"
     assert run.data.tags["reason"] == "interrupted"
-    again.end_study(True)
+    again.end_study("FINISHED")
     assert run_of(client, again, STUDY).data.tags["reason"] == ""
     others = [
         driver(same=OTHER), driver("other folder"), driver(experiment="another")
@@ -148,7 +148,7 @@ def test_what_another_study_run_left_unsent_still_comes_to_it(client, driver):
     first = tracker.study_run_id
     late = picture(tracker, rows={1: {"a": 1.0}}, status="FINISHED")
     tracker.show(late)
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     tracker.close(0)
     again = driver(same=OTHER)
     again.show(late)  # read from the run folder once more
@@ -187,7 +187,7 @@ def test_the_next_driver_sends_what_was_left(client, driver):
     hold(tracker)
     rows = {step: {"a": float(step)} for step in range(5)}
     show(tracker, rows=rows, status="FINISHED", tags={"reason": ""})
-    tracker.end_study(False)
+    tracker.end_study("FAILED")
     assert tracker.close(0.1) == 2
     again = driver()
     show(again, rows={**rows, 5: {"a": 5.0}}, status="FINISHED")
@@ -310,7 +310,7 @@ def test_a_driver_that_is_killed_loses_nothing(client, driver, uri, tmp_path):
     for name in "ab":
         steps = [step for step, _ in history(client, tracker, name)]
         assert steps == list(range(len(times)))
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     sent(tracker)
     assert [run.info.status for run in runs(client, tracker)] == ["FINISHED", "FINISHED"]
 

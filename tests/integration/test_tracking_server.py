@@ -77,7 +77,7 @@ def test_a_server_killed_in_mid_stream_gets_everything_once(
     log(tracker, range(60, 70))
     for trial in TRIALS:
         show(tracker, trial, status="FINISHED")
-    tracker.end_study(True)
+    tracker.end_study("FINISHED")
     assert tracker.flush(120) == 0
     check(client, tracker, 70)
     assert statuses(client, tracker) == ["FINISHED"] * 4
