@@ -64,7 +64,7 @@ class StudySearch(Unpickled, OptunaSearch):
             if number in state.trials:
                 self._ot_study.add_trial(self._frozen(state.trials[number]))
             else:  # its folder was removed, so that it is trained anew
-                self._ask(number, "")
+                self._ask(number, trial_name(number))
         self.pending = [number for number in sorted(state.trials) if not state.is_over(number)]
 
     @property

@@ -132,6 +132,14 @@ class Mlflow:
         # Names of birds may hold what a query cannot: these tags are compared here.
         plain = {name: value for name, value in tags.items() if _PLAIN.fullmatch(value)}
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in plain.items() if value)
+        found = self._runs(query)
+        return [r for r in found if all(r.data.tags.get(k, "") == v for k, v in tags.items())]
+
+    def open_runs(self) -> list[Run]:
+        """All runs of the experiment that have not ended."""
+        return self._runs("attributes.status = 'RUNNING'")
+
+    def _runs(self, query: str) -> list[Run]:
         runs: list[Run] = []
         token: str | None = None
         while token is None or token:
@@ -141,7 +149,7 @@ class Mlflow:
             )  # fmt: skip
             runs += page
             token = page.token or ""
-        return [r for r in runs if all(r.data.tags.get(k, "") == v for k, v in tags.items())]
+        return runs
 
     def create_run(self, tags: Mapping[str, str], name: str, time_ms: int) -> str:
         """Begin a run."""
@@ -160,10 +168,10 @@ class Mlflow:
             if not found:
                 return made
             for other in found[1:]:
-                self._put_away(str(other.info.run_id))
+                self.put_away(str(other.info.run_id))
         return str(found[0].info.run_id)
 
-    def _put_away(self, run_id: str) -> None:
+    def put_away(self, run_id: str) -> None:
         """Delete a run that was begun twice; where that is not ours to do, let it count as none."""
         try:
             self._client.delete_run(run_id)

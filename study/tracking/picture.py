@@ -33,6 +33,11 @@ class RunIdentity:
     age: str = ""
     seed: str = ""
 
+    @classmethod
+    def of(cls, tags: Mapping[str, str]) -> "RunIdentity":
+        """The identity of a run with these tags."""
+        return cls(**{one.name: tags.get(one.name, "") for one in dataclasses.fields(cls)})
+
     def tags(self) -> dict[str, str]:
         """Only what is given."""
         return {name: value for name, value in vars(self).items() if value}

@@ -115,6 +115,7 @@ class Sent:
         try:
             for path in sorted(self.path.parent.glob("*.json")):
                 of_path = content if path == self.path else self._read(path) or {}
+                self._elsewhere |= of_path.get("elsewhere", {})
                 for run_id, one in of_path.get("study_runs", {}).items():
                     self._elsewhere[run_id] = one.get("same", "")
             for run_id, one in ({} if origin else content).get("study_runs", {}).items():
@@ -184,7 +185,12 @@ class Sent:
             if not self._is_id_kept:
                 write_json(self._folder, self._identity())
                 self._is_id_kept = True
-            content = {**self._destination, "folder_id": self.folder_id, "study_runs": studies}
+            content = {
+                **self._destination,
+                "folder_id": self.folder_id,
+                "study_runs": studies,
+                "elsewhere": self._elsewhere,
+            }
             write_json(self.path, content)
             self._is_noted = True
             now = time.monotonic()

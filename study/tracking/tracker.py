@@ -28,7 +28,7 @@ from study.tracking.picture import (
     tag_texts,
 )
 from study.tracking.sender import Sender
-from study.tracking.sent import Sent
+from study.tracking.sent import Sent, SentRun
 
 
 class Tracker:
@@ -94,14 +94,31 @@ class Tracker:
             run_id = self._mlflow.begin_run(found_by, tags, run_name, now_ms())
             self._mlflow.set_tags(run_id, {"study_run_id": run_id})
             self._mlflow.log_params(run_id, param_texts(params))
+            self._sent.begin_study(run_id, json.dumps(tag_texts(same), sort_keys=True))
+            self._find_open()
         self.study_run_id = run_id
-        self._sent.begin_study(run_id, json.dumps(tag_texts(same), sort_keys=True))
         self._sent.write()
         for other in list(self._sent.studies):
             if other != run_id:
                 self._end_open(other)
         self.show(RunPicture(STUDY, run_id, tags=self.lineage, status="RUNNING"))
         return run_id
+
+    def _find_open(self) -> None:
+        """Learn which runs of this folder are open: a killed driver may not have noted all of them.
+
+        Where nothing shows such a run again, as after fewer trials, it would stay open for ever.
+        """
+        for run in self._mlflow.open_runs():
+            run_id, tags = str(run.info.run_id), run.data.tags
+            study = self._sent.studies.get(tags.get("study_run_id", ""))
+            if study is None:
+                continue
+            known = study.runs.setdefault(RunIdentity.of(tags).key(), SentRun(run_id))
+            if known.run_id == run_id:
+                known.status = "RUNNING"
+            else:  # begun twice: a try that was given up took effect after all
+                self._mlflow.put_away(run_id)
 
     def show(self, *pictures: RunPicture) -> None:
         """Let MLflow look like these pictures, soon.
