@@ -97,7 +97,7 @@ class Sent:
         self.copied_from: Path | None = None
         self.was_altered = False
         self._elsewhere: dict[str, str] = {}  # what other study runs of the folder are
-        self._place = str(folder.parent.resolve())
+        self._place = folder.resolve()
         self._destination = destination
         self._is_noted = False
         self._not_before = 0.0
@@ -134,7 +134,7 @@ class Sent:
             return None
 
     def _identity(self) -> dict[str, str]:
-        return {"folder_id": self.folder_id, "run_folder": self._place}
+        return {"folder_id": self.folder_id, "path": str(self._place)}
 
     def shown_as(self, study_run_id: str) -> str:
         """The study run that shows what is of ``study_run_id``; that one itself where none does."""
@@ -197,15 +197,15 @@ class Sent:
             self._not_before = now + max(WRITE_EVERY_S, 20 * (now - started))
 
 
-def _origin(noted: dict[str, Any], place: str) -> Path | None:
-    """The run folder that the one at ``place`` is a copy of; None where it was moved at most.
+def _origin(noted: dict[str, Any], place: Path) -> Path | None:
+    """The run folder that the one of ``place`` is a copy of; None where it was moved at most.
 
     It is a copy where the folder that ``noted`` names is still there, with the same id.
     """
-    there = Path(noted.get("run_folder", place))
+    there = Path(noted.get("path", place))
     if not there.is_dir() or there.samefile(place):
         return None
     with suppress(BrokenSealError):
-        if (read_json(there / ".tracking" / FOLDER) or {}).get("folder_id") == noted["folder_id"]:
-            return there
+        if (read_json(there / FOLDER) or {}).get("folder_id") == noted["folder_id"]:
+            return there.parent
     return None
