@@ -183,19 +183,18 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:  # no JSON, or not even text
-        raise _broken(path, f"it is no JSON: {error}") from error
+        raise _broken(path, f"was cut short or altered (it is no JSON: {error})") from error
     if not isinstance(content, dict) or SEAL not in content:
-        raise _broken(path, "it has no seal, as in earlier versions")
+        raise _broken(path, "has no seal: an earlier version wrote it, or it was altered")
     if content.pop(SEAL) != digest(content):
-        raise _broken(path, "its content does not agree with its seal")
+        raise _broken(path, "was altered (its content does not agree with its seal)")
     return content
 
 
-def _broken(path: Path, why: str) -> BrokenSealError:
+def _broken(path: Path, fault: str) -> BrokenSealError:
     return BrokenSealError(
-        f"{path} was cut short or altered ({why}). Delete it and run the study's command again: "
-        "what it held is done anew.",
-        why,
+        f"{path} {fault}. Delete it and run the study's command again: what it held is done anew.",
+        fault,
     )
 
 

@@ -11,7 +11,7 @@ from study.base.errors import REFUSED, StudyError
 from study.base.hashes import ALTERED, MISSING, compare
 from study.base.ledger import undisturbed
 from study.base.paths import RunPaths
-from study.search.trial_check import check_search
+from study.search.trial_folder import has_begun
 
 LAST = "report"  # stage
 NAMED = 20  # files with a fault, or left over, that are named
@@ -36,7 +36,7 @@ class Kind:
         remedy: what to do where one is not as it was written.
         files: hashes by name, the path below the run folder.
         n_bytes: sizes by name.
-        sealed: faults of files that were compared with their seals, by name; "" where one is whole.
+        sealed: names of JSON files that were compared with their seals, and their faults.
         faults: of ``files``, by name.
     """
 
@@ -80,7 +80,7 @@ def verify(run: Path, console: Console) -> bool:
             "Give a folder that a study wrote to, for instance runs/demo."
         )
     with undisturbed(run):
-        console.note("records and trials ...")
+        console.note("reading records and the folders of trials")
         kinds, unfinished = _kinds(paths)
         total = sum(len(kind.files) for kind in kinds)
         progress = Progress(console, total, "files read")
@@ -131,12 +131,24 @@ def _unfinished(missing: list[str]) -> str:
 
 
 def _search(paths: RunPaths) -> Kind:
-    """The folders of trials; each file has a remedy of its own."""
-    kind = Kind("search", "")
-    for checked in check_search(paths):
-        name = checked.path.relative_to(paths.root).as_posix()
-        fault = MISSING if checked.fault == "it is missing" else f"{ALTERED} ({checked.fault})"
-        kind.sealed[name] = f"{fault}. {checked.remedy}" if checked.fault else ""
+    """The folders of trials: sealed JSON, and the files whose hashes it holds."""
+    kind = Kind(
+        "search",
+        "Remove the folder of that trial, or the file where it lies beside them: the search makes "
+        "it anew when it next goes on. The study's results do not need it.",
+    )
+    for path in sorted(paths.search.rglob("*.json")):
+        if path.relative_to(paths.root).as_posix() in kind.files:
+            continue  # its hash is in a file beside it
+        hashes = (_sealed(paths.root, path, kind) or {}).get("sha256")
+        for file, sha256 in hashes.items() if isinstance(hashes, dict) else ():
+            _add(paths.root, path.with_name(file), sha256, kind)
+    for path in (*paths.search.glob("trial-*"), *paths.repeats_folder.glob("trial-*")):
+        needed = [path / "trial.json"] if has_begun(path) else []
+        needed += [path / "decoder" / "model.json"] if (path / "decoder").is_dir() else []
+        for file in needed:
+            if not file.is_file():
+                kind.sealed[file.relative_to(paths.root).as_posix()] = MISSING
     return kind
 
 
@@ -158,6 +170,13 @@ def _how_much(paths: RunPaths) -> Kind:
     for path in sorted(paths.how_much.glob(".fits/*.json")):
         _sealed(paths.root, path, kind)
     return kind
+
+
+def _add(root: Path, path: Path, sha256: str, kind: Kind) -> None:
+    name = path.relative_to(root).as_posix()
+    kind.files[name] = sha256
+    kind.n_bytes[name] = path.stat().st_size if path.is_file() else 0
+    kind.sealed.pop(name, None)
 
 
 def _sealed(root: Path, path: Path, kind: Kind) -> dict[str, Any] | None:
@@ -185,7 +204,7 @@ def _show(kinds: list[Kind], console: Console) -> None:
     rows: list[list[Any]] = []
     for kind in kinds:
         faults = kind.all_faults()
-        n_missing = sum(MISSING in fault for fault in faults.values())
+        n_missing = list(faults.values()).count(MISSING)
         n, n_altered = len(kind.names), len(faults) - n_missing
         mega = sum(kind.n_bytes.values()) / 1e6
         rows.append([kind.name, n, round(mega, 1), n - len(faults), n_altered, n_missing])
@@ -194,7 +213,7 @@ def _show(kinds: list[Kind], console: Console) -> None:
     for kind in kinds:
         if faults := kind.all_faults():
             lines = [f"{name} {fault}" for name, fault in faults.items()]
-            _name(f"{kind.name}: {kind.remedy}".rstrip(), lines, console)
+            _name(f"{kind.name}: {kind.remedy}", lines, console)
 
 
 def _name(head: str, lines: list[str], console: Console) -> None:

@@ -84,7 +84,7 @@ class Sent:
             for every MLflow.
         copied_from: the run folder that this one is found to be a copy of; what was sent is of its
             runs.
-        was_altered: the file could not be used, and all is looked up again.
+        altered: files that could not be used; they are made anew.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
@@ -95,7 +95,7 @@ class Sent:
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
         self.copied_from: Path | None = None
-        self.was_altered = False
+        self.altered: list[Path] = []
         self._elsewhere: dict[str, str] = {}  # what other study runs of the folder are
         self._place = folder.resolve()
         self._destination = destination
@@ -113,10 +113,10 @@ class Sent:
             self.folder_id = str(known[1] or known[0] or uuid.uuid4().hex)
         self._is_id_kept = noted == self._identity()
         try:
-            for path in sorted(self.path.parent.glob("*.json")):
-                of_path = content if path == self.path else self._read(path) or {}
-                self._elsewhere |= of_path.get("elsewhere", {})
-                for run_id, one in of_path.get("study_runs", {}).items():
+            others = {*self.path.parent.glob("*.json")} - {self.path, self._folder}
+            for of_one in (content, *(self._read(path) or {} for path in sorted(others))):
+                self._elsewhere |= of_one.get("elsewhere", {})
+                for run_id, one in of_one.get("study_runs", {}).items():
                     self._elsewhere[run_id] = one.get("same", "")
             for run_id, one in ({} if origin else content).get("study_runs", {}).items():
                 runs = {key: SentRun(**run) for key, run in one["runs"].items()}
@@ -130,7 +130,8 @@ class Sent:
         try:
             return read_json(path)
         except BrokenSealError:
-            self.was_altered |= path in (self.path, self._folder)
+            self.altered.append(path)
+            path.unlink()
             return None
 
     def _identity(self) -> dict[str, str]:

@@ -10,13 +10,16 @@ synced alone        names and content as of their last sync
 names first         names as they are, content as of its last sync: empty files after a rename
 removals first      synced alone, and what was removed is gone, though renames are lost
 
-A rename inside a folder is whole or not there. Files are told apart by their inodes.
+A rename inside a folder is whole or not there: what it replaced is gone only with it. Files are
+told apart by their inodes.
 """
 
 import hashlib
 import os
+import pickle
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +58,7 @@ class Disk:
 
     def __post_init__(self):
         self._files, self._folders = {}, {}
+        self._replaced = set()  # inodes that a rename put another one in the place of
         self.look()
         self._safe_files = dict(self._files)
         self._safe_folders = dict(self._folders)
@@ -95,6 +99,11 @@ class Disk:
         self.blobs[sha256] = content
         return sha256
 
+    def renamed(self, to):
+        """Something is about to be renamed to ``to``: if that is lost, what was there is not."""
+        with suppress(OSError):
+            self._replaced.add(Path(to).lstat().st_ino)
+
     def synced(self, descriptor):
         """A file or a folder was synced."""
         self.look()
@@ -120,7 +129,7 @@ class Disk:
             return known.entry if known is not None else (self._keep(b""), 0)
 
         def is_there(inode):
-            return inode in now or inode in self._folders
+            return inode in now or inode in self._folders or inode in self._replaced
 
         top = self.root.stat().st_ino
         return {
@@ -156,6 +165,30 @@ def build(tree, blobs, root):
             os.utime(root / path, ns=(entry[1], entry[1]))
 
 
+def states_while(folder, work):
+    """Every different state of ``folder`` while a child process does ``work``; and the blobs."""
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        code = 1
+        try:
+            os.close(reader)
+            disk, found = Disk(folder), {}
+            watch(disk, lambda event: found.update(dict.fromkeys(disk.states().values())))
+            work()
+            disk.look()
+            found.update(dict.fromkeys(disk.states().values()))
+            with open(writer, "wb") as file:  # noqa: PTH123
+                pickle.dump((list(found), disk.blobs), file)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, "rb") as file:  # noqa: PTH123
+        content = file.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return pickle.loads(content)
+
+
 def watch(disk, at_point):
     """From now on call ``at_point(event)`` before every change below the folder, in this process.
 
@@ -163,7 +196,7 @@ def watch(disk, at_point):
     """
     lock, busy = threading.RLock(), threading.local()
 
-    def point(event):
+    def point(event, args=()):
         if getattr(busy, "is_on", False):
             return
         with lock:
@@ -171,6 +204,8 @@ def watch(disk, at_point):
             try:
                 disk.look()
                 at_point(event)
+                if event == "os.rename":
+                    disk.renamed(args[1])
             finally:
                 busy.is_on = False
 
@@ -180,7 +215,7 @@ def watch(disk, at_point):
             # A path that is no text, or not absolute, may lie anywhere: a look too many is cheap.
             outside = isinstance(path, str) and path.startswith("/")
             if not (outside and not path.startswith(str(disk.root))):
-                point(event)
+                point(event, args)
 
     fsync = os.fsync
 

@@ -19,20 +19,26 @@ def _words(run, there, *more):
     ]  # fmt: skip
 
 
+AGES = "data.simulation.ages_dph=[60]"
+
+
 def first(run, there):
     """A study in a new folder."""
-    return None, _words(run, there, "search.n_trials=2", "data.simulation.ages_dph=[60]")
+    return None, _words(run, there, "search.n_trials=2", AGES)
 
 
 def again(run, there):
-    """A study with other settings in the folder of one that is done: all stages run again."""
-    ages = "data.simulation.ages_dph=[60]"
-    before = _words(run, there, "search.n_trials=2", ages)
+    """One trial more and a decoder of the bird's own: later stages replace their results."""
     after = _words(
-        run, there, "search.n_trials=3", "data.simulation.ages_dph=[60,75]", "hmm.n_iter=6",
-        "decoders.scope=bird", "hmm.shared_states=true",
-    )  # fmt: skip
-    return before, after
+        run, there, "search.n_trials=2", "decoders.scope=bird", "hmm.shared_states=true", AGES
+    )
+    return _words(run, there, "search.n_trials=1", AGES), after
 
 
-SCENARIOS = {"first": first, "again": again}
+def aside(run, there):
+    """Other recordings in the same folder: all stages run again, the search is set aside."""
+    before = _words(run, there, "search.n_trials=1", AGES)
+    return before, _words(run, there, "search.n_trials=1", "data.simulation.ages_dph=[60,75]")
+
+
+SCENARIOS = {"first": first, "again": again, "aside": aside}

@@ -1,6 +1,8 @@
 """Which results of two run folders differ: by what they say, not by when and where it was done."""
 
+import functools
 import hashlib
+import io
 import json
 
 import numpy as np
@@ -36,18 +38,23 @@ def hashes(run):
 
 def content_hash(path):
     """Hash of what a file says."""
-    if path.suffix == ".parquet":
-        table = pq.ParquetFile(path).read(use_threads=False)
+    return _content_hash(path.suffix, path.read_bytes())
+
+
+@functools.lru_cache(1000)
+def _content_hash(suffix, content):
+    if suffix == ".parquet":
+        table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)
         names = [name for name in table.column_names if not name.startswith(NOT_COMPARED)]
         columns = {name: table[name].to_pylist() for name in sorted(names)}
         text = repr(columns).encode()
-    elif path.suffix == ".npz":
-        with np.load(path) as arrays:
+    elif suffix == ".npz":
+        with np.load(io.BytesIO(content)) as arrays:
             text = b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))
-    elif path.suffix == ".json":
-        text = json.dumps(plain(json.loads(path.read_text("utf-8"))), sort_keys=True).encode()
+    elif suffix == ".json":
+        text = json.dumps(plain(json.loads(content)), sort_keys=True).encode()
     else:
-        text = path.read_bytes()
+        text = content
     return hashlib.sha256(text).hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 # ruff: noqa: F401, F811  (fixtures: imported by name, and named again by what uses them)
 
-import json
 import os
 import shutil
 import signal
@@ -13,8 +12,10 @@ import time
 import pytest
 from mlflow.entities import Metric
 
+from data_io.files import read_json, write_json
 from study.base.paths import ROOT
 from study.tracking.picture import Measured
+from study.tracking.sent import FOLDER
 from study.tracking.tracker import RunIdentity
 from tests.helpers.tracked import (
     AT,
@@ -51,8 +52,7 @@ def test_a_run_is_found_again_by_what_was_sent_or_by_its_tags(client, driver):
     for is_lost in (False, True):
         tracker.close()
         if is_lost:
-            content = json.loads(note(tracker).read_text())
-            note(tracker).write_text(json.dumps({**content, "study_runs": {}}))
+            write_json(note(tracker), {**read_json(note(tracker)), "study_runs": {}})
         tracker = driver()
         for identity in (TRIAL, repeat):
             show(tracker, identity, {1: {"a": 1.0}, 2: {"a": 2.0}}, status="RUNNING")
@@ -257,14 +257,14 @@ def test_what_was_sent_but_not_noted_is_sent_again_and_changes_nothing(client, d
     tracker.close()
     old_rows = client.get_metric_history(tracker.run_id(TRIAL), "a")
     before = client.get_run(tracker.run_id(TRIAL))
-    content = json.loads(note(tracker).read_text())
+    content = read_json(note(tracker))
     known = content["study_runs"][tracker.study_run_id]["runs"]
     fresh = {"run_id": before.info.run_id}
     for kept in ({}, fresh, {**fresh, "step": 12}, {**fresh, "params": ["lr"], "step": 29}):
         known.pop(TRIAL.key(), None)
         if kept:
             known[TRIAL.key()] = kept
-        note(tracker).write_text(json.dumps(content))
+        write_json(note(tracker), content)
         again = driver()
         again.show(whole)
         sent(again)
@@ -283,9 +283,9 @@ def test_a_report_that_is_made_again_with_another_time_is_there_once(client, dri
     show(tracker, rows={1: {"a": 1.0}, 2: {"a": 2.0}})
     sent(tracker)
     tracker.close()
-    content = json.loads(note(tracker).read_text())
+    content = read_json(note(tracker))
     content["study_runs"][tracker.study_run_id]["runs"][TRIAL.key()]["step"] = 1  # lags behind
-    note(tracker).write_text(json.dumps(content))
+    write_json(note(tracker), content)
     again = driver()
     later = {step: Measured(AT + 99 + step, {"a": float(step)}) for step in (1, 2, 3)}
     show(again, curve=later)
@@ -293,17 +293,39 @@ def test_a_report_that_is_made_again_with_another_time_is_there_once(client, dri
     assert history(client, again, "a") == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
-def test_a_file_of_what_was_sent_that_is_broken_is_as_none(client, driver):
+def test_an_altered_list_of_what_was_sent_is_made_again_and_nothing_is_there_twice(
+    client, driver, tmp_path, said
+):
+    """The list, or the file with the id of the folder: one of them is altered, cut or missing."""
+    figure = tmp_path / "figure.txt"
+    figure.write_text("a picture")
+
+    def show_whole(tracker):
+        show(tracker, rows={1: {"a": 1.0}, 2: {"a": 2.0}}, params={"lr": 1}, files={figure: ""},
+             tags={"reason": "done"}, status="FINISHED", ended_at=1.7e9)  # fmt: skip
+        sent(tracker)
+        tracker.close()
+
     tracker = driver()
-    show(tracker, rows={1: {"a": 1.0}})
-    sent(tracker)
-    for text in ("", "[]", '{"study_runs": {"x": 1}}', '{"study_runs": []}'):
-        note(tracker).write_text(text)
-        again = driver()
-        show(again, rows={1: {"a": 1.0}})
-        sent(again)
-        assert history(client, again, "a") == [(1, 1.0)]
-        again.close()
+    show_whole(tracker)
+    before = client.get_run(tracker.run_id(TRIAL))
+    id_file = note(tracker).with_name(FOLDER)
+    for path in (note(tracker), id_file):
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        for content in (b"", bytes(len(whole)), whole[:-20], bytes(flipped), b"[]", None):
+            said.clear()
+            path.unlink() if content is None else path.write_bytes(content)
+            again = driver()
+            show_whole(again)
+            assert len(runs(client, again)) == 2
+            after = client.get_run(again.run_id(TRIAL))
+            assert after.data.to_dictionary() == before.data.to_dictionary()
+            assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+            assert history(client, again, "a") == [(1, 1.0), (2, 2.0)]
+            assert any(f"{path} was altered" in line for line in said) == (content is not None)
+            assert read_json(path) is not None
 
 
 def test_mlflow_keeps_one_row_of_a_batch_that_came_twice(client, tracker):
@@ -318,6 +340,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from study.tracking.picture import Measured
+from study.tracking.sent import FOLDER
 from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 uri, folder, reports = sys.argv[1:]
 tracker = Tracker(uri, "killed", {}, Path(folder), [])

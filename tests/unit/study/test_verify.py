@@ -130,7 +130,9 @@ def test_one_flipped_bit_in_any_file_is_named_with_its_kind(paths):
     [
         ("latents/bird=b1/age=45/part-0.parquet", "the stage latents runs again"),
         ("songs/b1/45/real.wav", "the stage songs runs again"),
-        ("search/trial-000/decoder/encoder.safetensors", "Remove the folder"),
+        ("search/trial-000/decoder/encoder.safetensors", "Remove the folder of that trial"),
+        ("search/trial-000/decoder/model.json", "Remove the folder of that trial"),
+        ("search/trial-000/trial.json", "Remove the folder of that trial"),
         ("how_much_song/advice.txt", "Give the command how much song again"),
     ],
 )
