@@ -135,7 +135,9 @@ class TrialFolder:
         try:
             content = read_json(path)
         except BrokenSealError as error:
-            raise broken_record(f"{path} {error.why}", self.path) from error
+            raise broken_record(
+                f"{path} was cut short or altered ({error.why})", self.path
+            ) from error
         except OSError as error:
             raise broken_record(f"{path} cannot be read ({error})", self.path) from error
         if content is None:
@@ -305,5 +307,5 @@ def _why_broken(checkpoint: Path) -> str:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except BrokenSealError as error:
-        return f"checkpoint.json {error.why}"
+        return f"{CHECKPOINT} was cut short or altered: {error.why}"
     return ""

@@ -1,6 +1,7 @@
 """One bit of a record is flipped: it is named with its remedy, or nothing changes."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,8 @@ from study.base.paths import RunPaths
 from study.config.reader import load_config
 from study.search.pictures import BEGUN, read_begun
 from study.search.search_folder import prepare_folder, search_parts
+from study.search.tables import keep_best
+from study.search.trial_check import check_search
 from study.search.trial_folder import (
     BY_BIRD_AGE,
     SEARCH,
@@ -100,6 +103,21 @@ def test_the_decoder_of_a_trial_is_named_whatever_file_of_it_is_altered(ended):
                 n_named += 1
         assert n_named > 0.9 * path.stat().st_size / 101
     load_decoder(ended.decoder)
+
+
+def test_an_altered_decoder_does_not_become_the_best(ended, tmp_path):
+    paths, selection = RunPaths(tmp_path), SimpleNamespace(sentence="It is the only one.")
+    row = {"trial_id": "trial-000", "seed": 7, "valid/recon_l1": 0.5}
+    path = ended.decoder / "generator.safetensors"
+    for _ in flipped(path, every=1 + path.stat().st_size // 5):
+        with pytest.raises(BrokenRecordError) as caught:
+            keep_best(row, selection, paths)
+        assert str(path) in str(caught.value)
+        assert f"Remove the folder {ended.path}: the same command" in str(caught.value)
+        assert not paths.best.exists()
+    keep_best(row, selection, paths)
+    facts = load_decoder(paths.best)[2]
+    assert (facts["trial_id"], facts["metrics"]) == ("trial-000", {"valid/recon_l1": 0.5})
 
 
 def test_a_trial_that_ended_knows_its_beginning_though_begun_json_is_altered(ended):
@@ -193,3 +211,39 @@ def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp
             assert again.studies == ({} if is_empty else before)
             n_noticed += bool(again.altered)
         assert n_noticed > 0.9 * path.stat().st_size
+
+
+REMEDIES = {
+    "trial.json": "Remove the folder {trial}", "ended.json": "Remove the folder {trial}",
+    "begun.json": "Delete it", "owner.json": "Delete it", SEARCH: "Delete it",
+    "decoder": "Remove the folder {trial}", "checkpoint-0001": "sets this checkpoint aside",
+}  # fmt: skip
+
+
+def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(ended, tmp_path):
+    paths = RunPaths(tmp_path)
+    write_json(paths.search / SEARCH, {"seed": 1})
+    repeat = TrialFolder(paths.repeats_folder / "trial-000-seed8")
+    repeat.begin(SPEC)
+    repeat.own()
+    repeat.save(1, REPORTS, fill)
+    (paths.search / "trial-001").mkdir()  # has not begun
+    files = {path for path in paths.search.rglob("*") if path.is_file()}
+    assert {one.path for one in check_search(paths)} == files
+    assert not any(one.fault for one in check_search(paths))
+    may_be_missing = {"ended.json", "begun.json", "owner.json", "search.json"}
+    for path in files:
+        whole = path.read_bytes()
+        altered = bytearray(whole)
+        altered[len(whole) // 2] ^= 1
+        for content in (bytes(altered), b"", None):
+            path.unlink() if content is None else path.write_bytes(content)
+            named = [one for one in check_search(paths) if one.fault]
+            path.write_bytes(whole)
+            if content is None and path.name in may_be_missing:
+                assert not named
+                continue
+            assert [one.path for one in named] == [path]
+            key = path.name if path.name in REMEDIES else path.parent.name
+            trial = path.parent if path.name in REMEDIES else path.parent.parent
+            assert REMEDIES[key].format(trial=trial) in named[0].remedy
