@@ -225,6 +225,7 @@ def end(stop: Stopped) -> int:
 
     A script does not come back from it: what Python does at its end would wait for others.
     """
+    global _state
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with suppress(OSError, ValueError):
@@ -233,6 +234,7 @@ def end(stop: Stopped) -> int:
         _end_children()
         if _state.is_listening:
             os._exit(stop.exit_code)
+        _state = _State()  # another command may follow in this process
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     return stop.exit_code

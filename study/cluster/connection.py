@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from study.base import stopping
@@ -21,6 +25,8 @@ _EXCLUDES = [
     ".git", ".venv", "runs", "mlflow", "tests", "benchmarks", "docs",
     ".mypy_cache", ".ruff_cache", ".pytest_cache",
 ]  # fmt: skip
+
+_KEPT_FROM_RAY = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -52,8 +58,11 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
     finally:
         # A Ray of our own that is to go is ended with the command: without its processes, which may
         # have got the signal too, it would take many seconds to close.
-        if here is None or not stopping.ends_process():
+        if here is None:
             with stopping.held():
+                ray.shutdown()
+        elif not stopping.ends_process():
+            with stopping.held(), _ended_when_told():
                 ray.shutdown()
 
 
@@ -74,6 +83,10 @@ def _start(address: str | None, here: Surroundings | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Its handler would end the command on SIGTERM, with a trace of C++ and nothing closed.
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+    # A signal to every process would take Ray's from under a study that is still closing, and with
+    # its raylet Ray ends the driver, too. So they have these signals blocked, as Ray itself blocks
+    # SIGINT for them. Here another thread takes them meanwhile.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT_FROM_RAY if here else ())
     try:
         ray.init(runtime_env=runtime_env, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -82,6 +95,44 @@ def _start(address: str | None, here: Surroundings | None) -> None:
         if type(error) is not Exception or here is None:
             raise
         raise _unstarted(here, error) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextmanager
+def _ended_when_told() -> Iterator[None]:
+    """End Ray's processes as soon as Ray tells them to end in the block.
+
+    They do not hear it, and Ray would wait a second for each before it kills it.
+    """
+    started = psutil.Process().children(recursive=True)
+    is_over = threading.Event()
+
+    def end() -> None:
+        while not any(_is_told(process) for process in started):
+            if is_over.wait(0.02):
+                return
+        for process in started:
+            with suppress(psutil.Error):
+                process.kill()
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _is_told(process: psutil.Process) -> bool:
+    """Whether SIGTERM waits for a process (Linux tells)."""
+    try:
+        text = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return False
+    waiting = int(text.partition("ShdPnd:")[2].split()[0], 16)
+    return bool(waiting >> (signal.SIGTERM - 1) & 1)
 
 
 def _unstarted(here: Surroundings, error: Exception) -> ResourceError:

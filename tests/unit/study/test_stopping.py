@@ -45,6 +45,7 @@ def test_each_signal_has_its_code_and_one_sentence(number, code, words, capsys):
     assert run_command(lambda console: tell(number)) == code
     assert capsys.readouterr().err == f"{words}. {AGAIN}\n"
     assert [signal.getsignal(n) for n in stopping.SIGNALS] == handlers
+    assert not stopping.is_stopping()
     assert run_command(lambda console: 7) == 7  # nothing of the stop before is left
     assert capsys.readouterr().err == ""
 
