@@ -86,6 +86,7 @@ class Search:
         rows = trial_rows(self._config, trials, self._tracker, trial_identity)
         chosen_from = candidates(rows, search.selection, search.compared)
         if not chosen_from:
+            self._remove_choice()
             write_tables(paths, rows, [], trials)
             raise NoTrialError(
                 f"None of {len(rows)} trials gave a decoder that can be used: "
@@ -98,6 +99,7 @@ class Search:
         try:
             selection = choose(repeats, search.selection, search.compared, self._config.seed)
         except ValueError as error:
+            self._remove_choice()
             write_tables(paths, rows, repeats, trials)
             raise NoTrialError(
                 f"{error} Every one failed or collapsed with its fresh seeds: trust none of them. "
@@ -109,6 +111,12 @@ class Search:
         write_json(paths.selection, selection.to_dict())
         keep_best(best, selection, paths)
         return selection
+
+    def _remove_choice(self) -> None:
+        """Remove the best trial of an earlier search: this one has none."""
+        self._paths.selection.unlink(missing_ok=True)
+        if self._paths.best.exists():
+            _remove(self._paths.best)
 
     def _trials(self, key: str) -> SearchState:
         """Run the search to its end."""

@@ -99,12 +99,15 @@ def write_tables(paths: RunPaths, rows: list[Row], repeats: list[Row], trials: S
             reports.append({"trial_id": name, **seen, **counted(report)})
         measured = TrialFolder(paths.search / name).by_bird_age()
         by_bird_age += [{"trial_id": name, **row} for row in measured]
-    write_rows(paths.trials, rows, _schema(rows))
-    write_rows(paths.trial_reports, reports, _schema(reports))
-    if by_bird_age:
-        write_rows(paths.trial_by_bird_age, by_bird_age, _schema(by_bird_age))
-    if repeats:
-        write_rows(paths.repeats, repeats, _schema(repeats))
+    tables = {
+        paths.trials: rows, paths.trial_reports: reports, paths.trial_by_bird_age: by_bird_age,
+        paths.repeats: repeats,
+    }  # fmt: skip
+    for path, content in tables.items():
+        if content:
+            write_rows(path, content, _schema(content))
+        else:  # there may be one of an earlier search
+            path.unlink(missing_ok=True)
 
 
 def _schema(rows: list[Row]) -> pa.Schema:

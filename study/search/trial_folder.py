@@ -243,6 +243,8 @@ class TrialFolder:
     def end(self, ended: dict[str, Any]) -> None:
         """Write ended.json, and keep of the newest checkpoint the decoder alone.
 
+        Where the checkpoint of the last report is broken, no decoder is kept.
+
         Args:
             ended: reports (all), reason (why the process ended before its time, or ""), may_go_on
                 (whether that had nothing to do with the trial itself), ended_at (s), node,
@@ -278,7 +280,9 @@ class TrialFolder:
             return
         # With a decoder, what is left of checkpoints may be halfway removed.
         checkpoint = None if self.decoder.exists() else self.newest_checkpoint()[0]
-        if checkpoint is not None:
+        last = max((r["report"] for r in ended["reports"] if not r["reason"]), default=0)
+        # The decoder of an earlier report is not the one that was measured.
+        if checkpoint is not None and int(checkpoint.name.removeprefix("checkpoint-")) >= last:
             with atomic_dir(self.decoder) as folder:
                 for path in checkpoint.iterdir():
                     if path.name not in _TRAINING_FILES:

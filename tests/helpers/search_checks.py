@@ -72,6 +72,7 @@ def check_end(world):
         ends = {name for name in names if not name.endswith(".broken")}
         may_go_on = read_json(paths.search / spec.name / "ended.json")["may_go_on"]
         _none(f"in the folder of {spec.name}", [] if may_go_on else sorted(ends - ONCE_ENDED))
+    _check_decoders(config, paths, rows)
     repeats = read_table(paths.repeats).to_pylist() if paths.repeats.exists() else []
     _check_optuna(config, paths, rows)
     _check_mlflow(world, config, rows, repeats)
@@ -130,6 +131,20 @@ def _check_row(config, spec, row, wanted):
         _same(f"status of {spec.name}", row["status"], wanted.status)
         if row["reports"]:
             _same(f"reports of {spec.name}", row["reports"], wanted.reports[-1])
+
+
+def _check_decoders(config, paths, rows):
+    """A decoder that is kept is of the report that its trial ended with, and best/ of the best."""
+    for row in rows:
+        model = paths.search / row["trial_id"] / "decoder" / "model.json"
+        if row["status"] == "completed" and model.exists():
+            made_of = {"seed": row["seed"], "seen": config.mdgan.n_snippets}
+            _same(f"decoder of {row['trial_id']}", json.loads(model.read_text("utf-8")), made_of)
+    best = [row["trial_id"] for row in rows if row["is_best"]]
+    _same("best/ is there", paths.best.exists(), bool(best))
+    for name in best:
+        kept = (paths.best / "model.json").read_text("utf-8")
+        _same("best/", kept, (paths.search / name / "decoder" / "model.json").read_text("utf-8"))
 
 
 def _check_optuna(config, paths, rows):
@@ -208,6 +223,7 @@ def _check_selection(config, paths, specs, wanted):
     chosen_from = candidates(trials, rule, metric)
     found = read_json(paths.selection)
     if not chosen_from:
+        _same("selection.json and repeats", (found, paths.repeats.exists()), (None, False))
         return
     repeats = []
     for row in chosen_from:
@@ -220,6 +236,7 @@ def _check_selection(config, paths, specs, wanted):
     try:
         selection = choose(repeats, rule, metric, config.seed)
     except ValueError:
+        _same("selection.json", found, None)
         return
     _same("selection.json", found, json.loads(json.dumps(selection.to_dict())))
 
