@@ -7,8 +7,7 @@ import re
 import shutil
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -16,8 +15,9 @@ from unittest import mock
 from study.context import Stage
 from study.search.trial_folder import TrialFolder
 from tests.helpers.inline_ray import forked
+from tests.helpers.memory_mlflow import MemoryMlflow
 from tests.helpers.same_results import same_results
-from tests.helpers.tiny_study import TinyStudy
+from tests.helpers.tiny_study import TinyStudy, twice
 
 # What stands in no result: altered, it may stay so for as long as no number comes of it.
 MAY_STAY = ("owner.json", "optuna.log", ".lock")
@@ -111,22 +111,23 @@ class Flips:
     """
 
     def __init__(self, folder: Path, moments: tuple[str, ...] = tuple(MOMENTS)):
+        shutil.rmtree(folder, ignore_errors=True)
         self.folder = folder
         self.study = TinyStudy(folder / "now")
-        self._kept: dict[str, tuple[Path, TinyStudy]] = {}
+        self._kept: dict[str, tuple[Path, MemoryMlflow]] = {}
         for name in moments:
             with MOMENTS[name]():
-                code, text = self.study.run()
+                code, text = self.study.command()
             assert code == 130, text
             self._keep(name)
-        code, text = self.study.run()
+        code, text = self.study.command()
         assert code == 0, text
         self._keep(FINISHED)
 
     def _keep(self, moment: str) -> None:
         kept = self.folder / moment
         shutil.copytree(self.study.folder, kept)
-        self._kept[moment] = kept, self.study.copy()
+        self._kept[moment] = kept, self.study.mlflow_now()
 
     def kinds(self) -> dict[str, list[tuple[str, str]]]:
         """Moment and name of every file that there is, by kind."""
@@ -199,13 +200,13 @@ class Flips:
         answer = self.folder / "answer.json"
         answer.unlink(missing_ok=True)
         finished = self._kept[FINISHED][0] / "run"
-        here = self._kept[moment][1].copy()
+        mlflow = self._kept[moment][1]  # the child has a copy
 
         def work() -> None:
             try:
-                code, text = here.run()
-                faults = same_results(here.out, finished) if code == 0 else []
-                faults += here.twice_in_mlflow()
+                code, text = self.study.command(mlflow=mlflow)
+                faults = same_results(self.study.out, finished) if code == 0 else []
+                faults += [f"MLflow has {one} twice" for one in twice(mlflow)]
             except BaseException:
                 code, text, faults = None, traceback.format_exc(), []
             answer.write_text(json.dumps([code, text, faults]), "utf-8")
@@ -246,13 +247,3 @@ def is_refusal(text: str, path: Path) -> bool:
     error = sentences(text)[-1] if text.strip() else ""
     has_remedy = any(re.search(p, error + " ") for p, _ in REMEDIES) or RESTORE.search(error)
     return error.startswith("error: ") and path.name in error and bool(has_remedy)
-
-
-@contextmanager
-def flips_in(folder: Path, moments: tuple[str, ...] = tuple(MOMENTS)) -> Iterator[Flips]:
-    """Flips in a folder that is removed at the end."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield Flips(folder, moments)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -55,6 +55,13 @@ class MemoryMlflow(Mlflow):
             runs = list(self.runs.values())
         return [run for run in runs if all(run.tags.get(k, "") == v for k, v in tags.items())]
 
+    def open_runs(self):
+        with self.lock:
+            return [run for run in self.runs.values() if run.status == "RUNNING"]
+
+    def put_away(self, run_id):
+        del self.runs[run_id]
+
     def create_run(self, tags, name, time_ms):
         with self.lock:
             run_id = f"run-{len(self.runs)}-{uuid.uuid4().hex[:4]}"
