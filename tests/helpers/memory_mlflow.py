@@ -60,7 +60,8 @@ class MemoryMlflow(Mlflow):
             return [run for run in self.runs.values() if run.status == "RUNNING"]
 
     def put_away(self, run_id):
-        del self.runs[run_id]
+        with self.lock:
+            del self.runs[run_id]
 
     def create_run(self, tags, name, time_ms):
         with self.lock:
@@ -79,9 +80,9 @@ class MemoryMlflow(Mlflow):
             for step, measured in batch.items():
                 for name, value in measured.metrics.items():
                     row = (name, step, value, measured.at)
-                if row not in run.rows:  # the same row sent twice is one row to MLflow
-                    run.metrics.setdefault(name, []).append((step, value))
-                run.rows.add(row)
+                    if row not in run.rows:  # the same row sent twice is one row to MLflow
+                        run.metrics.setdefault(name, []).append((step, value))
+                    run.rows.add(row)
             run.tags.update(odd_tags(batch))
 
     def last_step(self, run_id, batch):
