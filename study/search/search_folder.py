@@ -24,7 +24,9 @@ def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
         "data": data_sha256,
         "mdgan": tree["mdgan"],
         "search": search,
-        "snippets": tree["snippets"],
+        "snippets": {
+            k: v for k, v in tree["snippets"].items() if k != "hop"
+        },  # nobody trains by it
         "spectrogram": tree["spectrogram"],
     }
 
@@ -32,7 +34,8 @@ def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
 def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, console: Console) -> str:
     """Keep trials of another search out: they are set aside, and what differs is named.
 
-    Where search.json is lost, the trials say themselves of which search they are.
+    Where search.json is lost, the trials say themselves of which search they are. A search that was
+    set aside is taken back when the settings are its own again: its trials are not trained twice.
 
     Returns:
         The hash of the search's parts.
@@ -59,8 +62,23 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         sync(paths.root)
         changed = _differences(known, parts) if known else f"{path.name} was {lost}"
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
+    if (back := _set_aside(key, paths)) is not None and not paths.search.exists():
+        back.replace(paths.search)
+        sync(paths.root)
+        console.note(f"{back.name}/ is of this search: it is {paths.search.name}/ again")
+        return key
     write_json(path, parts)
     return key
+
+
+def _set_aside(key: str, paths: RunPaths) -> Path | None:
+    """The search of this hash that was set aside before; None where there is none."""
+    for aside in sorted(paths.root.glob("search-before-*")):
+        with suppress(BrokenSealError):
+            known = read_json(aside / SEARCH)
+            if known is not None and digest(known) == key:
+                return aside
+    return None
 
 
 def _is_of(key: str, trial: Path) -> bool:
