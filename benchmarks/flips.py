@@ -2,6 +2,7 @@
 
     python -m benchmarks.flips                       every kind of file, 20 flips of each
     python -m benchmarks.flips --flips 2 hmm trial   kinds whose names hold one of these words
+    python -m benchmarks.flips --moments             the finished study alone
 
 A tiny study is stopped at five moments and then finished. For each kind of file that its folders
 hold at any of these moments, and for the recordings, a bit at a random place of one file is
@@ -22,7 +23,7 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # a process that forks has one thread
 
-from tests.helpers.flips import Flips  # noqa: E402
+from tests.helpers.flips import MOMENTS, Flips  # noqa: E402
 
 
 def main() -> None:
@@ -30,12 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flips", type=int, default=20, help="of each kind of file")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--moments", nargs="*", default=list(MOMENTS), choices=list(MOMENTS),
+                        help="when the study is stopped, beside the finished one")  # fmt: skip
     parser.add_argument("words", nargs="*", help="of kinds; all where none is given")
     options = parser.parse_args()
     started = time.monotonic()
     total = dict.fromkeys(("flips", "healed", "harmless", "refused", "wrong"), 0)
     with tempfile.TemporaryDirectory(prefix="flips-") as name:
-        flips = Flips(Path(name) / "study")
+        flips = Flips(Path(name) / "study", tuple(options.moments))
         kinds = [kind for kind in flips.kinds()
                  if not options.words or any(word in kind for word in options.words)]  # fmt: skip
         print(f"{'kind':52} {'  '.join(total)}")

@@ -140,13 +140,15 @@ class Flips:
         return dict(sorted(found.items()))
 
     def flip(self, kind: str, n: int, seed: int = 0) -> Tally:
-        """Flip ``n`` bits of files of a kind, one at a time, at every moment in turn."""
+        """Flip ``n`` bits of files of a kind, one at a time: at each moment, then when finished."""
         files: dict[str, list[str]] = defaultdict(list)
         for moment, name in self.kinds()[kind]:
             files[moment].append(name)
         tally = Tally()
         for i in range(n):
-            moment = list(files)[i % len(files)]
+            # To go on from a moment takes seconds, to look at a finished study takes none.
+            is_last = i >= len(files) and FINISHED in files
+            moment = FINISHED if is_last else list(files)[i % len(files)]
             rng = random.Random(f"{seed} {kind} {i}")  # noqa: S311
             self._one(moment, rng.choice(files[moment]), rng, tally)
         return tally
