@@ -42,25 +42,25 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
     """
     parts = search_parts(config, data_sha256)
     key, path = digest(parts), paths.search / SEARCH
-    lost = "missing"
+    lost = "was missing"
     try:
         known = read_json(path)
-    except BrokenSealError:
-        known, lost = None, "altered"
+    except BrokenSealError as error:
+        known, lost = None, error.in_short
     both = (paths.search, paths.repeats_folder)  # of a trial whose folder was removed by hand
     trials = [trial for one in both for trial in one.glob("trial-*") if has_begun(trial)]
     is_ours = digest(known) == key if known is not None else any(_is_of(key, t) for t in trials)
     if known is not None and is_ours:
         return key
     if trials and is_ours:
-        console.note(f"{path.name} was {lost}: the trials are of this search, it is written anew")
+        console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
     elif trials:
         n = 1
         while (aside := paths.root / f"search-before-{n}").exists():
             n += 1
         paths.search.replace(aside)
         sync(paths.root)
-        changed = _differences(known, parts) if known else f"{path.name} was {lost}"
+        changed = _differences(known, parts) if known else f"{path.name} {lost}"
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
     if (back := _set_aside(key, paths)) is not None and not paths.search.exists():
         back.replace(paths.search)

@@ -84,7 +84,7 @@ class Sent:
             for every MLflow.
         copied_from: the run folder that this one is found to be a copy of; what was sent is of its
             runs.
-        altered: files that could not be used; they are made anew.
+        altered: files that could not be used, and why; they are made anew.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
@@ -95,7 +95,7 @@ class Sent:
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
         self.copied_from: Path | None = None
-        self.altered: list[Path] = []
+        self.altered: dict[Path, str] = {}
         self._elsewhere: dict[str, str] = {}  # what other study runs of the folder are
         self._place = folder.resolve()
         self._destination = destination
@@ -129,8 +129,8 @@ class Sent:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             return read_json(path)
-        except BrokenSealError:
-            self.altered.append(path)
+        except BrokenSealError as error:
+            self.altered[path] = error.in_short
             path.unlink()
             return None
 

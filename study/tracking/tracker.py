@@ -67,8 +67,8 @@ class Tracker:
                 f"This run folder is a copy of {self._sent.copied_from}: MLflow gets runs of its "
                 "own for it, and those of the other stay as they are."
             )
-        for path in self._sent.altered:
-            say(f"{path} was altered: it is made anew, and MLflow is asked what it has")
+        for path, what in self._sent.altered.items():
+            say(f"{path} {what}: it is made anew, and MLflow is asked what it has")
         receiver = Differences(self._mlflow, self._sent, say)
         self._sender = Sender(f"MLflow at {without_password(uri)}", receiver, say)
 
