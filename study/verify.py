@@ -11,7 +11,7 @@ from study.base.errors import REFUSED, StudyError
 from study.base.hashes import ALTERED, MISSING, compare
 from study.base.ledger import undisturbed
 from study.base.paths import RunPaths
-from study.search.trial_folder import has_begun
+from study.search.trial_check import check_search
 
 LAST = "report"  # stage
 NAMED = 20  # files with a fault, or left over, that are named
@@ -36,7 +36,7 @@ class Kind:
         remedy: what to do where one is not as it was written.
         files: hashes by name, the path below the run folder.
         n_bytes: sizes by name.
-        sealed: names of JSON files that were compared with their seals, and their faults.
+        sealed: faults of files that were compared already, by name; "" for a whole one.
         faults: of ``files``, by name.
     """
 
@@ -131,24 +131,11 @@ def _unfinished(missing: list[str]) -> str:
 
 
 def _search(paths: RunPaths) -> Kind:
-    """The folders of trials: sealed JSON, and the files whose hashes it holds."""
-    kind = Kind(
-        "search",
-        "Remove the folder of that trial, or the file where it lies beside them: the search makes "
-        "it anew when it next goes on. The study's results do not need it.",
-    )
-    for path in sorted(paths.search.rglob("*.json")):
-        if path.relative_to(paths.root).as_posix() in kind.files:
-            continue  # its hash is in a file beside it
-        hashes = (_sealed(paths.root, path, kind) or {}).get("sha256")
-        for file, sha256 in hashes.items() if isinstance(hashes, dict) else ():
-            _add(paths.root, path.with_name(file), sha256, kind)
-    for path in (*paths.search.glob("trial-*"), *paths.repeats_folder.glob("trial-*")):
-        needed = [path / "trial.json"] if has_begun(path) else []
-        needed += [path / "decoder" / "model.json"] if (path / "decoder").is_dir() else []
-        for file in needed:
-            if not file.is_file():
-                kind.sealed[file.relative_to(paths.root).as_posix()] = MISSING
+    """The folders of trials; each file has a remedy of its own."""
+    kind = Kind("search", "a search that goes on needs them, the study's results do not.")
+    for checked in check_search(paths):
+        name = checked.path.relative_to(paths.root).as_posix()
+        kind.sealed[name] = f"{checked.fault}. {checked.remedy}" if checked.fault else ""
     return kind
 
 
@@ -170,13 +157,6 @@ def _how_much(paths: RunPaths) -> Kind:
     for path in sorted(paths.how_much.glob(".fits/*.json")):
         _sealed(paths.root, path, kind)
     return kind
-
-
-def _add(root: Path, path: Path, sha256: str, kind: Kind) -> None:
-    name = path.relative_to(root).as_posix()
-    kind.files[name] = sha256
-    kind.n_bytes[name] = path.stat().st_size if path.is_file() else 0
-    kind.sealed.pop(name, None)
 
 
 def _sealed(root: Path, path: Path, kind: Kind) -> dict[str, Any] | None:
@@ -204,7 +184,7 @@ def _show(kinds: list[Kind], console: Console) -> None:
     rows: list[list[Any]] = []
     for kind in kinds:
         faults = kind.all_faults()
-        n_missing = list(faults.values()).count(MISSING)
+        n_missing = sum(fault.startswith(MISSING) for fault in faults.values())
         n, n_altered = len(kind.names), len(faults) - n_missing
         mega = sum(kind.n_bytes.values()) / 1e6
         rows.append([kind.name, n, round(mega, 1), n - len(faults), n_altered, n_missing])

@@ -194,7 +194,6 @@ class FanOut:
             content = read_json(path)
         except BrokenSealError:
             self._console.note(f"{path} was altered: the fit is done again")
-            path.unlink()
             return None
         return None if content is None else Measured(**content)
 

@@ -26,7 +26,7 @@ class CheckedFile:
 
     Attributes:
         path: of the file.
-        fault: what is wrong with it; "" where it is as it was written.
+        fault: what is wrong with it, as in "was altered"; "" where it is as it was written.
         remedy: what to do then.
     """
 
@@ -67,7 +67,7 @@ def _sealed(path: Path, remedy: str) -> tuple[CheckedFile, Mapping[str, Any]]:
     except BrokenSealError as error:
         return CheckedFile(path, error.why, remedy), {}
     if content is None:
-        return CheckedFile(path, "it is missing", remedy), {}
+        return CheckedFile(path, "is missing", remedy), {}
     return CheckedFile(path), content
 
 
@@ -78,8 +78,8 @@ def _hashed(path: Path, remedy: str) -> Iterator[CheckedFile]:
     for name, sha256 in content.get("sha256", {}).items():
         file = path.with_name(name)
         if not file.exists():
-            yield CheckedFile(file, "it is missing", remedy)
+            yield CheckedFile(file, "is missing", remedy)
         elif file_sha256(file) != sha256:
-            yield CheckedFile(file, f"its content has not the hash in {path.name}", remedy)
+            yield CheckedFile(file, f"was altered (it has not the hash in {path.name})", remedy)
         else:
             yield CheckedFile(file)

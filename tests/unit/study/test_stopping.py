@@ -166,15 +166,19 @@ def test_a_handler_that_somebody_else_puts_in_does_not_hide_the_signal(capsys):
     assert run_command(work) == 143
     assert capsys.readouterr().err == f"Ended by SIGTERM. {AGAIN}\n"
 
+    raised = []
+
     def reclaimed(console):
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
         stopping.reclaim()
         try:
             tell()
-        except stopping.Stopped:
-            return 0
+        except BaseException as error:
+            raised.append(type(error))
+            raise
 
     assert run_command(reclaimed) == 143
+    assert raised == [stopping.Stopped]
 
 
 def test_in_another_thread_a_command_runs_as_without_signals():

@@ -19,8 +19,8 @@ from study.verify import NoStudyError, verify
 from tests.helpers.tiny_mdgan import build
 
 ENDED = {
-    "reports": [{"report": 1}], "reason": "", "may_go_on": False, "ended_at": 1.0, "node": "a",
-    "n_retries": 0, "mlflow_run_id": None,
+    "reports": [{"report": 1, "reason": ""}], "reason": "", "may_go_on": False,
+    "ended_at": 1.0, "node": "a", "n_retries": 0, "mlflow_run_id": None,
 }  # fmt: skip
 
 
@@ -130,9 +130,9 @@ def test_one_flipped_bit_in_any_file_is_named_with_its_kind(paths):
     [
         ("latents/bird=b1/age=45/part-0.parquet", "the stage latents runs again"),
         ("songs/b1/45/real.wav", "the stage songs runs again"),
-        ("search/trial-000/decoder/encoder.safetensors", "Remove the folder of that trial"),
-        ("search/trial-000/decoder/model.json", "Remove the folder of that trial"),
-        ("search/trial-000/trial.json", "Remove the folder of that trial"),
+        ("search/trial-000/decoder/encoder.safetensors", "Remove the folder"),
+        ("search/trial-000/decoder/model.json", "Remove the folder"),
+        ("search/trial-000/trial.json", "Remove the folder"),
         ("how_much_song/advice.txt", "Give the command how much song again"),
     ],
 )
