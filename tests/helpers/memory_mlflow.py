@@ -65,7 +65,7 @@ class MemoryMlflow(Mlflow):
 
     def create_run(self, tags, name, time_ms):
         with self.lock:
-            run_id = f"run-{len(self.runs)}-{uuid.uuid4().hex[:4]}"
+            run_id = uuid.uuid4().hex
             self.runs[run_id] = MemoryRun(run_id, name, dict(tags))
         return run_id
 

@@ -197,7 +197,7 @@ def test_where_search_json_is_lost_trials_that_are_not_of_this_search_are_set_as
 def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp_path):
     folder, key = tmp_path / "sent", RunIdentity("trial", "trial-000").key()
     sent = Sent(folder, "uri", "study")
-    sent.begin_study("run")
+    sent.begin_study("run", "same")
     sent.studies["run"].runs[key] = SentRun("id", "RUNNING", 3)
     sent.write()
     before = sent.studies
