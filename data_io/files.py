@@ -19,6 +19,7 @@ from typing import Any
 STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Of file systems on which a folder cannot be synced, since its entries are never held back.
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+_UNSEALED = "has no seal (an earlier version wrote it, or it was altered)"
 SEAL = "seal"  # entry of sealed JSON: the hash of all others
 
 
@@ -32,6 +33,11 @@ class BrokenSealError(ValueError):
     def __init__(self, text: str, why: str = ""):
         super().__init__(text)
         self.why = why or text
+
+    @property
+    def in_short(self) -> str:
+        """What is wrong with it, for a line: after an update nothing of before has a seal."""
+        return _UNSEALED if self.why == _UNSEALED else "was altered"
 
 
 @contextmanager
@@ -185,7 +191,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except ValueError as error:  # no JSON, or not even text
         raise _broken(path, f"was cut short or altered (it is no JSON: {error})") from error
     if not isinstance(content, dict) or SEAL not in content:
-        raise _broken(path, "has no seal: an earlier version wrote it, or it was altered")
+        raise _broken(path, _UNSEALED)
     if content.pop(SEAL) != digest(content):
         raise _broken(path, "was altered (its content does not agree with its seal)")
     return content

@@ -106,3 +106,8 @@ def _run_stages(study: Study) -> None:
         for stage in STAGES:
             if stage.is_wanted(study.config):
                 with_begin(stage).do(study)
+            elif (study.paths.stages / f"{stage.name}.json").exists():
+                study.console.note(
+                    f"What the stage of the {stage.name} left is of other settings: nothing here "
+                    "uses it."
+                )

@@ -44,7 +44,8 @@ def study_run(config: StudyConfig, tracker: Tracker, data_hash: str) -> Iterator
         # MLflow says that it runs: from then on MLflow is told how it ends.
         with stopping.held():
             run_id = tracker.start_study(same, run_name, params)
-        tracker.show(RunPicture(STUDY, run_id, tags={"n_trials": config.search.n_trials}))
+        tags = {"n_trials": config.search.n_trials, "data_dir": config.data.dir or ""}
+        tracker.show(RunPicture(STUDY, run_id, tags=tags))
         yield
     except BaseException as error:
         if tracker.study_run_id:  # else MLflow refused it
@@ -100,7 +101,8 @@ AGE_METRICS = (
     "sounding_states_in_use",
 )  # fmt: skip
 # A parameter of an MLflow run cannot change, and these may while the study stays the same one.
-_MAY_CHANGE = ("search.n_trials", "search.max_retries", "resources.")
+# The recordings are the same wherever they lie: their hash says so.
+_MAY_CHANGE = ("search.n_trials", "search.max_retries", "resources.", "data.dir")
 
 
 def study_params(config: StudyConfig) -> dict[str, Any]:
@@ -213,7 +215,10 @@ def _decoders(study: Study, begun: Stamp) -> Iterator[RunPicture]:
 
 
 def _hmms(study: Study, begun: Stamp) -> Iterator[RunPicture]:
-    """One run per bird and age; step is the number of states, so that MLflow draws the curve."""
+    """One run per bird and age; step is the number of states, so that MLflow draws the curve.
+
+    Stages after it show the whole run as well: where it was skipped, theirs is another study run.
+    """
     grid = study.paths.hmm_grid
     written = grid.stat().st_mtime
     fits: dict[BirdAge, list[HmmFit]] = {}
@@ -265,29 +270,27 @@ def _checks(study: Study, begun: Stamp) -> Iterator[RunPicture]:
     of: dict[BirdAge, list[dict[str, Any]]] = {}
     for row in read_table(study.paths.hmm_checks).to_pylist():
         of.setdefault((row["bird"], row["age"]), []).append(row)
-    for row in read_table(study.paths.hmm_selected).to_pylist():
-        checks = of.get((row["bird"], row["age"]), [])
+    for run in _hmms(study, begun):
+        checks = of.get((run.identity.bird, run.identity.age), [])
         metrics = {
             f"checks/{check['check']}/{name}": check[name]
             for check in checks for name in CHECK_METRICS if check[name] is not None
         }  # fmt: skip
-        if checks:
-            yield dataclasses.replace(
-                _hmm_run(row, begun),
-                curve={CHECK_STEP: Measured(written, metrics)},
-                tags={f"checks.{check['check']}": check["verdict"] for check in checks},
-            )
+        curve = {**run.curve, CHECK_STEP: Measured(written, metrics)} if metrics else run.curve
+        tags = {f"checks.{check['check']}": check["verdict"] for check in checks}
+        yield dataclasses.replace(run, curve=curve, tags={**run.tags, **tags})
 
 
 def _songs(study: Study, begun: Stamp) -> Iterator[RunPicture]:
-    for row in read_table(study.paths.hmm_selected).to_pylist():
-        folder = study.paths.songs / row["bird"] / row["age"]
+    """Songs, with the run of the HMM that sang them."""
+    for run in _checks(study, begun):
+        folder = study.paths.songs / run.identity.bird / run.identity.age
         files = {
             path: (Path("songs") / path.parent.relative_to(folder)).as_posix()
             for path in sorted(folder.rglob("*")) if path.is_file()
         }  # fmt: skip
         if files:  # else it has no decoder
-            yield dataclasses.replace(_hmm_run(row, begun), files=files)
+            yield dataclasses.replace(run, files=files)
 
 
 def _report(study: Study, begun: Stamp) -> Iterator[RunPicture]:

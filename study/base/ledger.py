@@ -106,8 +106,8 @@ class Ledger:
         """The record of the stage's last run; None where there is none, or a broken one."""
         try:
             return read_json(path)
-        except BrokenSealError:
-            self._console.note(f"{path} was altered: the stage runs again")
+        except BrokenSealError as error:
+            self._console.note(f"{path} {error.in_short}: the stage runs again")
             return None
 
     def _is_whole(self, record: dict[str, Any]) -> bool:

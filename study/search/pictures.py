@@ -81,11 +81,19 @@ def search_pictures(paths: RunPaths, base: MdganParams) -> Iterator[RunPicture]:
     n_counted: dict[str, int] = {}
     for row in read_table(paths.trial_reports, ["trial_id", "report"]).to_pylist():
         n_counted[row["trial_id"]] = max(row["report"], n_counted.get(row["trial_id"], 0))
+    counted_names = set()
     for row in read_table(paths.trials).to_pylist():
         name = row["trial_id"]
+        counted_names.add(name)
         identity = RunIdentity("trial", name)
         tags = {"is_best": str(row["is_best"])}
         yield from _ended(paths.search / name, identity, base, row, tags, n_counted.get(name, 0))
+    # Of trials beyond the number wanted now, one may have been the best.
+    for path in sorted(paths.search.glob("trial-*")):
+        stamp = None if path.name in counted_names else read_begun(TrialFolder(path))
+        if stamp is not None:
+            identity = RunIdentity("trial", path.name)
+            yield RunPicture(identity, stamp["study_run_id"], tags={"is_best": "False"})
     for row in read_table(paths.repeats).to_pylist() if paths.repeats.exists() else ():
         folder = paths.repeats_folder / f"{row['trial_id']}-seed{row['seed']}"
         identity = RunIdentity("repeat", row["trial_id"], seed=str(row["seed"]))

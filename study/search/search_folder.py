@@ -24,7 +24,9 @@ def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
         "data": data_sha256,
         "mdgan": tree["mdgan"],
         "search": search,
-        "snippets": tree["snippets"],
+        "snippets": {
+            k: v for k, v in tree["snippets"].items() if k != "hop"
+        },  # nobody trains by it
         "spectrogram": tree["spectrogram"],
     }
 
@@ -32,35 +34,51 @@ def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
 def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, console: Console) -> str:
     """Keep trials of another search out: they are set aside, and what differs is named.
 
-    Where search.json is lost, the trials say themselves of which search they are.
+    Where search.json is lost, the trials say themselves of which search they are. A search that was
+    set aside is taken back when the settings are its own again: its trials are not trained twice.
 
     Returns:
         The hash of the search's parts.
     """
     parts = search_parts(config, data_sha256)
     key, path = digest(parts), paths.search / SEARCH
-    lost = "missing"
+    lost = "was missing"
     try:
         known = read_json(path)
-    except BrokenSealError:
-        known, lost = None, "altered"
+    except BrokenSealError as error:
+        known, lost = None, error.in_short
     both = (paths.search, paths.repeats_folder)  # of a trial whose folder was removed by hand
     trials = [trial for one in both for trial in one.glob("trial-*") if has_begun(trial)]
     is_ours = digest(known) == key if known is not None else any(_is_of(key, t) for t in trials)
     if known is not None and is_ours:
         return key
     if trials and is_ours:
-        console.note(f"{path.name} was {lost}: the trials are of this search, it is written anew")
+        console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
     elif trials:
         n = 1
         while (aside := paths.root / f"search-before-{n}").exists():
             n += 1
         paths.search.replace(aside)
         sync(paths.root)
-        changed = _differences(known, parts) if known else f"{path.name} was {lost}"
+        changed = _differences(known, parts) if known else f"{path.name} {lost}"
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
+    if (back := _set_aside(key, paths)) is not None and not paths.search.exists():
+        back.replace(paths.search)
+        sync(paths.root)
+        console.note(f"{back.name}/ is of this search: it is {paths.search.name}/ again")
+        return key
     write_json(path, parts)
     return key
+
+
+def _set_aside(key: str, paths: RunPaths) -> Path | None:
+    """The search of this hash that was set aside before; None where there is none."""
+    for aside in sorted(paths.root.glob("search-before-*")):
+        with suppress(BrokenSealError):
+            known = read_json(aside / SEARCH)
+            if known is not None and digest(known) == key:
+                return aside
+    return None
 
 
 def _is_of(key: str, trial: Path) -> bool:

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,15 @@ class SentStudy:
         runs: by key of their identity; that of the study is among them.
         end: how the driver ended it (status, reason, ended_at); None while it is under way. The
             rest of the run folder does not say it.
+        same: what makes it this study run; "" where an earlier version began it.
+        shows: study runs of elsewhere that are the same study: what the run folder says of them is
+            shown in this one.
     """
 
     runs: dict[str, SentRun] = field(default_factory=dict)
     end: dict[str, Any] | None = None
+    same: str = ""
+    shows: list[str] = field(default_factory=list)
 
 
 class Sent:
@@ -74,8 +80,11 @@ class Sent:
     Attributes:
         lock: held by who reads or changes several things at once.
         studies: by id of the study run.
-        folder_id: a tag of the study runs of this folder, by which they are found again.
-        altered: files that could not be used; they are made anew.
+        folder_id: a tag of the study runs of this folder, by which they are found again; the same
+            for every MLflow.
+        copied_from: the run folder that this one is found to be a copy of; what was sent is of its
+            runs.
+        altered: files that could not be used, and why; they are made anew.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str):
@@ -85,7 +94,10 @@ class Sent:
         self._folder = folder / FOLDER
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
-        self.altered: list[Path] = []
+        self.copied_from: Path | None = None
+        self.altered: dict[Path, str] = {}
+        self._elsewhere: dict[str, str] = {}  # what other study runs of the folder are
+        self._place = folder.resolve()
         self._destination = destination
         self._is_noted = False
         self._not_before = 0.0
@@ -93,24 +105,46 @@ class Sent:
 
     def _load(self) -> None:
         content = self._read(self.path) or {}
-        known = content.get("folder_id"), (self._read(self._folder) or {}).get("folder_id")
-        self.folder_id = str(known[0] or known[1] or uuid.uuid4().hex)
-        self._is_id_kept = known[1] == self.folder_id
+        noted = self._read(self._folder) or {}
+        if (origin := _origin(noted, self._place)) is not None:
+            self.copied_from, self.folder_id = origin, uuid.uuid4().hex
+        else:
+            known = content.get("folder_id"), noted.get("folder_id")
+            self.folder_id = str(known[1] or known[0] or uuid.uuid4().hex)
+        self._is_id_kept = noted == self._identity()
         try:
-            for run_id, one in content.get("study_runs", {}).items():
+            others = {*self.path.parent.glob("*.json")} - {self.path, self._folder}
+            for of_one in (content, *(self._read(path) or {} for path in sorted(others))):
+                self._elsewhere |= of_one.get("elsewhere", {})
+                for run_id, one in of_one.get("study_runs", {}).items():
+                    self._elsewhere[run_id] = one.get("same", "")
+            for run_id, one in ({} if origin else content).get("study_runs", {}).items():
                 runs = {key: SentRun(**run) for key, run in one["runs"].items()}
                 # One that was deleted by hand while it was open is begun anew.
                 runs = {key: run for key, run in runs.items() if not run.is_gone}
-                self.studies[run_id] = SentStudy(runs, one["end"])
+                self.studies[run_id] = SentStudy(**{**one, "runs": runs})
         except (AttributeError, KeyError, TypeError):  # of another version
             self.studies = {}
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             return read_json(path)
-        except BrokenSealError:
-            self.altered.append(path)
+        except BrokenSealError as error:
+            self.altered[path] = error.in_short
+            path.unlink()
             return None
+
+    def _identity(self) -> dict[str, str]:
+        return {"folder_id": self.folder_id, "path": str(self._place)}
+
+    def shown_as(self, study_run_id: str) -> str:
+        """The study run that shows what is of ``study_run_id``; that one itself where none does."""
+        with self.lock:
+            if study_run_id not in self.studies:
+                for run_id, study in self.studies.items():
+                    if study_run_id in study.shows:
+                        return run_id
+            return study_run_id
 
     def run(self, study_run_id: str, identity: RunIdentity) -> SentRun | None:
         """The part of a run that was sent; None before it was begun."""
@@ -118,12 +152,19 @@ class Sent:
             study = self.studies.get(study_run_id)
             return None if study is None else study.runs.get(identity.key())
 
-    def begin_study(self, run_id: str) -> None:
-        """Know a study run, which begins or goes on now."""
+    def begin_study(self, run_id: str, same: str) -> None:
+        """Know a study run, which begins or goes on now.
+
+        Args:
+            run_id: MLflow's.
+            same: what makes it this study run; it shows those of elsewhere that are the same.
+        """
         with self.lock:
             study = self.studies.setdefault(run_id, SentStudy())
             study.runs.setdefault(STUDY.key(), SentRun(run_id))
-            study.end = None
+            study.end, study.same = None, same
+            others = {one for one, of_it in self._elsewhere.items() if of_it == same}
+            study.shows = sorted({*study.shows, *others} - self.studies.keys())
             self._is_noted = False
 
     def changed(self) -> None:
@@ -143,10 +184,29 @@ class Sent:
                 return
             studies = {run_id: asdict(study) for run_id, study in self.studies.items()}
             if not self._is_id_kept:
-                write_json(self._folder, {"folder_id": self.folder_id})
+                write_json(self._folder, self._identity())
                 self._is_id_kept = True
-            content = {**self._destination, "folder_id": self.folder_id, "study_runs": studies}
+            content = {
+                **self._destination,
+                "folder_id": self.folder_id,
+                "study_runs": studies,
+                "elsewhere": self._elsewhere,
+            }
             write_json(self.path, content)
             self._is_noted = True
             now = time.monotonic()
             self._not_before = now + max(WRITE_EVERY_S, 20 * (now - started))
+
+
+def _origin(noted: dict[str, Any], place: Path) -> Path | None:
+    """The run folder that the one of ``place`` is a copy of; None where it was moved at most.
+
+    It is a copy where the folder that ``noted`` names is still there, with the same id.
+    """
+    there = Path(noted.get("path", place))
+    if not there.is_dir() or there.samefile(place):
+        return None
+    with suppress(BrokenSealError):
+        if (read_json(there / FOLDER) or {}).get("folder_id") == noted["folder_id"]:
+            return there.parent
+    return None

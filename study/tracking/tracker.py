@@ -6,6 +6,7 @@ The driver shows pictures of runs (picture.py), made from what is in the run fol
 no call waits for MLflow, and what could not be sent is sent when the folder is shown again.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -61,8 +62,13 @@ class Tracker:
         self._mlflow = Mlflow(uri, experiment)
         self.experiment_id = self._mlflow.experiment_id
         self._sent = Sent(folder, uri, experiment)
-        for path in self._sent.altered:
-            say(f"{path} was altered: it is made anew, and MLflow is asked what it has")
+        if self._sent.copied_from is not None:
+            say(
+                f"This run folder is a copy of {self._sent.copied_from}: MLflow gets runs of its "
+                "own for it, and those of the other stay as they are."
+            )
+        for path, what in self._sent.altered.items():
+            say(f"{path} {what}: it is made anew, and MLflow is asked what it has")
         receiver = Differences(self._mlflow, self._sent, say)
         self._sender = Sender(f"MLflow at {without_password(uri)}", receiver, say)
 
@@ -88,7 +94,7 @@ class Tracker:
             run_id = self._mlflow.begin_run(found_by, tags, run_name, now_ms())
             self._mlflow.set_tags(run_id, {"study_run_id": run_id})
             self._mlflow.log_params(run_id, param_texts(params))
-            self._sent.begin_study(run_id)
+            self._sent.begin_study(run_id, json.dumps(tag_texts(same), sort_keys=True))
             self._find_open()
         self.study_run_id = run_id
         self._sent.write()
@@ -117,15 +123,21 @@ class Tracker:
     def show(self, *pictures: RunPicture) -> None:
         """Let MLflow look like these pictures, soon.
 
-        Those of study runs that this MLflow does not have are left out.
+        What belongs to a study run of another MLflow, or of the folder that this one is a copy of,
+        is shown in the one that is the same study here; where there is none, it is left out.
 
         Raises:
             ValueError: a parameter is not among those allowed.
         """
         for picture in pictures:
             check_allowed(picture.params, self._allowed)
-            if picture.study_run_id in self._sent.studies:
-                self._sender.add(picture)
+            shown_as = self._sent.shown_as
+            if shown_as(picture.study_run_id) in self._sent.studies:
+                lineage = {name: shown_as(value) for name, value in picture.lineage.items()}
+                study_run_id = shown_as(picture.study_run_id)
+                self._sender.add(
+                    dataclasses.replace(picture, study_run_id=study_run_id, lineage=lineage)
+                )
 
     def stamp(self) -> dict[str, Any]:
         """The note in the run folder for a run that begins now.

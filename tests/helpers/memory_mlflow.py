@@ -19,8 +19,9 @@ class MemoryRun:
     name: str
     tags: dict = field(default_factory=dict)
     params: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)  # name: [(step, value)], every row that was sent
+    metrics: dict = field(default_factory=dict)  # name: [(step, value)]
     status: str = "RUNNING"
+    rows: set = field(default_factory=set)  # with their times
     files: set = field(default_factory=set)
     models: set = field(default_factory=set)
 
@@ -78,7 +79,10 @@ class MemoryMlflow(Mlflow):
             run = self.runs[run_id]
             for step, measured in batch.items():
                 for name, value in measured.metrics.items():
-                    run.metrics.setdefault(name, []).append((step, value))
+                    row = (name, step, value, measured.at)
+                    if row not in run.rows:  # the same row sent twice is one row to MLflow
+                        run.metrics.setdefault(name, []).append((step, value))
+                    run.rows.add(row)
             run.tags.update(odd_tags(batch))
 
     def last_step(self, run_id, batch):

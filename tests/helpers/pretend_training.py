@@ -94,7 +94,9 @@ class PretendTraining:
         n = model.params.n_reports
         curve = curve_of(sampled(model.params, self._space), seed, n)
         first = model.snippets_seen // model.params.report_every + 1
-        for report in range(first if model.snippets_seen < model.params.n_snippets else n + 1, n + 1):
+        for report in range(
+            first if model.snippets_seen < model.params.n_snippets else n + 1, n + 1
+        ):
             self._before_report()
             if curve.ends_after == report - 1:
                 if curve.is_diverging:
@@ -162,7 +164,9 @@ def expected(config, specs):
     for spec in sorted(specs, key=lambda spec: spec.number):
         curve = curve_of(spec.params, spec.seed, n_reports)
         n = n_reports if curve.ends_after is None else curve.ends_after
-        status = "completed" if n == n_reports else ("failed" if curve.is_diverging else "collapsed")
+        status = (
+            "completed" if n == n_reports else ("failed" if curve.is_diverging else "collapsed")
+        )
         for rung in (rung for rung in rungs if rung <= n):
             value = curve.ranked_by(rung, config.search.objective)
             weak = seen[rung] and value > np.quantile(

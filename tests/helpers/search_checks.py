@@ -205,7 +205,9 @@ def _check_run(config, row, folder, run):
     _same(f"parameters of {folder.name}'s run", {name: run.params[name] for name in params},
           {name: str(value) for name, value in params.items()})  # fmt: skip
     ended = read_json(folder / "ended.json")
-    n_counted = row["reports"] or max([0, *(r["report"] for r in ended["reports"] if not r["reason"])])
+    n_counted = row["reports"] or max(
+        [0, *(r["report"] for r in ended["reports"] if not r["reason"])]
+    )
     curve = curve_of(params, row["seed"], config.mdgan.n_reports)
     for name in ("train/loss", "valid/objective", "valid/recon_l1"):
         wanted = {

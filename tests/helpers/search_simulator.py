@@ -45,7 +45,10 @@ SPACE = {
     "latent_dim": SpaceEntry(choice=(4, 8), role="scientific"),
     "lr": SpaceEntry(log_uniform=(5e-4, 2e-3)),
 }
-SELECTIONS = ("{rule: lowest, n_seeds: 0}", "{rule: one_standard_error, n_seeds: 2, n_candidates: 2}")
+SELECTIONS = (
+    "{rule: lowest, n_seeds: 0}",
+    "{rule: one_standard_error, n_seeds: 2, n_candidates: 2}",
+)
 MOST_TRIALS = 5
 N_STEPS = 50  # of a history, before everything is well again and the command is given to its end
 
@@ -457,7 +460,9 @@ class World:
 
     def change_n_trials(self):
         """More trials, or fewer."""
-        self.n_trials = self.rng.choice([n for n in range(1, MOST_TRIALS + 1) if n != self.n_trials])
+        self.n_trials = self.rng.choice(
+            [n for n in range(1, MOST_TRIALS + 1) if n != self.n_trials]
+        )
         self.count("another n_trials")
         self.is_done = False
 
@@ -601,7 +606,9 @@ CAN = {
     "change_objective": _resting,
     "move": lambda w: _resting(w) and w.folder.exists(),
     "break_checkpoint": lambda w: bool(w.checkpoints()),
-    "remove_trials": lambda w: _resting(w) and not w.is_done and not w._zombies and bool(w.trial_folders()),
+    "remove_trials": lambda w: (
+        _resting(w) and not w.is_done and not w._zombies and bool(w.trial_folders())
+    ),
     "wait_a_while": lambda w: True,
 }
 WEIGHTS = {

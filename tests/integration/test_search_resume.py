@@ -135,8 +135,8 @@ def test_another_search_in_the_same_folder_sets_the_old_one_aside(tmp_path, caps
     for i, (overrides, data, changed) in enumerate(
         [
             ([], "data", None),
-            (["search.n_trials=9", "search.max_retries=7", "resources.cpus_per_trial=2"], "data",
-             None),
+            (["search.n_trials=9", "search.max_retries=7", "resources.cpus_per_trial=2",
+              "snippets.hop=16"], "data", None),
             (["search.selection.n_seeds=5"], "data", None),
             (["mdgan.lr=0.001"], "data", "search.space"),
             (["mdgan.lr=0.001"], "other data", "data"),
@@ -152,6 +152,21 @@ def test_another_search_in_the_same_folder_sets_the_old_one_aside(tmp_path, caps
             assert f"the search is another one ({changed}); the old one is now" in text
             assert (tmp_path / f"search-before-{n_before + 1}" / "trial-000").is_dir()
         TrialFolder(paths.search / "trial-000").begin(spec)
+
+
+def test_a_search_that_was_set_aside_is_taken_back_with_its_settings(tmp_path, capsys):
+    paths = RunPaths(tmp_path)
+    seeds = (0, 1, 2, 1, 0)
+    for i, seed in enumerate(seeds):
+        key = prepare_folder(load_config("smoke", None, [f"seed={seed}"]), "data", paths, Console())
+        trial = TrialFolder(paths.search / "trial-000")
+        text = capsys.readouterr().out
+        if i < 3:
+            trial.begin(TrialSpec("trial-000", 0, seed, {}, search=key))
+        else:
+            assert "is of this search: it is search/ again" in text
+        assert trial.spec().seed == seed
+    assert len(list(tmp_path.glob("search*"))) == 3
 
 
 @pytest.fixture

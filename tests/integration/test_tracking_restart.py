@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811  (fixtures: imported by name, and named again by what uses them)
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,24 +161,71 @@ def test_what_another_study_run_left_unsent_still_comes_to_it(client, driver):
     assert client.get_run(first).info.status == "FINISHED"
 
 
-def test_pictures_of_a_study_run_that_this_mlflow_does_not_have_are_left_out(
+def test_another_mlflow_is_shown_what_was_begun_for_the_same_study_elsewhere_and_no_other(
     client, driver, tmp_path
 ):
     other = f"sqlite:///{tmp_path / 'other.db'}"
     away = driver(at=other)
     sent(away)
-    hold(away)
     late = picture(away, rows={1: {"a": 1.0}})
     away.show(late)
-    tracker = driver()
-    tracker.show(late)
-    sent(tracker)
-    assert len(runs(client, tracker)) == 1
+    sent(away)
+    unlike = driver(same=OTHER)
+    unlike.show(late)
+    sent(unlike)
+    assert len(runs(client, unlike)) == 1
+    for _ in range(2):  # what was shown once is known the next time
+        tracker = driver()
+        tracker.show(late)
+        sent(tracker)
+        (run,) = [r for r in runs(client, tracker) if r.data.tags.get("trial_id")]
+        assert run.data.tags["study_run_id"] == tracker.study_run_id != away.study_run_id
+        assert run.data.metrics == {"a": 1.0}
+    begun_here = picture(tracker, RunIdentity("trial", trial_id="trial-009"), name="trial-009")
     back = driver(at=other)
     assert back.study_run_id == away.study_run_id
-    back.show(late)
+    back.show(begun_here)
     sent(back)
-    assert back.run_id(TRIAL) is not None
+    assert back.run_id(begun_here.identity) is not None
+
+
+def test_the_same_mlflow_under_another_address_gets_no_second_run(client, driver, tmp_path):
+    link = tmp_path / "link.db"
+    tracker = driver()
+    show(tracker)
+    sent(tracker)
+    n_runs = len(runs(client, tracker))
+    link.symlink_to(tracker.uri.removeprefix("sqlite:///"))
+    again = driver(at=f"sqlite:///{link}")
+    assert again.study_run_id == tracker.study_run_id
+    show(again)
+    sent(again)
+    assert len(runs(client, again)) == n_runs
+
+
+def test_a_copy_of_a_run_folder_has_runs_of_its_own_and_a_moved_one_has_not(
+    client, driver, tmp_path, said
+):
+    tracker = driver("first/.tracking")
+    begun = picture(tracker, rows={1: {"a": 1.0}})
+    tracker.show(begun)
+    sent(tracker)
+    for place in ("copy", "moved"):
+        shutil.copytree(tmp_path / "first", tmp_path / place)
+    for n_said in (1, 1):  # the second time it is no copy any more
+        copy = driver("copy/.tracking")
+        copy.show(begun)
+        sent(copy)
+        assert copy.study_run_id != tracker.study_run_id
+        assert len(said) == n_said
+    assert f"This run folder is a copy of {tmp_path / 'first'}: " in said[0]
+    assert copy.run_id(TRIAL) != tracker.run_id(TRIAL)
+    assert history(client, copy, "a") == history(client, tracker, "a") == [(1, 1.0)]
+    shutil.rmtree(tmp_path / "first")
+    moved = driver("moved/.tracking")
+    assert moved.study_run_id == tracker.study_run_id
+    assert len(runs(client, moved)) == 4
+    assert len(said) == 1
 
 
 def test_the_next_driver_sends_what_was_left(client, driver):

@@ -168,7 +168,7 @@ def test_search_json_that_is_altered_or_missing_sets_no_search_aside(tmp_path, c
         altered = path.read_bytes()
         assert prepare_folder(config, "data", paths, Console()) == key
         said = capsys.readouterr().out
-        assert "search.json was altered: the trials are of this search" in said or not said
+        assert ": the trials are of" in said or not said
         assert path.read_bytes() == (whole if said else altered)
     path.unlink()
     assert prepare_folder(config, "data", paths, Console()) == key
@@ -197,7 +197,7 @@ def test_where_search_json_is_lost_trials_that_are_not_of_this_search_are_set_as
 def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp_path):
     folder, key = tmp_path / "sent", RunIdentity("trial", "trial-000").key()
     sent = Sent(folder, "uri", "study")
-    sent.begin_study("run")
+    sent.begin_study("run", "same")
     sent.studies["run"].runs[key] = SentRun("id", "RUNNING", 3)
     sent.write()
     before = sent.studies
@@ -206,8 +206,8 @@ def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp
         for _ in flipped(path):
             again = Sent(folder, "uri", "study")
             assert again.folder_id == sent.folder_id
-            assert again.altered in ([], [path])
-            is_empty = again.altered == [sent.path]
+            assert list(again.altered) in ([], [path])
+            is_empty = list(again.altered) == [sent.path]
             assert again.studies == ({} if is_empty else before)
             n_noticed += bool(again.altered)
         assert n_noticed > 0.9 * path.stat().st_size

@@ -205,6 +205,9 @@ def test_no_flipped_bit_of_a_record_gives_another_value(tmp_path):
     text = io.StringIO()
     assert not run(tmp_path, 1, calls, text=text).was_skipped
     assert f"{path} was altered: the stage runs again" in said(text)
+    path.write_text('{"key": "k", "digest": "d"}')
+    run(tmp_path, 1, calls, text=text)
+    assert f"{path} has no seal (an earlier version wrote it, or" in said(text)
 
 
 def test_the_hash_of_a_table_is_that_in_its_seal_and_no_second_one_is_made(tmp_path):
