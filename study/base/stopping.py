@@ -136,7 +136,9 @@ def stoppable() -> Iterator[None]:
     finally:
         _state.is_open = False
         for number, handler in old.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            # The command is over: while Python ends, a signal would end it with another code.
+            after = signal.SIG_IGN if _state.is_listening else handler
+            signal.signal(number, signal.SIG_DFL if after is None else after)
         signal.set_wakeup_fd(old_wakeup)
         sys.unraisablehook, threading.excepthook = hooks
         if not _state.is_listening or _state.asked is None:

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import select
 import signal
 import sqlite3
 import subprocess
@@ -77,6 +78,7 @@ class Command:
 
     def __post_init__(self):
         self._mark = uuid.uuid4().hex
+        self._is_closing = threading.Event()
         self._reader, writer = pty.openpty() if self.has_terminal else os.pipe()
         words = self.words or [
             str(ROOT / "study" / "run_tune.py"), "--preset", "smoke", "--out", str(self.run),
@@ -108,7 +110,10 @@ class Command:
         return f"sqlite:///{self.out / 'mlflow.db'}"
 
     def _read(self) -> None:
-        while True:
+        while not self._is_closing.is_set():
+            # Closed under a read, a terminal would stay until the read has come back.
+            if not select.select([self._reader], [], [], 0.02)[0]:
+                continue
             try:
                 got = os.read(self._reader, 1 << 16)
             except OSError:  # so a terminal says that nobody has it any more
@@ -145,6 +150,8 @@ class Command:
         """Stop it: by one of `WAYS`."""
         pid = self.process.pid
         if how == "closed terminal":
+            self._is_closing.set()
+            self._thread.join()
             os.close(self._reader)
         elif how == "scancel":  # every process of a step, one after another, ours not first
             for process in reversed(self.family()):

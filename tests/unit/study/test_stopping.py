@@ -246,6 +246,20 @@ def test_a_signal_while_a_command_is_imported_ends_it_with_the_sentence():
     assert (process.returncode, text) == (130, f"Interrupted. {AGAIN}\n")
 
 
+def test_a_signal_behind_the_end_of_a_command_does_not_change_its_code():
+    process = script(
+        "return 7",
+        before="import atexit\n"
+        "atexit.register(lambda: (print('over', flush=True), sys.stdin.readline()))",
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == "over\n"
+    for number in stopping.SIGNALS:
+        process.send_signal(number)
+    _, text = process.communicate("go on\n", timeout=60)
+    assert (process.returncode, text) == (7, "")
+
+
 @pytest.mark.parametrize(("ignored", "code"), [("", 129), ("HUP", 0)])
 def test_a_terminal_that_is_gone_is_a_hang_up_unless_it_is_ignored(ignored, code):
     ours, theirs = pty.openpty()
