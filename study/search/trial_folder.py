@@ -278,7 +278,7 @@ class TrialFolder:
             return
         # Checkpoints beside a decoder are halfway removed: nobody needs them.
         checkpoint = None if self.decoder.exists() else self.newest_checkpoint()[0]
-        last = max((r["report"] for r in ended["reports"] if not r["reason"]), default=0)
+        last = max((r["report"] for r in ended["reports"] if not r.get("reason")), default=0)
         # The decoder of an earlier report is not the one that was measured.
         if checkpoint is not None and int(checkpoint.name.removeprefix("checkpoint-")) >= last:
             with atomic_dir(self.decoder) as folder:
