@@ -69,7 +69,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         ValueError: a number is not finite.
     """
     plain = json.loads(json.dumps(content, allow_nan=False))  # keys are text, tuples are lists
-    plain.pop(SEAL, None)  # of the content that was read, and is changed now
     text = json.dumps({**plain, SEAL: _digest(plain)}, indent=2)
     with _whole(path) as temporary:
         temporary.write_text(text + "\n", "utf-8")

@@ -14,6 +14,7 @@ from data_io.seal import check_seal, read_seal
 
 N_THREADS = min(8, 2 * (os.cpu_count() or 1))  # a file on another machine is waited for
 MISSING, ALTERED = "is missing", "was altered"
+OUTSIDE = "does not lie in the run folder"
 T = TypeVar("T")
 
 
@@ -46,7 +47,7 @@ class Compared:
     """Files beside their record.
 
     Attributes:
-        faults: what is wrong, by name, in words such as `MISSING`.
+        faults: what is wrong, by name: `MISSING`, `ALTERED`, `OUTSIDE`, or why it cannot be read.
         n_left: files of which only the size (and of Parquet the seal) was compared.
         bytes_left: in them.
     """
@@ -79,6 +80,8 @@ def compare(
     is_read = set(names[:end])
 
     def fault_of(name: str) -> str:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return OUTSIDE  # nobody of ours wrote this record
         return _fault(root / name, files[name], n_bytes[name], name in is_read)
 
     faults = {}

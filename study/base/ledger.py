@@ -20,7 +20,7 @@ from study import __version__
 from study.base import stopping
 from study.base.console import Console
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import compare, hashes_of
+from study.base.hashes import MISSING, OUTSIDE, compare, hashes_of
 
 HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
 NAMED = 3  # files that a note names
@@ -126,8 +126,9 @@ class Ledger:
                 f"{found.n_left:,} large files ({found.bytes_left / 1e9:,.1f} GB) were compared by "
                 "size and seal alone; --verify reads them whole"
             )
-        for name in found.faults:
-            (self._run_dir / name).unlink(missing_ok=True)
+        for name, fault in found.faults.items():
+            if fault not in (MISSING, OUTSIDE):
+                (self._run_dir / name).unlink()
         return not found.faults
 
 

@@ -44,7 +44,8 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         known = read_json(path)
     except BrokenSealError:
         known, lost = None, "altered"
-    trials = [trial for trial in paths.search.glob("trial-*") if has_begun(trial)]
+    both = (paths.search, paths.repeats_folder)  # of a trial whose folder was removed by hand
+    trials = [trial for one in both for trial in one.glob("trial-*") if has_begun(trial)]
     is_ours = digest(known) == key if known is not None else any(_is_of(key, t) for t in trials)
     if known is not None and is_ours:
         return key

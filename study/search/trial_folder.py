@@ -75,7 +75,7 @@ class TrialSpec:
         seed: of its training.
         params: sampled parameters by name.
         system_attrs: what Optuna's sampler noted beside them.
-        search: hash of the parts of its search, see `study.search.search.search_parts`.
+        search: hash of the parts of its search, see `study.search.search_folder.search_parts`.
     """
 
     name: str
@@ -135,9 +135,7 @@ class TrialFolder:
         try:
             content = read_json(path)
         except BrokenSealError as error:
-            raise broken_record(
-                f"{path} was cut short or altered ({error.why})", self.path
-            ) from error
+            raise broken_record(f"{path} {error.why}", self.path) from error
         except OSError as error:
             raise broken_record(f"{path} cannot be read ({error})", self.path) from error
         if content is None:
@@ -278,7 +276,7 @@ class TrialFolder:
         ended = self.ended()
         if ended is None or ended["may_go_on"]:
             return
-        # With a decoder, what is left of checkpoints may be halfway removed.
+        # Checkpoints beside a decoder are halfway removed: nobody needs them.
         checkpoint = None if self.decoder.exists() else self.newest_checkpoint()[0]
         last = max((r["report"] for r in ended["reports"] if not r["reason"]), default=0)
         # The decoder of an earlier report is not the one that was measured.
@@ -311,5 +309,5 @@ def _why_broken(checkpoint: Path) -> str:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except BrokenSealError as error:
-        return f"{CHECKPOINT} was cut short or altered: {error.why}"
+        return f"{CHECKPOINT} {error.why}"
     return ""

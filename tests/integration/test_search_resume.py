@@ -184,6 +184,7 @@ def test_a_full_disk_is_named_and_with_room_the_study_ends_whole(small_disk, tmp
     assert "Make room" in error
     assert "the same command goes on" in error
     assert "Traceback" not in text
+    assert "process died" not in text
     begun = {p.name for p in (chaos.out / "search").glob("trial-*")}
     assert begun
     (small_disk / "filler").unlink()

@@ -33,6 +33,7 @@ from study.report.trial_figures import (
 )
 from study.search.pictures import BEGUN
 from study.search.tables import _schema
+from study.search.trial_folder import BrokenRecordError
 from study.tracked import with_begin
 from study.training import data as trial_data
 from study.training.data import HeldOutSnippets, load_held_out
@@ -365,6 +366,23 @@ def test_every_trial_with_a_decoder_gets_a_picture_also_a_collapsed_one(finished
     text = capsys.readouterr().out
     assert "1 of 3 trials left no decoder" in text
     assert "2 trials drawn" in text
+
+
+@pytest.mark.parametrize("name", ["model.json", "encoder.safetensors", "generator.safetensors"])
+def test_an_altered_decoder_is_named_and_not_drawn(finished, name):
+    config, recordings, paths = finished
+    path = paths.search / "trial-001" / "decoder" / name
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    try:
+        with pytest.raises(BrokenRecordError) as caught:
+            draw_trials(config, recordings, paths, InTurn(), Console())
+    finally:
+        path.write_bytes(whole)
+    assert str(path) in str(caught.value)
+    assert f"Without the folder {path.parent} the trial has no picture" in str(caught.value)
 
 
 def test_a_trial_without_a_decoder_has_none_to_draw(tmp_path):

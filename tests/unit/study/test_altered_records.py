@@ -1,6 +1,7 @@
 """One bit of a record is flipped: it is named with its remedy, or nothing changes."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from study.base.paths import RunPaths
 from study.config.reader import load_config
 from study.search.pictures import BEGUN, read_begun
 from study.search.search_folder import prepare_folder, search_parts
+from study.search.tables import keep_best
 from study.search.trial_check import check_search
 from study.search.trial_folder import (
     BY_BIRD_AGE,
@@ -101,6 +103,21 @@ def test_the_decoder_of_a_trial_is_named_whatever_file_of_it_is_altered(ended):
                 n_named += 1
         assert n_named > 0.9 * path.stat().st_size / 101
     load_decoder(ended.decoder)
+
+
+def test_an_altered_decoder_does_not_become_the_best(ended, tmp_path):
+    paths, selection = RunPaths(tmp_path), SimpleNamespace(sentence="It is the only one.")
+    row = {"trial_id": "trial-000", "seed": 7, "valid/recon_l1": 0.5}
+    path = ended.decoder / "generator.safetensors"
+    for _ in flipped(path, every=1 + path.stat().st_size // 5):
+        with pytest.raises(BrokenRecordError) as caught:
+            keep_best(row, selection, paths)
+        assert str(path) in str(caught.value)
+        assert f"Remove the folder {ended.path}: the same command" in str(caught.value)
+        assert not paths.best.exists()
+    keep_best(row, selection, paths)
+    facts = load_decoder(paths.best)[2]
+    assert (facts["trial_id"], facts["metrics"]) == ("trial-000", {"valid/recon_l1": 0.5})
 
 
 def test_a_trial_that_ended_knows_its_beginning_though_begun_json_is_altered(ended):

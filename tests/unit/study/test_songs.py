@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
+import soundfile
 
+from data_io.files import file_sha256
+from data_io.recordings.table import Recording
 from data_io.song_models import SongModel
+from data_io.sound.file import BadSoundError
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
+from study import songs
+from study.base.paths import RunPaths
+from study.config.reader import load_config
 from study.songs import inversions, sample_z, save_spectrogram
 
 PARAMS = SpectrogramParams()
@@ -15,6 +22,22 @@ def test_a_name_that_looks_like_mathematics_is_drawn_as_it_is(tmp_path):
     spectrogram = np.ones((129, 40), np.float32)
     save_spectrogram(path, spectrogram, PARAMS, "$_$, 45: real", 1.0)
     assert path.stat().st_size > 1000
+
+
+def test_a_recording_that_was_altered_since_it_was_read_gives_no_song(tmp_path, monkeypatch):
+    path = tmp_path / "b1" / "45" / "a.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.linspace(-0.5, 0.5, 16_000), 16_000)
+    recording = Recording("b1", "45", 45, None, "b1/45/a.wav", sha256=file_sha256(path))
+    monkeypatch.setattr(songs, "load_decoder", lambda folder: (None, None, None))
+    monkeypatch.setattr(songs, "read_sound", lambda *arguments: 1 / 0)
+    config = load_config("smoke", None, [])
+    make = songs._songs_of._function
+    with pytest.raises(ZeroDivisionError):  # it goes on to read it
+        make(config, recording, tmp_path, RunPaths(tmp_path / "run"), tmp_path / "songs")
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    with pytest.raises(BadSoundError, match=r"a\.wav is not the file that was read before"):
+        make(config, recording, tmp_path, RunPaths(tmp_path / "run"), tmp_path / "songs")
 
 
 def test_a_long_sampled_song_begins_near_the_steady_state_wherever_recordings_begin():

@@ -6,6 +6,7 @@ import os
 import pyarrow as pa
 import pytest
 
+from data_io.files import read_json, write_json
 from data_io.seal import read_seal
 from data_io.store import write_table
 from study.base import ledger as ledgers
@@ -114,6 +115,37 @@ def test_what_was_altered_is_gone_before_the_stage_runs_again_so_that_it_takes_n
     flip(tmp_path / "songs" / "song.wav", 9)
     ledger(tmp_path).run("songs", {"settings": 2}, work)  # it would run again in any case
     assert found == [[], ["part-0.parquet", "report.html"]]
+
+
+@pytest.mark.parametrize("how", ["above", "absolute"])
+def test_a_forged_record_removes_no_file_outside_the_run_folder(tmp_path, how):
+    other = tmp_path / "other.txt"
+    other.write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run(folder, 1, [])
+    path = folder / ".stages" / "stage.json"
+    name = "../other.txt" if how == "above" else str(other)
+    files = {"files": {name: "0" * 64}, "n_bytes": {name: 4}}
+    write_json(path, {**read_json(path), **files})
+    text = io.StringIO()
+    assert not run(folder, 1, [], text=text).was_skipped
+    assert f"{name} does not lie in the run folder" in said(text)
+    assert other.read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_missing_file(tmp_path):
+    run(tmp_path, 1, [])
+    (tmp_path / "out" / "part.txt").unlink()
+    (tmp_path / "out" / "part.txt").mkdir()
+    text = io.StringIO()
+
+    def work():
+        (tmp_path / "out" / "part.txt").rmdir()
+        return StageResult([tmp_path / "out"], "digest")
+
+    ledger(tmp_path, text).run("stage", {"input": 1}, work)
+    assert "out/part.txt is missing" in said(text)
 
 
 def test_many_missing_files_are_counted_and_the_first_are_named(tmp_path):

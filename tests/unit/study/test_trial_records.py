@@ -90,7 +90,7 @@ def test_the_newest_two_checkpoints_are_kept_with_all_reports(folder):
         (lambda c: zero(c / "checkpoint.json"), "checkpoint.json was cut short"),
         (
             lambda c: (c / "checkpoint.json").write_text("{}"),
-            "checkpoint.json was cut short or altered: it has no seal",
+            "checkpoint.json has no seal",
         ),
         (lambda c: (c / "checkpoint.json").unlink(), "checkpoint.json is missing"),
         (lambda c: [path.unlink() for path in c.iterdir()], "checkpoint.json is missing"),
