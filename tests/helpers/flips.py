@@ -7,19 +7,20 @@ import re
 import shutil
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
 from study.context import Stage
 from study.search.trial_folder import TrialFolder
-from tests.helpers.inline_ray import forked
+from tests.helpers.inline_ray import forked, inline_command
 from tests.helpers.memory_mlflow import MemoryMlflow
 from tests.helpers.same_results import same_results
 from tests.helpers.tiny_study import TinyStudy, twice
 
-# What stands in no result: altered, it may stay so for as long as no number comes of it.
+# No result and no record: altered, it may stay so, since no number comes of it.
 MAY_STAY = ("owner.json", "optuna.log", ".lock")
 REMEDIES: tuple[tuple[str, Callable[[Path], None]], ...] = (
     (r"Remove the folder (\S+?)[:.,]? ", shutil.rmtree),
@@ -86,7 +87,7 @@ class Tally:
     Attributes:
         n: flips.
         healed: the file was named or written anew, and the results are equal.
-        harmless: the results are equal without a word.
+        harmless: nothing uses the file, all others are equal, and ``verify`` names it.
         refused: the command ended with a sentence that names the file and a remedy.
         remedied: the remedy was followed, and gave equal results.
         wrong: all else, in words.
@@ -160,12 +161,10 @@ class Flips:
         altered = path.read_bytes()
         tally.n += 1
         what = f"{moment}, {name}, bit {place}"
-        code, text, faults = self._again(moment)
+        code, text, faults = self._again(moment, path, altered)
         if code == 0 and not faults:
             stays = path.exists() and path.read_bytes() == altered
             is_named = path.name in text
-            if stays and not is_named and not self._may_stay(name):
-                tally.wrong.append(f"{what}: it stays altered without a word")
             tally.healed += is_named or not stays
             tally.harmless += stays and not is_named
         elif code in (1, 2) and not faults and is_refusal(text, path):
@@ -197,8 +196,13 @@ class Flips:
         else:
             tally.wrong.append(f"{what}: after its remedy exit {code}, {faults[:4]}, {text[-500:]}")
 
-    def _again(self, moment: str) -> tuple[int | None, str, list[str]]:
-        """Give the command in a process of its own: exit code, what it said, what is not equal."""
+    def _again(
+        self, moment: str, path: Path | None = None, altered: bytes = b""
+    ) -> tuple[int | None, str, list[str]]:
+        """Give the command in a process of its own: exit code, what it said, what is not equal.
+
+        The file at ``path`` may stay ``altered`` where nothing uses it, and ``verify`` names it.
+        """
         answer = self.folder / "answer.json"
         answer.unlink(missing_ok=True)
         finished = self._kept[FINISHED][0] / "run"
@@ -207,7 +211,17 @@ class Flips:
         def work() -> None:
             try:
                 code, text = self.study.command(mlflow=mlflow)
-                faults = same_results(self.study.out, finished) if code == 0 else []
+                faults = []
+                if code == 0 and path and path.exists() and path.read_bytes() == altered:
+                    name = path.relative_to(self.study.folder)
+                    if not self._may_stay(name.as_posix()):
+                        found = inline_command(["verify", self.study.out])
+                        if found[0] == 0 or path.name not in found[1]:
+                            faults.append(f"verify does not name {name}: {found}")
+                    with kept_whole(path, self._kept[moment][0] / name):
+                        faults += same_results(self.study.out, finished)
+                elif code == 0:
+                    faults += same_results(self.study.out, finished)
                 faults += [f"MLflow has {one} twice" for one in twice(mlflow)]
             except BaseException:
                 code, text, faults = None, traceback.format_exc(), []
@@ -220,6 +234,15 @@ class Flips:
         """Put the study back to what it was at a moment."""
         shutil.rmtree(self.study.folder)
         shutil.copytree(self._kept[moment][0], self.study.folder)
+
+
+@contextmanager
+def kept_whole(path: Path, original: Path) -> Iterator[None]:
+    """In this block a file is as it was before it was altered."""
+    altered = path.read_bytes()
+    path.write_bytes(original.read_bytes())
+    yield
+    path.write_bytes(altered)
 
 
 def flip_bit(path: Path, rng: random.Random) -> str:
