@@ -93,6 +93,7 @@ def _train_trial(
     spec: TrialSpec, data: TrialData, job: TrialJob, folder: TrialFolder, reports: list[Report]
 ) -> None:
     started = time.monotonic()
+    folder.check_is(spec)
     folder.own()
     params = trial_params(job.base, spec.params)
     checkpoint, notes = folder.newest_checkpoint()

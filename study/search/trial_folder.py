@@ -25,6 +25,7 @@ from typing import Any
 from data_io.files import (
     BrokenSealError,
     atomic_dir,
+    digest,
     file_sha256,
     read_json,
     remove_leftovers,
@@ -178,6 +179,15 @@ class TrialFolder:
             )
         return spec
 
+    def check_is(self, spec: TrialSpec) -> None:
+        """Refuse a folder whose trial is another one by now, as after a search with another seed.
+
+        Raises:
+            NotOwnerError: a process of an earlier search, on a node cut off, is not to write here.
+        """
+        if digest(asdict(self.spec())) != digest(asdict(spec)):
+            raise NotOwnerError(f"{self.path} holds a trial of another search by now.")
+
     def own(self) -> None:
         """Take the trial over: a process that had it before, on a node cut off, writes no more."""
         self._token = uuid.uuid4().hex
@@ -248,6 +258,7 @@ class TrialFolder:
                 (whether that had nothing to do with the trial itself), ended_at (s), node,
                 n_retries, mlflow_run_id and begun (content of begun.json, or None).
         """
+        self.own()
         write_json(self.path / "ended.json", ended)
         self.tidy()
 

@@ -199,18 +199,20 @@ class Mlflow:
         self._client.log_batch(run_id, rows, tags=_run_tags(odd_tags(batch)))
 
     def last_step(self, run_id: str, batch: Mapping[int, Measured]) -> int | None:
-        """Find the last step of a run that has a metric of the batch; None where none has."""
-        names = (
+        """Find the last step of a run that has a metric of the batch; None where none has.
+
+        Two metrics are asked for: the first one, the objective, is missing at a step whose decoder
+        has collapsed.
+        """
+        names = [
             name
             for step in sorted(batch)
             for name, value in batch[step].metrics.items()
             if math.isfinite(value)
-        )
-        name = next(names, None)
-        if name is None:
-            return None
-        history = self._client.get_metric_history(run_id, name)
-        return max((int(metric.step) for metric in history), default=None)
+        ]
+        both = {*names[:1], *names[-1:]}
+        histories = [self._client.get_metric_history(run_id, name) for name in sorted(both)]
+        return max((int(metric.step) for found in histories for metric in found), default=None)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""

@@ -70,7 +70,7 @@ def check_end(world):
         _check_row(config, spec, row, wanted[spec.number] if spec.number in judged else None)
         names = {path.name for path in (paths.search / spec.name).iterdir()}
         # A worker of a killed command may leave what it was writing; the next start removes it.
-        ends = {name for name in names if not name.endswith((".broken", ".tmp", ".tmp.json"))}
+        ends = {name for name in names if not name.endswith((".tmp", ".tmp.json"))}
         may_go_on = read_json(paths.search / spec.name / "ended.json")["may_go_on"]
         _none(f"in the folder of {spec.name}", [] if may_go_on else sorted(ends - ONCE_ENDED))
     _check_decoders(config, paths, rows)
