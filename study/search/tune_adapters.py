@@ -32,7 +32,7 @@ class OrderedASHA(AsyncHyperBandScheduler):
         self._state.rungs.end(trial.config["spec"]["number"])
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
-        """Nothing: the trial may go on from its checkpoint, and the watcher ends one that cannot."""
+        """Nothing: it may go on from its checkpoint, and the watcher ends one that cannot."""
 
     def on_trial_remove(self, tune_controller: object, trial: Trial) -> None:
         """A trial that was taken out holds up no other."""

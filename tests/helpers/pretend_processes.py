@@ -100,7 +100,7 @@ def wait(what_for: Any) -> Any:
 
 
 def at_sync(path: Path) -> None:
-    """In place of `data_io.files.sync`; like it, it fails where another process removed the file."""
+    """In place of `data_io.files.sync`; it too fails where another process removed the file."""
     if Process.now is not None:
         Process.now.at_sync(path)
     path.stat()

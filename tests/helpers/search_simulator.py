@@ -1,8 +1,8 @@
 """A search of trials with everything that may befall it, as one seeded history.
 
 The code of the search is the real one: `Search`, `StudySearch` with Optuna, the rungs, the folders
-of trials on disk, and the pictures of runs with their thread. Pretended are Ray Tune, the trainings,
-MLflow's server and the clock. A `World` holds them; an action is one thing that happens to it.
+of trials on disk, and the pictures of runs with their thread. Pretended are Ray Tune, the
+trainings, MLflow's server and the clock. A `World` holds them; an action is one thing that happens to it.
 `search_checks` says what must be true.
 """
 
@@ -39,7 +39,7 @@ from tests.helpers import pretend_training, search_checks
 from tests.helpers.pretend_mlflow import PretendMlflow
 from tests.helpers.pretend_processes import HELD_UP, Killed, Process, at_sync, wait
 from tests.helpers.pretend_training import DATA, PretendTraining
-from tests.helpers.pretend_tune import PretendTrial, PretendTune
+from tests.helpers.pretend_tune import PretendTune
 
 SPACE = {
     "latent_dim": SpaceEntry(choice=(4, 8), role="scientific"),
@@ -612,10 +612,12 @@ CAN = {
     "wait_a_while": lambda w: True,
 }
 WEIGHTS = {
-    "start": 30, "start_again": 1, "start_killed_early": 3, "start_trial": 20, "train": 30, "hear": 30,
+    "start": 30, "start_again": 1, "start_killed_early": 3, "start_trial": 20, "train": 30,
+    "hear": 30,
     "kill_worker": 2, "kill_worker_at_a_write": 2, "hold_worker_up": 2, "want": 1,
     "kill_driver": 1.5, "kill_driver_at_a_write": 1.5, "start_beside": 0.3, "zombie_writes": 4,
-    "send": 6, "lose_replies": 2, "mlflow_leaves": 0.7, "mlflow_returns": 10, "change_n_trials": 3, "change_seed": 1,
+    "send": 6, "lose_replies": 2, "mlflow_leaves": 0.7, "mlflow_returns": 10,
+    "change_n_trials": 3, "change_seed": 1,
     "change_objective": 1, "move": 2, "break_checkpoint": 1, "remove_trials": 1, "wait_a_while": 2,
 }  # fmt: skip
 

@@ -96,8 +96,8 @@ def test_states_of_a_disk_tell_names_from_content(tmp_path):
     (tmp_path / "gone").write_text("before")
     disk = Disk(tmp_path)
     (tmp_path / "kept").write_text("afterwards")
+    (tmp_path / "new").write_text("afterwards")  # first: else it may get the inode of "gone"
     (tmp_path / "gone").unlink()
-    (tmp_path / "new").write_text("afterwards")
     disk.look()
 
     def states():

@@ -1,7 +1,6 @@
 """The decoder on arrays: the lines of its documentation run, and what it cannot use is named."""
 
 import dataclasses
-import json
 import re
 
 import numpy as np
@@ -13,6 +12,7 @@ from data_io.aviary.write import simulate_aviary
 from models import decoder as library
 from models.decoder import Decoder, MdganParams
 from models.mdgan.model import Mdgan
+from models.mdgan.tensor_files import read_required_json, write_json
 from models.metrics.evaluation import evaluate
 from study.base.paths import ROOT
 
@@ -239,9 +239,9 @@ def test_a_saved_decoder_is_the_same_when_loaded(decoder, tmp_path):
 def test_parameters_of_another_version_are_refused(decoder, tmp_path):
     decoder.save(tmp_path)
     path = tmp_path / "model.json"
-    content = json.loads(path.read_text())
+    content = read_required_json(path)
     content["params"]["momentum"] = content["params"].pop("beta1")
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     with pytest.raises(
         ValueError, match=r"model\.json: its params .* by beta1, momentum: .* again"
     ):
