@@ -2,8 +2,8 @@
 
 The code of the search is the real one: `Search`, `StudySearch` with Optuna, the rungs, the folders
 of trials on disk, and the pictures of runs with their thread. Pretended are Ray Tune, the
-trainings, MLflow's server and the clock. A `World` holds them; an action is one thing that happens to it.
-`search_checks` says what must be true.
+trainings, MLflow's server and the clock. A `World` holds them; an action is one thing that happens
+to it. `search_checks` says what must be true.
 """
 
 import random

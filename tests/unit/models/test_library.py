@@ -11,6 +11,7 @@ from data_io.aviary.params import AviaryParams
 from data_io.aviary.write import simulate_aviary
 from models import decoder as library
 from models.decoder import Decoder, MdganParams
+from models.mdgan.checkpoints import FORMAT_VERSION
 from models.mdgan.model import Mdgan
 from models.mdgan.tensor_files import read_required_json, write_json
 from models.metrics.evaluation import evaluate
@@ -239,7 +240,7 @@ def test_a_saved_decoder_is_the_same_when_loaded(decoder, tmp_path):
 def test_parameters_of_another_version_are_refused(decoder, tmp_path):
     decoder.save(tmp_path)
     path = tmp_path / "model.json"
-    content = read_required_json(path)
+    content = read_required_json(path, FORMAT_VERSION)
     content["params"]["momentum"] = content["params"].pop("beta1")
     write_json(path, content)
     with pytest.raises(
