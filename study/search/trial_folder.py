@@ -207,9 +207,7 @@ class TrialFolder:
         Raises:
             NotOwnerError: another process has called `own` since.
         """
-        owner = read_json(self.path / "owner.json")
-        if owner is None or owner["token"] != self._token:
-            raise NotOwnerError(f"{self.path} was taken over by another process of its trial.")
+        self._check_owner()
         with atomic_dir(self.path / f"checkpoint-{report:04d}") as folder:
             hashes = fill(folder)
             (folder / "reports.json").write_text(json.dumps(reports), "utf-8")
@@ -217,8 +215,14 @@ class TrialFolder:
                 if path.name not in hashes:
                     hashes[path.name] = file_sha256(path)
             write_json(folder / CHECKPOINT, {"report": report, "sha256": hashes})
+            self._check_owner()  # writing takes a while
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
+
+    def _check_owner(self) -> None:
+        owner = read_json(self.path / "owner.json")
+        if owner is None or owner["token"] != self._token:
+            raise NotOwnerError(f"{self.path} was taken over by another process of its trial.")
 
     def newest_checkpoint(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint whose files are all as written, and a line on each broken one.

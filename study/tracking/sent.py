@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import BrokenSealError, read_json, write_json
+from data_io.files import BrokenSealError, read_json, remove_leftovers, write_json
 from study.base.paths import without_password
 from study.tracking.picture import STUDY, RunIdentity
 
@@ -104,6 +104,7 @@ class Sent:
         self._load()
 
     def _load(self) -> None:
+        remove_leftovers(self._folder.parent)
         content = self._read(self.path) or {}
         noted = self._read(self._folder) or {}
         if (origin := _origin(noted, self._place)) is not None:

@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
-from data_io.files import read_json
+from data_io.files import digest, read_json
 from data_io.store import read_table
 from study.config.tree import N_SEEDS
 from study.search.distributions import from_optuna
@@ -24,6 +24,7 @@ from study.search.proposals import StudySearch
 from study.search.search import new_state
 from study.search.selection import candidates, choose
 from study.search.trial_folder import TrialFolder, TrialSpec
+from study.tracking.sent import FOLDER
 from tests.helpers.pretend_training import curve_of, expected, seen_at
 
 _PROPOSED = {}  # what `_proposals` found, which takes time
@@ -32,9 +33,11 @@ ONCE_ENDED = {"trial.json", "begun.json", "owner.json", "ended.json", "decoder"}
 
 def check_always(world):
     """Each trial stays what it is, under its own number."""
-    aside = len(list(world.folder.glob("search-before-*")))
-    if aside != world.n_aside:
-        world.n_aside, world.known, world.gave_up = aside, {}, set()
+    search = digest(read_json(world.paths.search / "search.json"))
+    if search != world.search:  # the other one is set aside, or is taken back
+        world.known_of[world.search] = world.known, world.gave_up
+        world.search = search
+        world.known, world.gave_up = world.known_of.get(search, ({}, set()))
     found = {}
     for folder in world.trial_folders():
         if (folder / "trial.json").exists():
@@ -69,8 +72,11 @@ def check_end(world):
     for spec, row in zip(specs, rows, strict=True):
         _check_row(config, spec, row, wanted[spec.number] if spec.number in judged else None)
         names = {path.name for path in (paths.search / spec.name).iterdir()}
-        # A worker of a killed command may leave what it was writing; the next start removes it.
+        # A worker of a killed command may leave what it was writing; the next start removes it. One
+        # that lives on may have been held up between its last look at its owner and the name.
         ends = {name for name in names if not name.endswith((".tmp", ".tmp.json"))}
+        if world.faults["worker of a killed command that lives on"]:
+            ends = {name for name in ends if not name.startswith("checkpoint-")}
         may_go_on = read_json(paths.search / spec.name / "ended.json")["may_go_on"]
         _none(f"in the folder of {spec.name}", [] if may_go_on else sorted(ends - ONCE_ENDED))
     _check_decoders(config, paths, rows)
@@ -175,8 +181,17 @@ def _check_optuna(config, paths, rows):
 
 
 def _check_mlflow(world, config, rows, repeats):
-    """MLflow has each run once, each report that counts once, and says how it ended."""
-    runs = world.mlflow.active()
+    """MLflow has each run once, each report that counts once, and says how it ended.
+
+    A folder that was copied leaves its runs as they are to the one that it is a copy of.
+    """
+    paths = world.paths
+    (sent,) = (path for path in paths.tracking.glob("*.json") if path.name != FOLDER)
+    studies, ours = read_json(sent)["study_runs"], read_json(paths.tracking / FOLDER)["folder_id"]
+    shown_as = {other: own for own, study in studies.items() for other in study["shows"]}
+    active = world.mlflow.active()
+    own = {r.run_id for r in active if r.tags.get("run_folder") == ours}
+    runs = [run for run in active if run.tags.get("study_run_id") in own or run.run_id in own]
     _none("runs still RUNNING", [run.tags for run in runs if run.status == "RUNNING"])
     names = ("stage", "study_run_id", "trial_id", "seed")
     counted = Counter(tuple(run.tags.get(name, "") for name in names) for run in runs)
@@ -187,13 +202,15 @@ def _check_mlflow(world, config, rows, repeats):
     of = {tuple(run.tags.get(name, "") for name in names): run for run in runs}
     for row in rows:
         folder = world.paths.search / row["trial_id"]
-        run = of["trial", read_json(folder / BEGUN)["study_run_id"], row["trial_id"], ""]
+        begun = read_json(folder / BEGUN)["study_run_id"]
+        run = of["trial", shown_as.get(begun, begun), row["trial_id"], ""]
         _check_run(config, row, folder, run)
     for row in repeats:
         if row["seed"] != config.seed:
             folder = world.paths.repeats_folder / f"{row['trial_id']}-seed{row['seed']}"
-            study_run_id, seed = read_json(folder / BEGUN)["study_run_id"], str(row["seed"])
-            _check_run(config, row, folder, of["repeat", study_run_id, row["trial_id"], seed])
+            begun, seed = read_json(folder / BEGUN)["study_run_id"], str(row["seed"])
+            run = of["repeat", shown_as.get(begun, begun), row["trial_id"], seed]
+            _check_run(config, row, folder, run)
 
 
 def _check_run(config, row, folder, run):

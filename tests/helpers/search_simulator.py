@@ -160,7 +160,7 @@ class World:
         self.n_steps = 0
         self.gave_up = set()
         self.known = {}
-        self.n_aside = 0
+        self.search, self.known_of = None, {}
         self.broken = set()
         self.home = None
         self.driver = self.tune = self.sender = None
