@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Of file systems on which a folder cannot be synced, since its entries are never held back.
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _UNSEALED = "has no seal (an earlier version wrote it, or it was altered)"
+_RETIRED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.old")  # names of `atomic_dir`
 SEAL = "seal"  # entry of sealed JSON: the hash of all others
 
 
@@ -149,7 +151,10 @@ def remove_leftovers(folder: Path) -> None:
     A folder that was to be replaced, and was not, gets its name back.
     """
     for retired in folder.glob(".*.old"):
-        path = retired.with_name(retired.name[1:].rpartition(".")[0].rpartition(".")[0])
+        named = _RETIRED.fullmatch(retired.name)
+        if named is None or not retired.is_dir():
+            continue  # not ours
+        path = retired.with_name(named[1])
         if path.exists():
             shutil.rmtree(retired)
         else:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from data_io.names.ages import natural
 from data_io.names.dating import FLAGS
-from data_io.recordings.reading import Checked, ReadParams, check_file, transform
+from data_io.recordings.reading import Checked, ReadParams, check_file, check_source, transform
 from data_io.recordings.table import BETWEEN_REMARKS, SAME_FILE, Recording, Recordings
 from data_io.sound.file import BadSoundError
 from data_io.sound.same_sound import SoundAnchors, contained
@@ -261,6 +261,8 @@ def _store(
                 made = _as_stored(one, old, params)
             n_before = len(rows)
             try:
+                if one.stored and not there:  # its check was taken over by size and time alone
+                    check_source(root, one.recording)
                 for recording, magnitudes, energy_db in made:
                     rows.append(recording)
                     energies.append(energy_db)

@@ -244,5 +244,6 @@ def check_source(root: Path, recording: Recording) -> None:
         raise BadSoundError(
             f"{path} is not the file that was read before: its hash is {found[:12]}, and it was "
             f"{recording.sha256[:12]}. Restore it. If it is meant to be as it is, give it a new "
-            f"time (touch {shlex.quote(str(path))}), so that it is read again."
+            f"time (touch {shlex.quote(str(path))}), so that it is read again; a search that "
+            "was made of it is then another one."
         )

@@ -20,7 +20,7 @@ from study import __version__
 from study.base import stopping
 from study.base.console import Console
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import MISSING, OUTSIDE, compare, hashes_of
+from study.base.hashes import ALTERED, MISSING, OUTSIDE, compare, hashes_of
 
 HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
 NAMED = 3  # files that a note names
@@ -116,6 +116,12 @@ class Ledger:
         The stage may take over what it finds, and must not find them.
         """
         found = compare(self._run_dir, record, HASHED_BYTES)
+        for name, fault in found.faults.items():
+            if fault not in (MISSING, OUTSIDE, ALTERED):  # such as a disk that is away for a moment
+                raise StudyError(
+                    f"{self._run_dir / name} {fault}. Nothing was changed: when the disk can be "
+                    "read again, the same command goes on from here."
+                )
         if found.faults:
             named = [f"{name} {fault}" for name, fault in islice(found.faults.items(), NAMED)]
             n_more = len(found.faults) - len(named)
@@ -127,7 +133,7 @@ class Ledger:
                 "size and seal alone; --verify reads them whole"
             )
         for name, fault in found.faults.items():
-            if fault not in (MISSING, OUTSIDE):
+            if fault == ALTERED:
                 (self._run_dir / name).unlink()
         return not found.faults
 

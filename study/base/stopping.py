@@ -153,6 +153,9 @@ def reclaim() -> None:
     """Take the signals again: Ray puts a handler of its own in when it starts."""
     if _state.is_open:
         _take(_state.handled)
+        for number in SIGNALS:
+            if number not in _state.handled:
+                signal.signal(number, signal.SIG_IGN)
         check()
 
 
@@ -234,10 +237,11 @@ def end(stop: Stopped) -> int:
             sys.stdout.flush()
         _say(stop.signal_number)
         _end_children()
-        if _state.is_listening:
-            os._exit(stop.exit_code)
-        _state = _State()  # another command may follow in this process
+        if not _state.is_listening:
+            _state = _State()  # another command may follow in this process
     finally:
+        if _state.is_listening:  # whatever failed: the signal may have come amid imports
+            os._exit(stop.exit_code)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     return stop.exit_code
 
@@ -269,7 +273,7 @@ def _watch(state: _State, reading: int) -> None:
     while state.asked is None and not state.is_over:
         select.select([reading], [], [])
         # While Ray starts, its own handler is in the place of ours; the number comes here as well.
-        numbers = [number for number in os.read(reading, 64) if number]
+        numbers = [number for number in os.read(reading, 64) if number in state.handled]
         if numbers:
             state.asked = state.asked or numbers[0]
     deadline = time.monotonic() + BOUND_S
@@ -291,6 +295,11 @@ def _say(number: int) -> None:
         with suppress(OSError, ValueError):  # a closed terminal
             sys.stderr.write(f"{sentence(number)}\n")
             sys.stderr.flush()
+
+
+def children_before() -> set[int]:
+    """Processes that were there before the command began: they are not its own."""
+    return set(_state.children)
 
 
 def _descendants() -> set[int]:

@@ -105,7 +105,8 @@ def _ended_when_told() -> Iterator[None]:
 
     They do not hear it, and Ray would wait a second for each before it kills it.
     """
-    started = psutil.Process().children(recursive=True)
+    before = stopping.children_before()
+    started = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
     is_over = threading.Event()
 
     def end() -> None:

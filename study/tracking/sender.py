@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from study.base.console import format_seconds
 from study.tracking.difference import Differences
 from study.tracking.errors import AwayError, RefusedError
-from study.tracking.picture import RunPicture
+from study.tracking.picture import STUDY, RunPicture
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 15.0
@@ -100,7 +100,13 @@ class Sender:
             return len(self._waiting)
 
     def close(self, timeout_s: float) -> int:
-        """Flush and end the thread; give the number of runs that still wait."""
+        """Flush and end the thread; give the number of runs that still wait.
+
+        How the study ended goes first: the time may not be enough for all.
+        """
+        with self._condition:
+            for key in [k for k, one in self._waiting.items() if one.picture.identity == STUDY]:
+                self._waiting.move_to_end(key, last=False)
         self.flush(timeout_s)
         with self._condition:
             self._is_stopping = True

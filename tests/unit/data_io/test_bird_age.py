@@ -398,3 +398,21 @@ def test_a_rec_that_is_added_or_changed_later_is_taken_into_account(data, tmp_pa
         data, listed(data), PARAMS, tmp_path / "s3", Before(tmp_path / "s2", again)
     )
     assert {r.sample_rate_hz for r in third if r.path.endswith("cbin")} == {32_000}
+
+
+def test_a_file_that_was_altered_with_its_time_kept_is_not_cut_anew_under_its_old_hash(tmp_path):
+    root = tmp_path / "data"
+    for i in range(2):
+        put(root, f"{i}.wav", song(i, 12.0))
+    first = read_bird_age(root, listed(root), PARAMS, tmp_path / "s1")
+    path = root / "b1" / "45" / "0.wav"
+    facts, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    put(root, "2.wav", song(2, 30.0))  # with more sound files are cut less finely
+    before = Before(tmp_path / "s1", first)
+    again = read_bird_age(root, listed(root), PARAMS, tmp_path / "s2", before)
+    (skipped,) = (row for row in again if not row.is_used)
+    assert skipped.path == "b1/45/0.wav"
+    assert "is not the file that was read before" in skipped.reason

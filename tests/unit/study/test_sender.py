@@ -6,7 +6,7 @@ import time
 import pytest
 
 from study.tracking.errors import AwayError, RefusedError
-from study.tracking.picture import Measured, RunIdentity, RunPicture
+from study.tracking.picture import STUDY, Measured, RunIdentity, RunPicture
 from study.tracking.sender import Sender
 
 
@@ -220,3 +220,15 @@ def test_an_mlflow_that_hangs_holds_up_neither_the_study_nor_its_end(mlflow, sai
     # What was under way is noted, nothing new is begun.
     assert list(mlflow.sent) == ["a"]
     assert mlflow.n_notes == 1
+
+
+def test_how_the_study_ended_is_sent_before_all_that_waits(start, mlflow):
+    sender = start()
+    mlflow.fails[None] = [AwayError("no connection")]
+    show(sender, 20, "abcdefgh")
+    sender.add(RunPicture(STUDY, "study", status="KILLED"))
+    until(lambda: len(mlflow.tried) > 2)
+    del mlflow.tried[:]
+    mlflow.fails[None] = [None]
+    sender.close(20)
+    assert STUDY.trial_id in mlflow.tried[:2]  # one may be on its way

@@ -10,8 +10,9 @@ from data_io.files import read_json, write_json
 from data_io.seal import read_seal
 from data_io.store import write_table
 from study.base import ledger as ledgers
-from study.base import stopping
+from study.base import hashes, stopping
 from study.base.console import Console
+from study.base.errors import StudyError
 from study.base.hashes import hashes_of
 from study.base.ledger import FolderInUseError, Ledger, StageResult, locked, undisturbed
 
@@ -270,3 +271,28 @@ def test_a_folder_is_looked_at_by_many_and_never_while_a_study_writes_to_it(tmp_
     refused = pytest.raises(FolderInUseError)
     with undisturbed(tmp_path), undisturbed(tmp_path), refused, locked(tmp_path):
         pass
+
+
+def test_a_file_that_cannot_be_read_for_now_is_neither_removed_nor_made_anew(tmp_path, monkeypatch):
+    calls = []
+    run(tmp_path, 1, calls)
+
+    def away(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(hashes, "file_sha256", away)
+    with pytest.raises(StudyError, match=r"part\.txt cannot be read \(Input/output error\)"):
+        run(tmp_path, 1, calls)
+    monkeypatch.undo()
+    assert run(tmp_path, 1, calls).was_skipped
+    assert len(calls) == 1
+
+
+def test_hidden_files_of_others_stay_though_their_names_end_as_ours_do(tmp_path):
+    others = [".bashrc.old", ".notes.v1.old"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    retired = tmp_path / ".songs.0123abcd.old"
+    retired.mkdir()
+    run(tmp_path, 1, [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*others, ".stages", "out", "songs"]

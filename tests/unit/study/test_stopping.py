@@ -238,6 +238,18 @@ def test_signals_that_are_ignored_at_the_start_stay_ignored():
     assert (process.returncode, text) == (0, "")
 
 
+def test_a_handler_that_others_put_in_does_not_end_an_ignored_signal():
+    process = script(
+        "import signal; signal.signal(signal.SIGTERM, lambda *rest: sys.exit(9)); stopping.reclaim(); "
+        "console.line('on'); sys.stdin.readline()",
+        ignored="TERM", stdin=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "on\n"
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate("go on\n", timeout=60)
+    assert (process.returncode, text) == (0, "")
+
+
 def test_a_signal_while_a_command_is_imported_ends_it_with_the_sentence():
     process = script("", before="print('on', flush=True); time.sleep(100)")
     assert process.stdout.readline() == "on\n"
