@@ -119,9 +119,11 @@ def _ended(
     except BrokenRecordError:
         return  # the tables have what counts
     reports = [r for r in ended["reports"] if n_counted is None or r["report"] <= n_counted]
+    steps = curve(reports)
     yield dataclasses.replace(
         begun,
-        curve=curve(reports),
+        curve=steps,
+        last_step=max(steps, default=0),
         tags={**{name: row[name] for name in ("status", "reason", "node")}, **tags},
         status=run_status(row["status"]),
         ended_at=ended["ended_at"],

@@ -1,5 +1,6 @@
 """The folder of a search: of which search its trials are."""
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         sync(paths.root)
         changed = _differences(known, parts) if known else f"{path.name} {lost}"
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
-    if (back := _set_aside(key, paths)) is not None and not paths.search.exists():
+    if (back := _set_aside(key, paths)) is not None and not (trials and is_ours):
+        if paths.search.exists():  # its trials were removed by hand, or none has begun
+            shutil.rmtree(paths.search)
         back.replace(paths.search)
         sync(paths.root)
         console.note(f"{back.name}/ is of this search: it is {paths.search.name}/ again")

@@ -138,11 +138,13 @@ class TrialWatcher(Unpickled, Callback):
     def close_runs(self) -> None:
         """Show every report that counts, and end every run: all is decided now."""
         for number, state in sorted(self._state.trials.items()):
-            self._show_what_counts(state)
             outcome = self._state.outcome(number)
+            steps = curve(outcome.reports)
             tags = {"status": outcome.status, "reason": outcome.reason, "node": state.node}
             ended_at = state.ended["ended_at"] if state.ended else None
-            self._show(state, status=run_status(outcome.status), tags=tags, ended_at=ended_at)
+            # Where a trial that wanted memory was tried again, others may be stopped earlier now.
+            self._show(state, curve=steps, last_step=max(steps, default=0), tags=tags,
+                       status=run_status(outcome.status), ended_at=ended_at)  # fmt: skip
 
     def _take_in(self, trial: Trial, result: dict[str, Any]) -> None:
         number = _number(trial)

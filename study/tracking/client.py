@@ -181,11 +181,14 @@ class Mlflow:
             self._client.set_tag(run_id, "stage", BEGUN_TWICE)
             self._client.set_terminated(run_id, "KILLED")
 
-    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Log those parameters that the run has not yet."""
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> bool:
+        """Log what the run has not; False, and nothing, where it has another value of one."""
         known = self._client.get_run(run_id).data.params
+        if any(known.get(name, value) != value for name, value in params.items()):
+            return False  # none is changed there
         new = [Param(name, value) for name, value in params.items() if name not in known]
         self._client.log_batch(run_id, params=new)
+        return True
 
     def log_metrics(self, run_id: str, batch: Mapping[int, Measured]) -> None:
         """Log metrics by step; what is no finite number is named in a tag."""

@@ -98,10 +98,13 @@ class Differences:
         run = self._sent.run(picture.study_run_id, picture.identity)
         if run is None:
             return
-        for pieces in (_params, self._curve, self._files, self._model, _tags, _status):
+        for pieces in (self._params, self._curve, self._files, self._model, _tags, _status):
             if run.is_gone:
                 return
             yield from pieces(self._mlflow, picture, run)
+            if self._sent.run(picture.study_run_id, picture.identity) is not run:
+                yield from self._pieces(picture)  # it was put away: one is begun anew
+                return
 
     def _beginning(self, picture: RunPicture) -> Iterator[_Piece]:
         is_begun = self._sent.run(picture.study_run_id, picture.identity) is not None
@@ -122,6 +125,40 @@ class Differences:
         with self._sent.lock:
             self._sent.studies[picture.study_run_id].runs[picture.identity.key()] = run
 
+    def _params(self, mlflow: Mlflow, picture: RunPicture, run: SentRun) -> Iterator[_Piece]:
+        texts = param_texts(picture.params)
+        is_other = any(run.params.get(name, text) != text for name, text in texts.items())
+        new = {name: text for name, text in texts.items() if name not in run.params}
+
+        def send() -> None:
+            nonlocal is_other
+            is_other = not mlflow.log_params(run.run_id, new)
+
+        if new and not is_other:
+            yield _Piece("parameters", send, lambda: None if is_other else run.params.update(new))
+        if is_other:
+            # Of a trial whose folder was removed: the one in its place may have other parameters.
+            yield self._putting_away(picture, run, "was begun with other parameters")
+
+    def _putting_away(self, picture: RunPicture, run: SentRun, why: str) -> _Piece:
+        """Put a run away that is not the one of the picture: nothing in it can be taken back."""
+        is_away = False
+
+        def send() -> None:
+            nonlocal is_away
+            self._mlflow.put_away(run.run_id)
+            is_away = True
+
+        def passed() -> None:
+            if not is_away:  # MLflow refused it: it would be found again
+                run.is_gone = True
+                return
+            del self._sent.studies[picture.study_run_id].runs[picture.identity.key()]
+            self._say(f"MLflow's run {run.run_id} of {picture.identity.in_words()} {why}: it is "
+                      "deleted there, and one is begun anew")  # fmt: skip
+
+        return _Piece("the deletion of the run of before", send, passed)
+
     def _curve(self, mlflow: Mlflow, picture: RunPicture, run: SentRun) -> Iterator[_Piece]:
         first = next(picture.batches(run.step), None)
         if first is not None and run.run_id not in self._asked:
@@ -134,6 +171,9 @@ class Differences:
                     run.step = last
 
             yield _Piece("its last step", ask, lambda: self._asked.add(run.run_id))
+        if picture.last_step is not None and (run.step or 0) > picture.last_step and picture.name:
+            yield self._putting_away(picture, run, "has reports that do not count any more")
+            return
         for batch in picture.batches(run.step):
             # Where MLflow refuses one step of several, the others must still come through.
             yield from _steps(mlflow, run, batch)
@@ -170,16 +210,6 @@ class Differences:
         if text not in self._said:
             self._said.add(text)
             self._say(text)
-
-
-def _params(mlflow: Mlflow, picture: RunPicture, run: SentRun) -> Iterator[_Piece]:
-    new = {name: value for name, value in picture.params.items() if name not in run.params}
-    if new:
-        yield _Piece(
-            "parameters",
-            lambda: mlflow.log_params(run.run_id, param_texts(new)),
-            lambda: run.params.extend(new),
-        )
 
 
 def _steps(mlflow: Mlflow, run: SentRun, batch: dict[int, Measured]) -> Iterator[_Piece]:

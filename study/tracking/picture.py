@@ -94,6 +94,7 @@ class RunPicture:
         lineage: tags that it gets once, when it is begun.
         params: logged once.
         curve: metrics by step; a step is sent once.
+        last_step: the run may hold no step beyond it; None where that is not known yet.
         tags: set when they change.
         files: folder among the run's artefacts ("" for the top) by path; sent when they change.
         model: to register.
@@ -107,6 +108,7 @@ class RunPicture:
     lineage: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     curve: Mapping[int, Measured] = field(default_factory=dict)
+    last_step: int | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[Path, str] = field(default_factory=dict)
     model: Model | None = None

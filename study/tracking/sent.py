@@ -31,7 +31,7 @@ class SentRun:
         run_id: MLflow's; "" for a run that could not be begun.
         status: "" where it is not known.
         step: last one whose metrics were sent.
-        params: names of the parameters that were sent.
+        params: as they were sent.
         tags: as they were sent.
         files: hashes of files by their place among the artefacts.
         model: hash of the model.json that was registered.
@@ -42,7 +42,7 @@ class SentRun:
     run_id: str = ""
     status: str = ""
     step: int | None = None
-    params: list[str] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     model: str = ""
@@ -120,6 +120,8 @@ class Sent:
                 for run_id, one in of_one.get("study_runs", {}).items():
                     self._elsewhere[run_id] = one.get("same", "")
             for run_id, one in ({} if origin else content).get("study_runs", {}).items():
+                for run in one["runs"].values():
+                    run["params"] = {**run["params"]}  # 0.5.0 had their names alone: a TypeError
                 runs = {key: SentRun(**run) for key, run in one["runs"].items()}
                 # One that was deleted by hand while it was open is begun anew.
                 runs = {key: run for key, run in runs.items() if not run.is_gone}

@@ -112,6 +112,10 @@ class Tracker:
         for run in self._mlflow.open_runs():
             run_id, tags = str(run.info.run_id), run.data.tags
             study = self._sent.studies.get(tags.get("study_run_id", ""))
+            is_study = RunIdentity.of(tags) == STUDY
+            if study is None and is_study and tags.get("run_folder") == self._sent.folder_id:
+                # It was begun for other settings by a driver that never heard of it.
+                self._mlflow.set_status(run_id, "KILLED", now_ms())
             if study is None:
                 continue
             known = study.runs.setdefault(RunIdentity.of(tags).key(), SentRun(run_id))

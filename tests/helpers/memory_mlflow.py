@@ -72,7 +72,10 @@ class MemoryMlflow(Mlflow):
     def log_params(self, run_id, params):
         with self.lock:
             run = self.runs[run_id]
+            if any(run.params.get(name, value) != value for name, value in params.items()):
+                return False
             run.params = {**params, **run.params}
+            return True
 
     def log_metrics(self, run_id, batch):
         with self.lock:

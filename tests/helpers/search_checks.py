@@ -204,18 +204,34 @@ def _check_mlflow(world, config, rows, repeats):
         folder = world.paths.search / row["trial_id"]
         begun = read_json(folder / BEGUN)["study_run_id"]
         run = of["trial", shown_as.get(begun, begun), row["trial_id"], ""]
-        _check_run(config, row, folder, run)
+        _check_run(world, config, row, folder, run)
     for row in repeats:
         if row["seed"] != config.seed:
             folder = world.paths.repeats_folder / f"{row['trial_id']}-seed{row['seed']}"
             begun, seed = read_json(folder / BEGUN)["study_run_id"], str(row["seed"])
             run = of["repeat", shown_as.get(begun, begun), row["trial_id"], seed]
-            _check_run(config, row, folder, run)
+            _check_run(world, config, row, folder, run)
 
 
-def _check_run(config, row, folder, run):
+def _copied_from(world, run):
+    """Ids of the runs that the same trial has in the folders that this one is a copy of.
+
+    The tables of a search that is done come along with a copy as they are, and name those.
+    """
+    if not world.faults["run folder copied"]:
+        return set()
+    names = ("stage", "trial_id", "seed")
+    return {
+        other.run_id for other in world.mlflow.active()
+        if [other.tags.get(name) for name in names] == [run.tags.get(name) for name in names]
+        and other.params == run.params
+    }  # fmt: skip
+
+
+def _check_run(world, config, row, folder, run):
     # While MLflow is away nobody knows the run's id.
-    assert row["mlflow_run_id"] in (run.run_id, None)
+    ids = {run.run_id, None} | _copied_from(world, run)
+    assert row["mlflow_run_id"] in ids, (row["mlflow_run_id"], ids)
     _same(f"status in the tags of {folder.name}'s run", run.tags.get("status"), row["status"])
     _same(f"status of {folder.name}'s run", run.status, run_status(row["status"]))
     params = {name: row[name] for name in config.search.space}

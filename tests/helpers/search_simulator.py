@@ -30,7 +30,7 @@ from study.config.space import SpaceEntry
 from study.search import search, tables, trial, watcher
 from study.search.pictures import search_pictures
 from study.search.search import NoTrialError, Search
-from study.search.trial_folder import BrokenRecordError
+from study.search.trial_folder import BrokenRecordError, has_begun
 from study.tracked import allowed_params, study_run
 from study.tracking import client, difference, picture, sender, sent, tracker
 from study.tracking.errors import TrackingError
@@ -534,8 +534,8 @@ class World:
                 if one.worker.is_alive and (self._gives_up or one.n_failures < most)]  # fmt: skip
 
     def trial_folders(self):
-        """Folders of the search's trials."""
-        return sorted(self.paths.search.glob("trial-*"))
+        """Folders of the search's trials; a kill may leave one of a trial that has not begun."""
+        return sorted(path for path in self.paths.search.glob("trial-*") if has_begun(path))
 
     def checkpoints(self):
         """The newest checkpoint of each trial that has one."""
@@ -567,6 +567,10 @@ class World:
                 getattr(self, self.rng.choice(can))()
         else:
             raise AssertionError("the search does not end")
+        if any(run.status == "RUNNING" for run in self.mlflow.active()):
+            # A study run whose beginning took effect after this command had looked for open ones,
+            # or one of a folder that was left behind: the next command may end the first only.
+            self.start()
         search_checks.check_end(self)
 
 
@@ -606,8 +610,13 @@ CAN = {
     "change_objective": _resting,
     "move": lambda w: _resting(w) and w.folder.exists(),
     "break_checkpoint": lambda w: bool(w.checkpoints()),
+    # Of a search that is done the tables hold all that counts: its stage is skipped, and a trial
+    # removed then is not trained anew.
     "remove_trials": lambda w: (
-        _resting(w) and not w.is_done and not w._zombies and bool(w.trial_folders())
+        _resting(w)
+        and not w._zombies
+        and bool(w.trial_folders())
+        and not (w.paths.stages / "trials.json").exists()
     ),
     "wait_a_while": lambda w: True,
 }

