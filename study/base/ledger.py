@@ -49,12 +49,13 @@ class StageResult:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """The record of a stage that is done."""
+    """The record of a stage that is done; ``key`` is the hash of all that it depended on."""
 
     digest: str
     facts: dict[str, Any]
     seconds: float
     was_skipped: bool
+    key: str
 
 
 class Ledger:
@@ -87,7 +88,7 @@ class Ledger:
         is_whole = record is not None and self._is_whole(record)
         if record is not None and record["key"] == key and is_whole:
             self._console.note("done before, its input has not changed: skipped")
-            done = StageRecord(record["digest"], record["facts"], record["seconds"], True)
+            done = StageRecord(record["digest"], record["facts"], record["seconds"], True, key)
         else:
             path.unlink(missing_ok=True)
             remove_leftovers(self._run_dir)
@@ -98,7 +99,7 @@ class Ledger:
             content = {"key": key, "digest": result.digest, "facts": result.facts}
             files = hashes_of(self._run_dir, result.outputs)
             write_json(path, {**content, "seconds": seconds, **files})
-            done = StageRecord(result.digest, result.facts, seconds, False)
+            done = StageRecord(result.digest, result.facts, seconds, False, key)
         self.done[name] = done
         return done
 
@@ -130,6 +131,19 @@ class Ledger:
             if fault not in (MISSING, OUTSIDE):
                 (self._run_dir / name).unlink()
         return not found.faults
+
+
+def not_done(wanted: dict[str, str | None], keys: dict[str, str]) -> list[str]:
+    """Stages that are not done as the last start of the study wanted them, in order.
+
+    A start that was stopped leaves the records of an earlier one behind it. Those may be of other
+    settings, so that a record alone does not say that a stage is done.
+
+    Args:
+        wanted: ``wanted`` of study.json: the key of every stage; None where it was not reached.
+        keys: of the records that there are, by name of the stage.
+    """
+    return [name for name, key in wanted.items() if key is None or keys.get(name) != key]
 
 
 @contextmanager
