@@ -114,6 +114,8 @@ def _kinds(paths: RunPaths) -> tuple[list[Kind], str]:
             stages[path.stem] = Kind(path.stem, remedy, record["files"], record["n_bytes"])
             keys[path.stem] = record["key"]
     study = _sealed(paths.root, paths.study, own) or {"wanted": {}}
+    # Without it nobody knows which stages the study has.
+    own.sealed.setdefault("study.json", MISSING)
     wanted = study["wanted"]
     kinds = [own, *(stages[name] for name in sorted(stages, key=[*wanted, *stages].index))]
     kinds += [_search(paths), _sent(paths), _how_much(paths)]

@@ -222,6 +222,14 @@ def test_a_study_that_was_killed_on_its_way_to_other_settings_is_not_finished(pa
     assert "finished: what there is of latents is of another start" in text
 
 
+def test_without_study_json_a_study_is_not_finished(paths):
+    paths.study.unlink()
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "study.json is missing" in text
+    assert "The study is finished" not in text
+
+
 def test_a_broken_record_is_an_altered_file_and_its_own_files_are_not_called_missing(paths):
     path = paths.stages / "songs.json"
     path.write_text(path.read_text().replace("songs", "sings", 1))
