@@ -181,8 +181,16 @@ def _lock(run_dir: Path, file: TextIO, kind: int) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.seek(0)
         raise FolderInUseError(
-            f"{run_dir} is in use by {file.read().strip() or 'another process'}. Wait for it, "
-            "or give another folder with --out."
+            f"{run_dir} is in use by {_user(file)}. Wait for it, or give another folder with --out."
         ) from error
+
+
+def _user(file: TextIO) -> str:
+    """Who holds the lock. A check does not write its name there: the text is of a study before."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a study would not share it
+    except BlockingIOError:
+        file.seek(0)
+        return file.read().strip() or "another process"
+    return "a check of its files (verify)"
