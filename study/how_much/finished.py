@@ -52,7 +52,7 @@ def open_study(folder: Path) -> Finished:
     """
     paths = RunPaths(folder)
     try:
-        facts = read_json(paths.study)
+        facts = read_json(paths.study) if folder.is_dir() else None
         wanted = {} if facts is None else facts["wanted"]
         records = {name: read_json(paths.stages / f"{name}.json") for name in wanted}
     except BrokenSealError as error:

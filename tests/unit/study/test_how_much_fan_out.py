@@ -152,6 +152,9 @@ def test_a_bird_and_age_with_nothing_held_out_or_no_sound_is_named(tmp_path):
 def test_a_folder_without_a_finished_study_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(NotFinishedError, match=r"is not the run folder of a study: it holds no"):
         open_study(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(NotFinishedError, match=r"is not the run folder of a study: it holds no"):
+        open_study(tmp_path / "notes.txt")
     paths = finished(tmp_path)
     (paths.stages / "report.json").unlink()
     with pytest.raises(
