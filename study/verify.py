@@ -8,7 +8,7 @@ from typing import Any
 from data_io.files import BrokenSealError, read_json
 from study.base.console import Console, Progress
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import ALTERED, MISSING, compare
+from study.base.hashes import MISSING, compare
 from study.base.ledger import not_done, undisturbed
 from study.base.paths import RunPaths
 from study.search.trial_check import check_search
@@ -180,8 +180,8 @@ def _sealed(root: Path, path: Path, kind: Kind) -> dict[str, Any] | None:
         content = read_json(path)
         if content is not None:
             kind.sealed[name] = ""
-    except BrokenSealError:
-        kind.sealed[name] = ALTERED
+    except BrokenSealError as error:
+        kind.sealed[name] = error.in_short
     except OSError as error:
         kind.sealed[name] = f"cannot be read ({error.strerror})"
     return content
