@@ -70,7 +70,7 @@ def _run_locked(
         where.tracking_uri, config.name, lineage, paths.tracking, allowed_params(config),
         console.line,
     )  # fmt: skip
-    n_stages = sum(stage.is_wanted(config) for stage in (*DATA_STAGES, *STAGES))
+    wanted = [stage.name for stage in (*DATA_STAGES, *STAGES) if stage.is_wanted(config)]
     study = Study(
         config=config,
         where=where,
@@ -78,7 +78,7 @@ def _run_locked(
         console=console,
         tasks=TaskRunner(config.resources.max_tasks),
         tracker=tracker,
-        ledger=Ledger(where.out, paths.stages, console, n_stages),
+        ledger=Ledger(where.out, paths.stages, console, len(wanted)),
         gpus=gpus,
         survey=survey,
     )
@@ -86,7 +86,7 @@ def _run_locked(
         try:
             _run_stages(study)
         finally:
-            write_study_json(study)
+            write_study_json(study, wanted)
     finally:
         if n_waiting := tracker.close(STOP_WAIT_S if stopping.is_stopping() else END_WAIT_S):
             console.line(

@@ -58,8 +58,14 @@ def study_run(config: StudyConfig, tracker: Tracker, data_hash: str) -> Iterator
         tracker.end_study("FINISHED")
 
 
-def write_study_json(study: Study) -> None:
-    """Write study.json: configuration, data, code and what each stage found."""
+def write_study_json(study: Study, wanted: list[str]) -> None:
+    """Write study.json: configuration, data, code and what each stage found.
+
+    Args:
+        study: that ends here, finished or not.
+        wanted: names of all its stages. Each is written with the key of its record, and None where
+            this start did not reach it: what is found of it then is of an earlier start.
+    """
     config, tracker = study.config, study.tracker
     done = study.ledger.done
     content = {
@@ -78,6 +84,7 @@ def write_study_json(study: Study) -> None:
             "experiment_id": tracker.experiment_id,
             "study_run_id": tracker.study_run_id or None,
         },
+        "wanted": {name: done[name].key if name in done else None for name in wanted},
         "stages": {
             name: {"seconds": record.seconds, "skipped_this_time": record.was_skipped,
                    **record.facts}

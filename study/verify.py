@@ -8,12 +8,11 @@ from typing import Any
 from data_io.files import BrokenSealError, read_json
 from study.base.console import Console, Progress
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import ALTERED, MISSING, compare
-from study.base.ledger import undisturbed
+from study.base.hashes import MISSING, compare
+from study.base.ledger import not_done, undisturbed
 from study.base.paths import RunPaths
 from study.search.trial_check import check_search
 
-LAST = "report"  # stage
 NAMED = 20  # files with a fault, or left over, that are named
 AGAIN = "Give the study's command again"
 # What nobody reads who makes a result: the lock, Optuna's view of the search (made anew at each
@@ -107,27 +106,42 @@ def _kinds(paths: RunPaths) -> tuple[list[Kind], str]:
     """All files that should be there; and a sentence where the study is not finished."""
     own = Kind("records", f"{AGAIN}: it is written anew; the stage of that name runs again.")
     stages: dict[str, Kind] = {}
+    keys: dict[str, str] = {}
     for path in sorted(paths.stages.glob("*.json")):
         record = _sealed(paths.root, path, own)
         if record is not None:
             remedy = f"{AGAIN}: the stage {path.stem} runs again."
             stages[path.stem] = Kind(path.stem, remedy, record["files"], record["n_bytes"])
-    study = _sealed(paths.root, paths.study, own) or {}
-    told = study.get("stages", {})
-    kinds = [own, *(stages[name] for name in sorted(stages, key=[*told, *stages].index))]
+            keys[path.stem] = record["key"]
+    study = _sealed(paths.root, paths.study, own) or {"wanted": {}}
+    # Without it nobody knows which stages the study has.
+    own.sealed.setdefault("study.json", MISSING)
+    wanted = study["wanted"]
+    kinds = [own, *(stages[name] for name in sorted(stages, key=[*wanted, *stages].index))]
     kinds += [_search(paths), _sent(paths), _how_much(paths)]
     broken = {Path(name).stem for name, fault in own.sealed.items() if fault}
-    missing = [name for name in {**told, LAST: None} if name not in {*stages, *broken}]
-    return [kind for kind in kinds if kind.names], _unfinished(missing)
+    left = [name for name in not_done(wanted, keys) if name not in broken]
+    return [kind for kind in kinds if kind.names], _unfinished(left, keys)
 
 
-def _unfinished(missing: list[str]) -> str:
-    if not missing:
+def _unfinished(left: list[str], keys: dict[str, str]) -> str:
+    """A sentence about stages that are not done, with and without a record; "" where all are."""
+    missing = [name for name in left if name not in keys]
+    of_another = [name for name in left if name in keys]
+    faults = []
+    if missing:
+        faults.append(
+            f"there is no record of {', '.join(missing)} (records are in .stages/, a hidden folder "
+            "that belongs to the study)"
+        )
+    if of_another:
+        faults.append(
+            f"what there is of {', '.join(of_another)} is of another start than the one that "
+            "study.json tells of, perhaps with other settings"
+        )
+    if not faults:
         return ""
-    return (
-        f"The study is not finished: there is no record of {', '.join(missing)}. Records are in "
-        f".stages/, a hidden folder that belongs to the study. {AGAIN}: it goes on from there."
-    )
+    return f"The study is not finished: {'; '.join(faults)}. {AGAIN}: it goes on from there."
 
 
 def _search(paths: RunPaths) -> Kind:
@@ -166,8 +180,8 @@ def _sealed(root: Path, path: Path, kind: Kind) -> dict[str, Any] | None:
         content = read_json(path)
         if content is not None:
             kind.sealed[name] = ""
-    except BrokenSealError:
-        kind.sealed[name] = ALTERED
+    except BrokenSealError as error:
+        kind.sealed[name] = error.in_short
     except OSError as error:
         kind.sealed[name] = f"cannot be read ({error.strerror})"
     return content

@@ -49,12 +49,13 @@ class StageResult:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """The record of a stage that is done."""
+    """The record of a stage that is done; ``key`` is the hash of all that it depended on."""
 
     digest: str
     facts: dict[str, Any]
     seconds: float
     was_skipped: bool
+    key: str
 
 
 class Ledger:
@@ -87,7 +88,7 @@ class Ledger:
         is_whole = record is not None and self._is_whole(record)
         if record is not None and record["key"] == key and is_whole:
             self._console.note("done before, its input has not changed: skipped")
-            done = StageRecord(record["digest"], record["facts"], record["seconds"], True)
+            done = StageRecord(record["digest"], record["facts"], record["seconds"], True, key)
         else:
             path.unlink(missing_ok=True)
             remove_leftovers(self._run_dir)
@@ -98,7 +99,7 @@ class Ledger:
             content = {"key": key, "digest": result.digest, "facts": result.facts}
             files = hashes_of(self._run_dir, result.outputs)
             write_json(path, {**content, "seconds": seconds, **files})
-            done = StageRecord(result.digest, result.facts, seconds, False)
+            done = StageRecord(result.digest, result.facts, seconds, False, key)
         self.done[name] = done
         return done
 
@@ -138,6 +139,19 @@ class Ledger:
         return not found.faults
 
 
+def not_done(wanted: dict[str, str | None], keys: dict[str, str]) -> list[str]:
+    """Stages that are not done as the last start of the study wanted them, in order.
+
+    A start that was stopped leaves the records of an earlier one behind it. Those may be of other
+    settings, so that a record alone does not say that a stage is done.
+
+    Args:
+        wanted: ``wanted`` of study.json: the key of every stage; None where it was not reached.
+        keys: of the records that there are, by name of the stage.
+    """
+    return [name for name, key in wanted.items() if key is None or keys.get(name) != key]
+
+
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Lock the run folder against other studies.
@@ -173,8 +187,16 @@ def _lock(run_dir: Path, file: TextIO, kind: int) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.seek(0)
         raise FolderInUseError(
-            f"{run_dir} is in use by {file.read().strip() or 'another process'}. Wait for it, "
-            "or give another folder with --out."
+            f"{run_dir} is in use by {_user(file)}. Wait for it, or give another folder with --out."
         ) from error
+
+
+def _user(file: TextIO) -> str:
+    """Who holds the lock. A check does not write its name there: the text is of a study before."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a study would not share it
+    except BlockingIOError:
+        file.seek(0)
+        return file.read().strip() or "another process"
+    return "a check of its files (verify)"

@@ -192,8 +192,8 @@ class FanOut:
         path = self._file(item)
         try:
             content = read_json(path)
-        except BrokenSealError:
-            self._console.note(f"{path} was altered: the fit is done again")
+        except BrokenSealError as error:
+            self._console.note(f"{path} {error.in_short}: the fit is done again")
             return None
         return None if content is None else Measured(**content)
 

@@ -9,12 +9,13 @@ from data_io.files import BrokenSealError, read_json
 from data_io.recordings.table import Recordings
 from data_io.store import read_recordings
 from study.base.errors import REFUSED, StudyError
+from study.base.ledger import not_done
 from study.base.paths import RunPaths
 from study.config.reader import ConfigError, config_of
 from study.config.tree import StudyConfig
 from study.how_much.truth import TruthFiles
 
-LATENTS, LAST = "latents", "report"  # stages
+LATENTS = "latents"  # stage
 
 
 class NotFinishedError(StudyError):
@@ -51,10 +52,9 @@ def open_study(folder: Path) -> Finished:
     """
     paths = RunPaths(folder)
     try:
-        facts, latents, last = (
-            read_json(path)
-            for path in (paths.study, *(paths.stages / f"{name}.json" for name in (LATENTS, LAST)))
-        )
+        facts = read_json(paths.study) if folder.is_dir() else None
+        wanted = {} if facts is None else facts["wanted"]
+        records = {name: read_json(paths.stages / f"{name}.json") for name in wanted}
     except BrokenSealError as error:
         raise NotFinishedError(str(error)) from error
     if facts is None:
@@ -63,10 +63,15 @@ def open_study(folder: Path) -> Finished:
             "that a study wrote to, for instance runs/demo."
         )
     again = "Give its own command again: it goes on from there."
+    latents = records.get(LATENTS)
     if latents is None or not paths.latents.is_dir():
         raise NotFinishedError(f"The study in {folder} has no latents. {again}")
-    if last is None:
-        raise NotFinishedError(f"The study in {folder} is not finished. {again}")
+    # study.json holds the settings of the last start, and the records may be of one before it.
+    if left := not_done(wanted, {name: one["key"] for name, one in records.items() if one}):
+        raise NotFinishedError(
+            f"The study in {folder} is not finished: {', '.join(left)} are not done, or not with "
+            f"the settings in study.json. {again}"
+        )
     try:
         config = config_of(facts["config"])
     except ConfigError as error:

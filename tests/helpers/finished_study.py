@@ -22,8 +22,9 @@ def finished(root, bird_ages=(B1, B2), **hmm):
     settings = {"n_states": "[1,4]", "min_snippets": 100, "n_restarts": 1} | hmm
     words = [f"hmm.{name}={value}" for name, value in settings.items()]
     config = load_config("smoke", None, ["snippets.hop=16", *words])
-    facts = {"config": config.to_dict(), "data_dir": str(root / "data")}
+    wanted = {stage: f"key of {stage}" for stage in ("latents", "report")}
+    facts = {"config": config.to_dict(), "data_dir": str(root / "data"), "wanted": wanted}
     write_json(paths.study, facts)
-    for stage in ("latents", "report"):
-        write_json(paths.stages / f"{stage}.json", {"digest": stage})
+    for stage, key in wanted.items():
+        write_json(paths.stages / f"{stage}.json", {"digest": stage, "key": key})
     return paths

@@ -380,7 +380,7 @@ def stages_run(tmp_path, config, recordings):
     ledger = Ledger(paths.root, paths.stages, console, 8)
     where = Where(paths.root, None, tracker.uri)
     for name in ("recordings", "trials"):
-        ledger.done[name] = StageRecord(name, {}, 0.0, False)
+        ledger.done[name] = StageRecord(name, {}, 0.0, False, "")
     study = Study(
         config, where, paths, console, TaskRunner(), tracker, ledger, 0.0, None,
         Recordings.from_rows(recordings),

@@ -35,7 +35,7 @@ def run_stage(root):
     config = StudyConfig()
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(root)))
     ledger = Ledger(paths.root, paths.stages, console, 2)
-    ledger.done["recordings"] = StageRecord("recordings", {}, 0.0, False)
+    ledger.done["recordings"] = StageRecord("recordings", {}, 0.0, False, "")
     study = Study(
         config, Where(paths.root, None, ""), paths, console, TaskRunner(), None, ledger, 0.0, None,
         Recordings.from_rows([*recordings_of("b1"), *recordings_of("b2")]),

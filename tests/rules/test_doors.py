@@ -458,7 +458,7 @@ def test_the_run_folder_holds_no_secret(secrets_around, tmp_path):
             config=config, paths=paths, data_dir=tmp_path, tracker=tracker,
             ledger=SimpleNamespace(done={}),
         )  # fmt: skip
-        write_study_json(study)
+        write_study_json(study, [])
     text = written(tmp_path)
     assert paths.study.exists()
     assert text.count("mlflow.example.org") >= 2

@@ -114,7 +114,7 @@ def test_other_settings_other_latents_and_broken_files_are_fitted_again(tmp_path
     rows, _, _ = run(paths, here)
     finished(tmp_path, n_states="[1,3]")
     assert len(run(paths, here)[1]) == 8
-    write_json(paths.stages / "latents.json", {"digest": "others"})
+    write_json(paths.stages / "latents.json", {"digest": "others", "key": "key of latents"})
     assert len(run(paths, here)[1]) == 8
     finished(tmp_path)
     for file in (tmp_path / "kept").glob("*.json"):
@@ -152,12 +152,28 @@ def test_a_bird_and_age_with_nothing_held_out_or_no_sound_is_named(tmp_path):
 def test_a_folder_without_a_finished_study_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(NotFinishedError, match=r"is not the run folder of a study: it holds no"):
         open_study(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(NotFinishedError, match=r"is not the run folder of a study: it holds no"):
+        open_study(tmp_path / "notes.txt")
     paths = finished(tmp_path)
     (paths.stages / "report.json").unlink()
-    with pytest.raises(NotFinishedError, match=r"is not finished. Give its own command again"):
+    with pytest.raises(
+        NotFinishedError, match=r"is not finished: report are not done.* Give its own command again"
+    ):
         open_study(tmp_path)
     (paths.stages / "latents.json").unlink()
     with pytest.raises(NotFinishedError, match=r"has no latents. Give its own command again"):
+        open_study(tmp_path)
+
+
+@pytest.mark.parametrize("key", [None, "key of other settings"])
+@pytest.mark.parametrize("stage", ["latents", "report"])
+def test_a_study_that_was_stopped_on_its_way_to_other_settings_is_refused(tmp_path, stage, key):
+    paths = finished(tmp_path)
+    facts = read_json(paths.study)
+    facts["wanted"][stage] = key
+    write_json(paths.study, facts)
+    with pytest.raises(NotFinishedError, match=f"finished: {stage} .* Give its own command again"):
         open_study(tmp_path)
 
 

@@ -268,7 +268,8 @@ def test_a_folder_is_looked_at_by_many_and_never_while_a_study_writes_to_it(tmp_
         assert list(tmp_path.iterdir()) == []
     with locked(tmp_path), pytest.raises(FolderInUseError), undisturbed(tmp_path):
         pass
-    refused = pytest.raises(FolderInUseError)
+    (tmp_path / ".lock").write_text("process 1 on a host")  # a study that was killed left it
+    refused = pytest.raises(FolderInUseError, match="in use by a check of its files")
     with undisturbed(tmp_path), undisturbed(tmp_path), refused, locked(tmp_path):
         pass
 

@@ -1,6 +1,8 @@
 """The check of a whole run folder: every altered file is named, and nothing is written."""
 
 import io
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +15,10 @@ from study.base.console import Console
 from study.base.hashes import hashes_of
 from study.base.ledger import FolderInUseError, Ledger, StageResult, locked
 from study.base.paths import RunPaths
+from study.config.reader import load_config
 from study.run_tune import main
 from study.search.trial_folder import TrialFolder, TrialSpec
+from study.tracked import write_study_json
 from study.verify import NoStudyError, verify
 from tests.helpers.tiny_mdgan import build
 
@@ -62,21 +66,40 @@ def write_how_much(paths):
     write_json(paths.how_much / ".fits" / "abc.json", {"n_states": 3})
 
 
+STAGES = {"latents": write_latents, "songs": write_songs, "report": write_report}
+
+
+@contextmanager
+def start(paths):
+    """A start of the study, which writes study.json at its end, as `study.pipeline` does it."""
+    ledger = Ledger(paths.root, paths.stages, Console(io.StringIO()), len(STAGES))
+    tracker = SimpleNamespace(
+        uri="none", experiment_id="1", study_run_id="2",
+        lineage={"git_commit": "abc", "code_hash": "def"},
+    )  # fmt: skip
+    study = SimpleNamespace(
+        config=load_config("smoke", None, []), paths=paths, data_dir=paths.root, tracker=tracker,
+        ledger=ledger,
+    )  # fmt: skip
+    try:
+        yield ledger
+    finally:
+        write_study_json(study, list(STAGES))
+
+
+def stopped():
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def paths(tmp_path):
     """A run folder with files of every kind, each as small as may be."""
     paths = RunPaths(tmp_path / "run")
     paths.root.mkdir()
-    ledger = Ledger(paths.root, paths.stages, Console(io.StringIO()), 3)
     write_trial(paths.search / "trial-000")
-    for name, work in (
-        ("latents", write_latents),
-        ("songs", write_songs),
-        ("report", write_report),
-    ):
-        ledger.run(name, {}, lambda work=work: work(paths))
-    stages = {name: {"seconds": 1.0} for name in ledger.done}
-    write_json(paths.study, {"name": "demo", "stages": stages})
+    with start(paths) as ledger:
+        for name, work in STAGES.items():
+            ledger.run(name, {}, lambda work=work: work(paths))
     write_json(paths.tracking / "0123.json", {"runs": {"a": "b"}})
     write_how_much(paths)
     with locked(paths.root):
@@ -167,11 +190,10 @@ def test_files_that_no_record_names_are_left_over_and_no_fault(paths):
 @pytest.mark.parametrize(
     ("gone", "named"),
     [
-        ([".stages/report.json"], "no record of report."),
-        ([".stages/songs.json"], "no record of songs."),
+        ([".stages/report.json"], "no record of report ("),
+        ([".stages/songs.json"], "no record of songs ("),
         ([".stages/latents.json", ".stages/songs.json", ".stages/report.json"],
-         "no record of latents, songs, report. Records are in .stages/, a hidden folder"),
-        (["study.json", ".stages/report.json"], "no record of report."),
+         "no record of latents, songs, report (records are in .stages/, a hidden folder"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_not_finished_says_so(paths, gone, named):
@@ -180,6 +202,32 @@ def test_a_folder_that_is_not_finished_says_so(paths, gone, named):
     is_whole, text = run(paths)
     assert not is_whole
     assert f"The study is not finished: there is {named}" in text
+
+
+def test_a_study_that_was_stopped_on_its_way_to_other_settings_is_not_finished(paths):
+    with pytest.raises(KeyboardInterrupt), start(paths) as ledger:
+        ledger.run("latents", {"seed": 2}, lambda: write_latents(paths))
+        ledger.run("songs", {"seed": 2}, stopped)
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "there is no record of songs (" in text
+    assert "what there is of report is of another start than the one that study.json" in text
+
+
+def test_a_study_that_was_killed_on_its_way_to_other_settings_is_not_finished(paths):
+    ledger = Ledger(paths.root, paths.stages, Console(io.StringIO()), len(STAGES))
+    ledger.run("latents", {"seed": 2}, lambda: write_latents(paths))
+    is_whole, text = run(paths)  # study.json is of the start before
+    assert not is_whole
+    assert "finished: what there is of latents is of another start" in text
+
+
+def test_without_study_json_a_study_is_not_finished(paths):
+    paths.study.unlink()
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "study.json is missing" in text
+    assert "The study is finished" not in text
 
 
 def test_a_broken_record_is_an_altered_file_and_its_own_files_are_not_called_missing(paths):
