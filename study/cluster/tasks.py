@@ -116,5 +116,6 @@ def _task_error(what: str, error: ray.exceptions.RayError) -> TaskError:
         f"{what} failed: its worker process died, and again at each of {MAX_RETRIES} retries "
         f"({type(error).__name__}: {cause_line}). What was done before is kept: the same command "
         "goes on from there. If memory ran out, let fewer tasks run at once: "
-        "resources.max_tasks=1. Ray's logs are in /tmp/ray/session_latest/logs."
+        "resources.max_tasks=1. Ray's logs are in session_latest/logs of its folder, by default "
+        "/tmp/ray."
     )

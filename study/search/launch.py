@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000"
 # Tune would catch Ctrl-C and come back as if the search were over.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 
-SCRATCH = "birdsong-tune-"  # how the names of Tune's folders begin
+# How the names of Tune's folders begin. Machines may share the temporary folder, and not the locks.
+SCRATCH = f"birdsong-tune-{socket.gethostname()}-"
 NEW_S = 60.0  # such a folder may not be locked yet
 
 # Tune reads it at each start: trials that may wait for resources.

@@ -185,7 +185,11 @@ class TrialFolder:
         Raises:
             NotOwnerError: a process of an earlier search, on a node cut off, is not to write here.
         """
-        if digest(asdict(self.spec())) != digest(asdict(spec)):
+        # Not its number: a repeat has the place that it has among the candidates of now.
+        found = self.spec()
+        if (found.name, found.seed, found.search) != (spec.name, spec.seed, spec.search) or (
+            digest(found.params) != digest(spec.params)
+        ):
             raise NotOwnerError(f"{self.path} holds a trial of another search by now.")
 
     def own(self) -> None:

@@ -185,8 +185,8 @@ class TrialWatcher(Unpickled, Callback):
     def stop_for(self, why: str) -> None:
         """End the search: nothing can be written."""
         self.fault = self.fault or StorageFullError(
-            f"The run folder cannot be written to: {why}. Make room there; the same command goes "
-            "on from the checkpoints."
+            f"Nothing more can be written: {why}. Make room on that disk; the same command goes on "
+            "from the checkpoints."
         )
 
 

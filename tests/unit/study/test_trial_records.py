@@ -140,6 +140,14 @@ def test_a_process_cut_off_from_its_trial_writes_no_more(folder):
     assert len(read_reports(successor.newest_checkpoint()[0])) == 2
 
 
+def test_only_a_process_of_the_same_trial_works_in_its_folder(folder):
+    spec = folder.spec()
+    folder.check_is(dataclasses.replace(spec, number=spec.number + 1))  # a repeat's place
+    for other in ({"seed": 9}, {"search": "another"}, {"params": {"lr": 0.5}}):
+        with pytest.raises(NotOwnerError, match="another search"):
+            folder.check_is(dataclasses.replace(spec, **other))
+
+
 def test_of_an_ended_trial_the_decoder_is_kept(folder):
     saved(folder, 2)
     folder.end(ENDED)
