@@ -12,7 +12,7 @@ from study.config.reader import load_config
 from study.search.search_folder import prepare_folder
 from study.search.trial_folder import TrialFolder, TrialSpec
 
-N_FRESH = 150
+N_FRESH = 60
 FRESH = 1_000_000  # far from the seeds of the benchmark
 
 # By what was wrong with the project; each history fails where that comes back.

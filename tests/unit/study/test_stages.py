@@ -9,8 +9,8 @@ import pytest
 from data_io.files import read_json, write_json
 from data_io.seal import read_seal
 from data_io.store import write_table
-from study.base import ledger as ledgers
 from study.base import hashes, stopping
+from study.base import ledger as ledgers
 from study.base.console import Console
 from study.base.errors import StudyError
 from study.base.hashes import hashes_of

@@ -240,8 +240,8 @@ def test_signals_that_are_ignored_at_the_start_stay_ignored():
 
 def test_a_handler_that_others_put_in_does_not_end_an_ignored_signal():
     process = script(
-        "import signal; signal.signal(signal.SIGTERM, lambda *rest: sys.exit(9)); stopping.reclaim(); "
-        "console.line('on'); sys.stdin.readline()",
+        "import signal; signal.signal(signal.SIGTERM, lambda *rest: sys.exit(9)); "
+        "stopping.reclaim(); console.line('on'); sys.stdin.readline()",
         ignored="TERM", stdin=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout.readline() == "on\n"
