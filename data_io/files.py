@@ -93,14 +93,15 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 def sync(path: Path) -> None:
     """Wait until the content of a file, or the names in a folder, are on the disk."""
     is_folder = path.is_dir()
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)  # of a folder that one may not list it fails
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if not is_folder or error.errno not in _NO_SYNC_OF_FOLDERS:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def sync_tree(folder: Path) -> None:
@@ -213,6 +214,14 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sound_sha256(path: Path) -> str:
+    """Hash of a sound file; of a ``.cbin`` together with the ``.rec`` that says what it means."""
+    of_samples, rec = file_sha256(path), path.with_suffix(".rec")
+    if path.suffix.lower() != ".cbin" or not rec.is_file():
+        return of_samples
+    return digest([of_samples, file_sha256(rec)])
 
 
 def digest(content: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.files import file_sha256
+from data_io.files import sound_sha256
 from data_io.pieces import Piece, Pieces
 from data_io.recordings.table import Recording
 from data_io.sound.checks import Checks
@@ -79,7 +79,7 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
             facts = file.facts
             found = replace(
                 listed,
-                sha256=file_sha256(path),
+                sha256=sound_sha256(path),
                 sample_rate_hz=facts.sample_rate_hz,
                 n_channels=facts.n_channels,
                 n_bytes=file.state[0],
@@ -239,7 +239,7 @@ def check_source(root: Path, recording: Recording) -> None:
         OSError: it cannot be read.
     """
     path = root / recording.file
-    found = file_sha256(path)
+    found = sound_sha256(path)
     if found != recording.sha256:
         raise BadSoundError(
             f"{path} is not the file that was read before: its hash is {found[:12]}, and it was "

@@ -416,3 +416,14 @@ def test_a_file_that_was_altered_with_its_time_kept_is_not_cut_anew_under_its_ol
     (skipped,) = (row for row in again if not row.is_used)
     assert skipped.path == "b1/45/0.wav"
     assert "is not the file that was read before" in skipped.reason
+
+
+def test_the_hash_of_a_cbin_file_covers_what_says_how_it_is_read(tmp_path):
+    path = tmp_path / "b1" / "45" / "0.cbin"
+    write(path, *content(song(0), "cbin", rate=RATE))
+    recording, *_ = read_bird_age(tmp_path, listed(tmp_path), PARAMS, tmp_path / "s")
+    check_source(tmp_path, recording)
+    rec = path.with_suffix(".rec")
+    rec.write_text(rec.read_text().replace(f"ADFREQ = {RATE}", "ADFREQ = 22000"))
+    with pytest.raises(BadSoundError, match="is not the file that was read before"):
+        check_source(tmp_path, recording)
