@@ -64,7 +64,7 @@ class Recording:
         recorded_at: local date and time at which the file starts, if its name or header says so.
         of_file: path of the file, if the recording is a piece of it; else empty.
         start_s: second of the file at which the recording starts.
-        sha256: of the file's bytes; empty if it could not be read.
+        sha256: of the file, for a .cbin together with its .rec; empty if it could not be read.
         sample_rate_hz: of the file.
         n_channels: of the file.
         seconds: length of the sound that could be read.
