@@ -54,8 +54,7 @@ def study_run(config: StudyConfig, tracker: Tracker, data_hash: str) -> Iterator
             else:
                 tracker.end_study("FAILED", f"{type(error).__name__}: {error}"[:500])
         raise
-    with stopping.held():
-        tracker.end_study("FINISHED")
+    tracker.end_study("FINISHED")
 
 
 def write_study_json(study: Study, wanted: list[str]) -> None:

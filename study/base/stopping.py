@@ -14,10 +14,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOUND_S = 12.0
@@ -127,7 +130,7 @@ def stoppable() -> Iterator[None]:
     watch.start()
     sys.unraisablehook = _on_unraisable
     threading.excepthook = _on_thread_error
-    _state.children = _descendants()
+    _state.children = {process.pid for process in started()}
     _state.is_open = True
     _take(list(old))
     try:
@@ -236,7 +239,7 @@ def end(stop: Stopped) -> int:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         _say(stop.signal_number)
-        _end_children()
+        end_processes(started())  # such as a half-started Ray
         if not _state.is_listening:
             _state = _State()  # another command may follow in this process
     finally:
@@ -285,7 +288,7 @@ def _watch(state: _State, reading: int) -> None:
     if not state.is_over and state.asked is not None:
         if not state.is_said and select.select([], [2], [], 1.0)[1]:  # a terminal may be held up
             os.write(2, f"{sentence(state.asked)}\n".encode())
-        _end_children()
+        end_processes(started())
         os._exit(128 + state.asked)
 
 
@@ -297,22 +300,21 @@ def _say(number: int) -> None:
             sys.stderr.flush()
 
 
-def children_before() -> set[int]:
-    """Processes that were there before the command began: they are not its own."""
-    return set(_state.children)
-
-
-def _descendants() -> set[int]:
+def started() -> "list[psutil.Process]":
+    """Processes that the command started, and theirs; none that was there before it began."""
     import psutil  # not before the signals are ours
 
-    return {process.pid for process in psutil.Process().children(recursive=True)}
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if process.pid not in _state.children]
 
 
-def _end_children() -> None:
-    """End what the command started and did not end itself, such as a half-started Ray."""
-    for pid in _descendants() - _state.children:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+def end_processes(processes: "Iterable[psutil.Process]") -> None:
+    """End processes at once; those that are gone, or not ours to end, are left."""
+    import psutil
+
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _on_unraisable(unraisable: Any) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +105,14 @@ def _ended_when_told() -> Iterator[None]:
 
     They do not hear it, and Ray would wait a second for each before it kills it.
     """
-    before = stopping.children_before()
-    started = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+    started = stopping.started()
     is_over = threading.Event()
 
     def end() -> None:
         while not any(_is_told(process) for process in started):
             if is_over.wait(0.02):
                 return
-        for process in started:
-            with suppress(psutil.Error):
-                process.kill()
+        stopping.end_processes(started)
 
     thread = threading.Thread(target=end, daemon=True)
     thread.start()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from study.base import stopping
 from study.base.paths import without_password
 from study.tracking.client import Mlflow, answering_client
 from study.tracking.difference import Differences
@@ -152,14 +153,12 @@ class Tracker:
 
     def end_study(self, status: Status, reason: str = "") -> None:
         """Close the study's run, and as KILLED those of its runs that are still open."""
-        # On disk: nothing else in the run folder says how a study ended.
-        self._sent.studies[self.study_run_id].end = {
-            "status": status,
-            "tags": {"reason": reason},
-            "ended_at": time.time(),
-        }
-        self._sent.changed()
-        self._end_open(self.study_run_id)
+        end = {"status": status, "tags": {"reason": reason}, "ended_at": time.time()}
+        with stopping.held():  # cut in half, the study would be open in MLflow and over here
+            # On disk: nothing else in the run folder says how a study ended.
+            self._sent.studies[self.study_run_id].end = end
+            self._sent.changed()
+            self._end_open(self.study_run_id)
 
     def _end_open(self, study_run_id: str) -> None:
         """End the runs of a study run that are open: its own as its driver said."""

@@ -21,8 +21,6 @@ from ray.remote_function import RemoteFunction
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-import study.pipeline
-from study.base.console import Console
 from study.search.trial import run_trial
 from tests.helpers.memory_mlflow import MemoryMlflow
 
@@ -33,19 +31,6 @@ NODE = {
     "NodeManagerHostname": "here",
     "Resources": {"CPU": N_CPUS, "node:__internal_head__": 1.0, "object_store_memory": 2e9},
 }
-
-
-def inline_study(config, where, survey=None, mlflow=None):
-    """Run a study; give what it printed. What `study.pipeline.run_study` raises, this raises.
-
-    Args:
-        config, where, survey: as for `study.pipeline.run_study`.
-        mlflow: a `MemoryMlflow`; a new one where None.
-    """
-    text = io.StringIO()
-    with inline_ray(mlflow):
-        study.pipeline.run_study(config, where, survey, Console(text))
-    return text.getvalue()
 
 
 def inline_command(words, mlflow=None):
