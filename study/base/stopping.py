@@ -286,10 +286,14 @@ def _watch(state: _State, reading: int) -> None:
             state.is_lost = state.was_raised = False
             signal.pthread_kill(threading.main_thread().ident or 0, state.asked or 0)
     if not state.is_over and state.asked is not None:
-        if not state.is_said and select.select([], [2], [], 1.0)[1]:  # a terminal may be held up
-            os.write(2, f"{sentence(state.asked)}\n".encode())
-        end_processes(started())
-        os._exit(128 + state.asked)
+        try:
+            with suppress(OSError, ValueError):  # nobody may have the terminal any more
+                # It may be held up, too.
+                if not state.is_said and select.select([], [2], [], 1.0)[1]:
+                    os.write(2, f"{sentence(state.asked)}\n".encode())
+            end_processes(started())
+        finally:
+            os._exit(128 + state.asked)  # whatever failed: nobody else ends this process
 
 
 def _say(number: int) -> None:

@@ -228,6 +228,24 @@ def test_a_main_thread_in_c_code_is_ended_with_all_that_it_started():
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [("stopping.started = lambda: 1 // 0", f"Ended by SIGTERM. {AGAIN}\n"), ("os.close(2)", "")],
+)
+def test_the_end_by_the_clock_comes_whatever_fails_in_it(fault, text):
+    process = script(
+        f"stopping.BOUND_S = 0.5; import os; {fault}; console.line('on'); "
+        "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+    )
+    assert process.stdout.readline() == "on\n"
+    process.send_signal(signal.SIGTERM)
+    try:
+        _, said = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (143, text)
+
+
 def test_signals_that_are_ignored_at_the_start_stay_ignored():
     process = script("console.line('on'); sys.stdin.readline()", ignored="HUP INT",
                      stdin=subprocess.PIPE)  # fmt: skip
