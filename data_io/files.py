@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _UNSEALED = "has no seal (an earlier version wrote it, or it was altered)"
 _RETIRED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.old")  # names of `atomic_dir`
+_BLOCK_BYTES = 1 << 20
 SEAL = "seal"  # entry of sealed JSON: the hash of all others
 
 
@@ -210,10 +211,21 @@ def _broken(path: Path, fault: str) -> BrokenSealError:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Path, at_block: Callable[[], None] = lambda: None) -> str:
+    """Hash of a file's content.
+
+    Args:
+        path: of the file.
+        at_block: called before each block of 1 MiB; what it raises ends the reading.
+    """
+    hashed, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while True:
+            at_block()
+            n_bytes = file.readinto(block)
+            if not n_bytes:
+                return hashed.hexdigest()
+            hashed.update(block[:n_bytes])
 
 
 def sound_sha256(path: Path) -> str:

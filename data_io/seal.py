@@ -9,6 +9,7 @@ Source: Apache Parquet format 2.11, File format.
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,8 +33,12 @@ def seal(path: Path) -> None:
         file.write(_SEAL + hashed.digest() + footer)
 
 
-def check_seal(path: Path) -> str:
+def check_seal(path: Path, at_block: Callable[[], None] = lambda: None) -> str:
     """Compare a file with its seal; give the hash in it.
+
+    Args:
+        path: of the file.
+        at_block: called before each block of 1 MiB; what it raises ends the reading.
 
     Raises:
         BrokenSealError: a byte is missing or was altered, or the file has no seal.
@@ -41,7 +46,7 @@ def check_seal(path: Path) -> str:
     """
     with path.open("rb") as file:
         seal_at = _seal_at(file)
-        hashed = _hashed(file, seal_at)
+        hashed = _hashed(file, seal_at, at_block)
         found = _read_seal(file)
         hashed.update(file.read())
     if found != hashed.digest():
@@ -89,10 +94,13 @@ def _footer_at(file: BinaryIO) -> int:
     return int(footer_at)
 
 
-def _hashed(file: BinaryIO, n_bytes: int) -> "hashlib._Hash":
+def _hashed(
+    file: BinaryIO, n_bytes: int, at_block: Callable[[], None] = lambda: None
+) -> "hashlib._Hash":
     """Hash the next ``n_bytes`` of ``file``."""
     hashed = hashlib.sha256()
     while n_bytes > 0:
+        at_block()
         block = file.read(min(n_bytes, _BLOCK_BYTES))
         if not block:
             raise BrokenSealError("it was cut short while it was read")

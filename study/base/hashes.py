@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from data_io.files import BrokenSealError, file_sha256
 from data_io.seal import check_seal, read_seal
+from study.base import stopping
 
 N_THREADS = min(8, 2 * (os.cpu_count() or 1))  # a file on another machine is waited for
 MISSING, ALTERED = "is missing", "was altered"
@@ -99,7 +100,7 @@ def _fault(path: Path, sha256: str, n_bytes: int, is_read: bool) -> str:
             return MISSING
         is_same = path.stat().st_size == n_bytes
         if is_same and is_read:
-            is_same = _hash_of(path, check_seal) == sha256
+            is_same = _hash_of(path, lambda path: check_seal(path, _go_on)) == sha256
         elif is_same and path.suffix == ".parquet":
             with suppress(BrokenSealError):
                 is_same = read_seal(path) == sha256
@@ -113,13 +114,26 @@ def _hash_of(path: Path, of_seal: Callable[[Path], str] = read_seal) -> str:
     if path.suffix == ".parquet":
         with suppress(BrokenSealError):  # the truth about simulated birds is plain Parquet
             return of_seal(path)
-    return file_sha256(path)
+    return file_sha256(path, _go_on)
+
+
+def _go_on() -> None:
+    """Leave a large file at a stop: the end of the command waits for every thread."""
+    if stopping.is_stopping():
+        raise CancelledError
 
 
 def _in_threads(work: Callable[[T], str], items: Iterable[T]) -> Iterator[str]:
-    """Results in the order of ``items``; hashing a file lets other threads run."""
+    """Results in the order of ``items``; hashing a file lets other threads run.
+
+    Raises:
+        Stopped: a stop was asked for meanwhile.
+    """
     pool = ThreadPoolExecutor(N_THREADS)
     try:
         yield from pool.map(work, items)
+    except CancelledError:
+        stopping.check()
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for all that is left
+        pool.shutdown(cancel_futures=True)

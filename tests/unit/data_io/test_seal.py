@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_io.files import file_sha256
 from data_io.seal import BrokenSealError, check_seal, seal
 
 
@@ -59,3 +60,19 @@ def test_file_without_a_seal_is_refused(tmp_path):
     pq.write_table(pa.table({"a": [1] * 100}), path)
     with pytest.raises(BrokenSealError, match="no seal"):
         check_seal(path)
+
+
+def test_the_reading_of_a_large_file_can_be_left_at_any_block(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": np.random.default_rng(0).random(1 << 20)}), path)
+    seal(path)
+    for read in (check_seal, file_sha256):
+        seen = []
+
+        def leave(seen=seen):
+            seen.append(1)
+            if len(seen) == 3:
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            read(path, leave)

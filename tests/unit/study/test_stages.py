@@ -2,6 +2,9 @@
 
 import io
 import os
+import signal
+import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -11,10 +14,13 @@ from data_io.seal import read_seal
 from data_io.store import write_table
 from study.base import hashes, stopping
 from study.base import ledger as ledgers
+from study.base.command import run_command
 from study.base.console import Console
 from study.base.errors import StudyError
-from study.base.hashes import hashes_of
+from study.base.hashes import compare, hashes_of
 from study.base.ledger import FolderInUseError, Ledger, StageResult, locked, undisturbed
+
+LARGE = 4 << 30
 
 
 def ledger(folder, text=None):
@@ -245,6 +251,29 @@ def test_a_stage_that_was_told_to_stop_is_not_recorded_though_it_came_back(tmp_p
     assert not run(tmp_path, 1, []).was_skipped
 
 
+@pytest.mark.parametrize("work", [
+    lambda root, names: hashes_of(root, [root / name for name in names]),
+    lambda root, names: compare(root, {"files": dict.fromkeys(names, "x"),
+                                       "n_bytes": dict.fromkeys(names, LARGE)}),
+])  # fmt: skip
+def test_a_stop_does_not_wait_until_large_files_are_hashed(tmp_path, work):
+    names = [f"part-{i}" for i in range(12)]
+    for name in names:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(LARGE)
+    told = []
+
+    def tell():
+        told.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(0.2, tell)
+    timer.start()
+    assert run_command(lambda console: work(tmp_path, names)) == 143
+    assert time.monotonic() - told[0] < 1.5
+    assert not [thread for thread in threading.enumerate() if "Pool" in thread.name]
+
+
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / ".latents.12345678.tmp").mkdir()
     (tmp_path / ".trials.12345678.tmp.parquet").write_text("x")
@@ -278,7 +307,7 @@ def test_a_file_that_cannot_be_read_for_now_is_neither_removed_nor_made_anew(tmp
     calls = []
     run(tmp_path, 1, calls)
 
-    def away(path):
+    def away(*args):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(hashes, "file_sha256", away)
