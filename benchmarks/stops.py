@@ -6,22 +6,26 @@
 For each way one run folder: the same command is started again and again, and stopped at every stage
 in turn, at a random time in it; then it runs to its end. It prints one line for each stop: exit
 code, seconds from the signal to the end of the command, what it said, processes that were left,
-MLflow runs that were left RUNNING. At the end of each way: result files that differ from those of a
-study that nobody stopped, and MLflow's runs beside that study's. `scancel` is SIGTERM to every
+MLflow runs that were left RUNNING, and the stage that had begun last. At the end of each way:
+result files that differ from those of a study that nobody stopped, and MLflow's runs beside that
+study's. `scancel` is SIGTERM to every
 process of the command, `closed terminal` the end of the terminal that it runs in.
 """
 
 import argparse
 import random
+import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from data_io.files import read_json
+from study.base.ledger import not_done
 from tests.helpers.inline_ray import inline_command
 from tests.helpers.memory_mlflow import MemoryMlflow
 from tests.helpers.same_results import same_results
-from tests.helpers.stops import TINY, WAYS, Command, n_running, n_runs
+from tests.helpers.stops import TINY, WAYS, Command, Ended, n_running, n_runs
 
 # What the command says as each begins, and how long it takes at least.
 MOMENTS = {
@@ -68,11 +72,15 @@ def stop_everywhere(way: str, folder: Path, whole: Path, n_whole: int, rng: rand
     out = folder / way.replace(" ", "-")
     out.mkdir()
     n_wrong = 0
-    print(f"\n{way}\n{'moment':18}code  seconds  said                 left  RUNNING", flush=True)
+    print(f"\n{way}\n{'moment':18}code  seconds  said                 left  RUNNING  began last",
+          flush=True)  # fmt: skip
     for moment, (words, lasts_s) in MOMENTS.items():
         command = Command(out, has_terminal=way == "closed terminal")
         if not command.wait_for(words):
-            print(f"{moment:18} was over before: exit code {command.ended().code}", flush=True)
+            ended = command.ended()
+            n_wrong += ended.code != 0
+            print(f"{moment:18}{ended.code:4}  was over before{_wrong(ended.code == 0, ended)}",
+                  flush=True)  # fmt: skip
             continue
         time.sleep(rng.uniform(0.0, lasts_s))
         ended = command.stopped(way)
@@ -84,13 +92,12 @@ def stop_everywhere(way: str, folder: Path, whole: Path, n_whole: int, rng: rand
             ended.code == WAYS[way] and ended.seconds < 15.0 and is_said and ended.is_clean
             and not ended.left and not running
         )  # fmt: skip
-        if ended.code == 0 and "Report    " in ended.text:  # the signal came behind the end
+        if ended.code == 0 and is_finished(out / "run"):  # the signal came behind the end
             is_right, said = not running and not ended.left, "finished"
         n_wrong += not is_right
         print(f"{moment:18}{ended.code:4}  {ended.seconds:7.1f}  {said:20} {len(ended.left):4}"
-              f"  {running:7}{'' if is_right else '  WRONG'}", flush=True)  # fmt: skip
-        if not is_right:
-            print(f"{ended.left}\n{ended.text[-3000:]}")
+              f"  {running:7}  {last_stage(ended.text)}{_wrong(is_right, ended)}",
+              flush=True)  # fmt: skip
     ended = Command(out).ended()
     differ = same_results(whole, out / "run")
     print(f"then to its end: exit code {ended.code}, {len(differ)} result files differ, "
@@ -98,6 +105,24 @@ def stop_everywhere(way: str, folder: Path, whole: Path, n_whole: int, rng: rand
     for name in differ:
         print(f"    {name}")
     return n_wrong + (ended.code != 0) + len(differ) + (n_runs(out) != n_whole)
+
+
+def last_stage(text: str) -> str:
+    """Name of the stage that a command began last; "-" where it began none."""
+    return (re.findall(r"^\[\d+/\d+\] (.+)$", text, re.MULTILINE) or ["-"])[-1]
+
+
+def is_finished(run: Path) -> bool:
+    """Whether every stage is done as the last start wanted it."""
+    study = read_json(run / "study.json")
+    records = {path.stem: read_json(path) or {} for path in (run / ".stages").glob("*.json")}
+    keys = {name: record["key"] for name, record in records.items()}
+    return study is not None and "report" in keys and not not_done(study["wanted"], keys)
+
+
+def _wrong(is_right: bool, ended: Ended) -> str:
+    """What is shown behind the line of a stop that is not as it should be."""
+    return "" if is_right else f"  WRONG\n{ended.left}\n{ended.text[-3000:]}"
 
 
 if __name__ == "__main__":

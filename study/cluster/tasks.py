@@ -116,6 +116,11 @@ def _task_error(what: str, error: ray.exceptions.RayError) -> TaskError:
         f"{what} failed: its worker process died, and again at each of {MAX_RETRIES} retries "
         f"({type(error).__name__}: {cause_line}). What was done before is kept: the same command "
         "goes on from there. If memory ran out, let fewer tasks run at once: "
-        "resources.max_tasks=1. Ray's logs are in session_latest/logs of its folder, by default "
-        "/tmp/ray."
+        f"resources.max_tasks=1. Ray's logs are in {_logs()}, on the machine of the process."
     )
+
+
+def _logs() -> str:
+    """Folder of the logs of this session of Ray; nodes may keep theirs elsewhere."""
+    session = ray.get_runtime_context()
+    return f"{session.get_temp_dir()}/{session.get_session_name()}/logs"

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from io import StringIO
@@ -192,6 +193,8 @@ def test_a_task_that_dies_again_and_again_is_named_and_what_is_done_is_kept(conn
     assert f"at each of {MAX_RETRIES} retries (WorkerCrashedError" in message
     assert "the same command goes on" in message
     assert "resources.max_tasks=1" in message
+    logs = re.search(r"Ray's logs are in (\S+), on the machine of the process\.$", message)
+    assert logs is not None and (Path(logs[1]) / "raylet.out").exists()
     assert sorted(kept) == ["better", "good"]  # two workers: either may end first
 
 
