@@ -51,8 +51,15 @@ class Differences:
         self._said: set[str] = set()
         self._asked: set[str] = set()  # ids of runs whose last step is known for sure
 
-    def send(self, picture: RunPicture) -> None:
+    def send(self, picture: RunPicture, is_put_off: Callable[[], bool] = lambda: False) -> bool:
         """Send what of a picture MLflow has not.
+
+        Args:
+            picture: of a run.
+            is_put_off: asked after each piece whether what is left may wait.
+
+        Returns:
+            Whether all of it was sent.
 
         Raises:
             AwayError: not now.
@@ -69,6 +76,9 @@ class Differences:
             with self._sent.lock:
                 piece.passed()
                 self._sent.changed()
+            if is_put_off():
+                return False
+        return True
 
     def refuse(self, picture: RunPicture, error: RefusedError) -> str:
         """Leave the refused piece out from now on; give it in words."""
@@ -94,10 +104,13 @@ class Differences:
 
     def _pieces(self, picture: RunPicture) -> Iterator[_Piece]:
         """The calls that are to be made; each is looked for when those before it are done."""
+        before = self._sent.run(picture.study_run_id, picture.identity)
         yield from self._beginning(picture)
         run = self._sent.run(picture.study_run_id, picture.identity)
         if run is None:
             return
+        if before is None and picture.is_end and not run.is_gone:
+            yield from _status(self._mlflow, picture, run)  # cut off, it would say RUNNING
         for pieces in (self._params, self._curve, self._files, self._model, _tags, _status):
             if run.is_gone:
                 return

@@ -121,6 +121,17 @@ class RunPicture:
         """Study run and identity."""
         return self.study_run_id, self.identity.key()
 
+    @property
+    def is_end(self) -> bool:
+        """Whether it says how the run ended."""
+        return self.status not in (None, "RUNNING")
+
+    def end(self) -> "RunPicture":
+        """The end alone, and of the study its reason; a run that MLflow has not is not begun."""
+        tags = self.tags if self.identity == STUDY else {}
+        return RunPicture(self.identity, self.study_run_id, tags=tags, status=self.status,
+                          ended_at=self.ended_at)  # fmt: skip
+
     def with_newer(self, newer: "RunPicture") -> "RunPicture":
         """Both pictures in one; where they differ the newer one counts, but for the beginning."""
         merged: dict[str, Any] = {}

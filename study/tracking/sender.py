@@ -28,11 +28,13 @@ class _Waiting:
         picture: the newest one of its run.
         n_failed: failures in a row.
         not_before: time of `time.monotonic` of its next try.
+        owes_end: its end is sent before all the rest.
     """
 
     picture: RunPicture
     n_failed: int = 0
     not_before: float = 0.0
+    owes_end: bool = False
 
 
 class Sender:
@@ -102,10 +104,13 @@ class Sender:
     def close(self, timeout_s: float) -> int:
         """Flush and end the thread; give the number of runs that still wait.
 
-        How the study ended goes first: the time may not be enough for all.
+        How the study ended goes first, then the ends of other runs: the time may not be enough for
+        all, and no run is to say for ever that it runs.
         """
         with self._condition:
-            for key in [k for k, one in self._waiting.items() if one.picture.identity == STUDY]:
+            ended = {key: one for key, one in self._waiting.items() if one.picture.is_end}
+            for key, one in sorted(ended.items(), key=lambda of: of[1].picture.identity == STUDY):
+                one.owes_end = True
                 self._waiting.move_to_end(key, last=False)
         self.flush(timeout_s)
         with self._condition:
@@ -136,14 +141,15 @@ class Sender:
                     next_try = max(one.not_before, self._not_before)
                     if next_try <= now:
                         self._waiting.move_to_end(key)  # others have their turn before its next
-                        return one, one.picture
+                        return one, one.picture.end() if one.owes_end else one.picture
                     times.append(next_try)
                 self._condition.wait(min(times) - now if times else None)
             return None
 
     def _send(self, one: _Waiting, picture: RunPicture) -> None:
+        is_end = one.owes_end
         try:
-            self._receiver.send(picture)
+            is_whole = self._receiver.send(picture, lambda: not is_end and self._is_end_owed())
         except RefusedError as error:
             if one.n_failed + 1 < error.tries:
                 self._failed(one, str(error))
@@ -155,7 +161,12 @@ class Sender:
         except Exception as error:
             self._failed(one, str(error) if isinstance(error, AwayError) else repr(error))
         else:
-            self._succeeded(one, picture)
+            one.owes_end = one.owes_end and not is_end
+            self._succeeded(one, picture if is_whole else None)
+
+    def _is_end_owed(self) -> bool:
+        with self._condition:
+            return any(one.owes_end for one in self._waiting.values())
 
     def _failed(self, one: _Waiting, reason: str) -> None:
         with self._condition:
@@ -177,7 +188,7 @@ class Sender:
         return float(min(longest, first * 2 ** min(n_failed - 1, 20)))
 
     def _succeeded(self, one: _Waiting, sent: RunPicture | None) -> None:
-        """Go on after an answer: all of ``sent`` is there, or with None a piece was refused."""
+        """Go on after an answer: all of ``sent`` is there; with None it was refused or put off."""
         self._note()
         with self._condition:
             one.n_failed, one.not_before = 0, 0.0

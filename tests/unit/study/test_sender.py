@@ -25,7 +25,7 @@ class FakeMlflow:
         self.refused = []
         self.fails = {}
 
-    def send(self, picture):
+    def send(self, picture, is_put_off=lambda: False):
         run = picture.identity.trial_id
         self.tried.append(run)
         for key in (None, run):
@@ -35,6 +35,7 @@ class FakeMlflow:
                     raise error
         known = self.sent.setdefault(run, [])
         known += [step for step in picture.curve if step not in known]
+        return True
 
     def note(self):
         self.n_notes += 1
@@ -210,7 +211,7 @@ def test_a_disk_too_full_to_note_and_a_closed_terminal_stop_nothing(mlflow):
 def test_an_mlflow_that_hangs_holds_up_neither_the_study_nor_its_end(mlflow, said):
     sender = Sender("There", mlflow, said.append)
     hanging, send = threading.Event(), mlflow.send
-    mlflow.send = lambda picture: hanging.wait(30) and send(picture)
+    mlflow.send = lambda picture, is_put_off: hanging.wait(30) and send(picture)
     show(sender, 3, "abc")
     assert sender.close(0.1) == 3
     assert not hanging.is_set()
