@@ -92,7 +92,8 @@ def stop_everywhere(way: str, folder: Path, whole: Path, n_whole: int, rng: rand
             ended.code == WAYS[way] and ended.seconds < 15.0 and is_said and ended.is_clean
             and not ended.left and not running
         )  # fmt: skip
-        if ended.code == 0 and is_finished(out / "run"):  # the signal came behind the end
+        if ended.code == 0 and ended.seconds < 15.0 and is_finished(out / "run"):
+            # The signal came behind the end.
             is_right, said = not running and not ended.left, "finished"
         n_wrong += not is_right
         print(f"{moment:18}{ended.code:4}  {ended.seconds:7.1f}  {said:20} {len(ended.left):4}"
