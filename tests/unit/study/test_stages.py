@@ -233,6 +233,13 @@ def test_no_flipped_bit_of_a_record_gives_another_value(tmp_path):
     assert f"{path} has no seal (an earlier version wrote it, or" in said(text)
 
 
+def test_a_sealed_file_that_is_no_record_is_named_and_the_stage_runs(tmp_path):
+    write_json(tmp_path / ".stages" / "stage.json", {"key": "k"})
+    text = io.StringIO()
+    assert not run(tmp_path, 1, [], text=text).was_skipped
+    assert "stage.json was altered: the stage runs again" in said(text)
+
+
 def test_the_hash_of_a_table_is_that_in_its_seal_and_no_second_one_is_made(tmp_path):
     write_kinds(tmp_path / "songs")
     path = tmp_path / "songs" / "part-0.parquet"
