@@ -9,8 +9,8 @@ hold at any of these moments, and for the recordings, a bit at a random place of
 flipped, its times kept, and the same command is given, in a process of its own, without Ray and
 with MLflow in memory. Equal: the results are those of the untouched study; healed where the command
 named the file or wrote it anew, harmless where nothing comes of the bit. Refused: the command names
-the file and a remedy, which is followed, once for each kind, and must give equal results. All else
-is wrong, and shown.
+the file and a remedy, which is followed each time and must give equal results. All else is wrong,
+and shown.
 """
 
 import argparse

@@ -1,23 +1,26 @@
 """The check of a whole run folder: is every file of it as it was written? `birdsong verify RUN`."""
 
 import itertools
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import BrokenSealError, read_json
+from data_io.files import read_json
 from study.base.console import Console, Progress
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import MISSING, compare
-from study.base.ledger import not_done, undisturbed
-from study.base.paths import RunPaths
+from study.base.hashes import MISSING, compare, read_sealed
+from study.base.ledger import not_done, read_record, undisturbed
+from study.base.paths import SEARCH_BEFORE, RunPaths
 from study.search.trial_check import check_search
 
 NAMED = 20  # files with a fault, or left over, that are named
 AGAIN = "Give the study's command again"
+_DELETE = "Nothing uses it: delete its record in .stages/."
 # What nobody reads who makes a result: the lock, Optuna's view of the search (made anew at each
 # start), and the journal of HMM fits under way (every entry is checked when it is read).
-_UNCHECKED = (".lock", "search/optuna.log", ".hmm/")
+_UNCHECKED = re.compile(rf"\.lock$|(search|{SEARCH_BEFORE}\d+)/optuna\.log|\.hmm/")
 
 
 class NoStudyError(StudyError):
@@ -105,20 +108,24 @@ def verify(run: Path, console: Console) -> bool:
 def _kinds(paths: RunPaths) -> tuple[list[Kind], str]:
     """All files that should be there; and a sentence where the study is not finished."""
     own = Kind("records", f"{AGAIN}: it is written anew; the stage of that name runs again.")
+    others = Kind("records of others", f"The study has no stage of that name. {_DELETE}")
+    study = _sealed(paths.root, paths.study, own)
     stages: dict[str, Kind] = {}
     keys: dict[str, str] = {}
     for path in sorted(paths.stages.glob("*.json")):
-        record = _sealed(paths.root, path, own)
+        # Without study.json nobody knows which stages the study has.
+        is_wanted = study is None or path.stem in study["wanted"]
+        record = _sealed(paths.root, path, own if is_wanted else others, read_record)
         if record is not None:
             remedy = f"{AGAIN}: the stage {path.stem} runs again."
+            if not is_wanted:
+                remedy = f"The study has no stage {path.stem}. {_DELETE}"
             stages[path.stem] = Kind(path.stem, remedy, record["files"], record["n_bytes"])
             keys[path.stem] = record["key"]
-    study = _sealed(paths.root, paths.study, own) or {"wanted": {}}
-    # Without it nobody knows which stages the study has.
-    own.sealed.setdefault("study.json", MISSING)
-    wanted = study["wanted"]
-    kinds = [own, *(stages[name] for name in sorted(stages, key=[*wanted, *stages].index))]
-    kinds += [_search(paths), _sent(paths), _how_much(paths)]
+    wanted = study["wanted"] if study is not None else {}
+    kinds = [own, others]
+    kinds += [stages[name] for name in sorted(stages, key=[*wanted, *stages].index)]
+    kinds += [*_searches(paths), _sent(paths), _how_much(paths)]
     broken = {Path(name).stem for name, fault in own.sealed.items() if fault}
     left = [name for name in not_done(wanted, keys) if name not in broken]
     return [kind for kind in kinds if kind.names], _unfinished(left, keys)
@@ -144,13 +151,19 @@ def _unfinished(left: list[str], keys: dict[str, str]) -> str:
     return f"The study is not finished: {'; '.join(faults)}. {AGAIN}: it goes on from there."
 
 
-def _search(paths: RunPaths) -> Kind:
-    """The folders of trials; each file has a remedy of its own."""
-    kind = Kind("search", "a search that goes on needs them, the study's results do not.")
-    for checked in check_search(paths):
-        name = checked.path.relative_to(paths.root).as_posix()
-        kind.sealed[name] = f"{checked.fault}. {checked.remedy}" if checked.fault else ""
-    return kind
+def _searches(paths: RunPaths) -> list[Kind]:
+    """The folders of trials, of searches set aside as well; each file has a remedy of its own."""
+    now = Kind("search", "a search that goes on needs them, the study's results do not.")
+    before = Kind(
+        "searches set aside", "they are taken back when their settings return. By the same command "
+        "the one with those settings is meant.",
+    )  # fmt: skip
+    of_kind = [(now, paths.search), *((before, path) for path in paths.searches_before)]
+    for kind, search in of_kind:
+        for checked in check_search(search):
+            name = checked.path.relative_to(paths.root).as_posix()
+            kind.sealed[name] = f"{checked.fault}. {checked.remedy}" if checked.fault else ""
+    return [now, before]
 
 
 def _sent(paths: RunPaths) -> Kind:
@@ -165,32 +178,27 @@ def _sent(paths: RunPaths) -> Kind:
 def _how_much(paths: RunPaths) -> Kind:
     """The answer of how much song, and the fits that are kept for the next."""
     kind = Kind("how much song", "Give the command how much song again: it is made anew.")
-    record = _sealed(paths.root, paths.how_much_files, kind)
-    if record is not None:
-        kind.files, kind.n_bytes = record["files"], record["n_bytes"]
+    for path in paths.how_much.glob(paths.how_much_files.name):
+        record = _sealed(paths.root, path, kind)
+        if record is not None:
+            kind.files, kind.n_bytes = record["files"], record["n_bytes"]
     for path in sorted(paths.how_much.glob(".fits/*.json")):
         _sealed(paths.root, path, kind)
     return kind
 
 
-def _sealed(root: Path, path: Path, kind: Kind) -> dict[str, Any] | None:
+def _sealed(
+    root: Path, path: Path, kind: Kind, read: Callable[[Path], dict[str, Any] | None] = read_json
+) -> dict[str, Any] | None:
     """Read sealed JSON, and note in ``kind`` what is wrong; None where it cannot be used."""
-    name, content = path.relative_to(root).as_posix(), None
-    try:
-        content = read_json(path)
-        if content is not None:
-            kind.sealed[name] = ""
-    except BrokenSealError as error:
-        kind.sealed[name] = error.in_short
-    except OSError as error:
-        kind.sealed[name] = f"cannot be read ({error.strerror})"
+    content, kind.sealed[path.relative_to(root).as_posix()] = read_sealed(path, read)
     return content
 
 
 def _left_over(run: Path, kinds: list[Kind]) -> list[str]:
     known = set().union(*(kind.names for kind in kinds))
     found = (path.relative_to(run).as_posix() for path in sorted(run.rglob("*")) if path.is_file())
-    return [name for name in found if name not in known and not name.startswith(_UNCHECKED)]
+    return [name for name in found if name not in known and not _UNCHECKED.match(name)]
 
 
 def _show(kinds: list[Kind], console: Console) -> None:

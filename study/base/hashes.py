@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_io.files import BrokenSealError, file_sha256
+from data_io.files import BrokenSealError, file_sha256, read_json
 from data_io.seal import check_seal, read_seal
 from study.base import stopping
 
 N_THREADS = min(8, 2 * (os.cpu_count() or 1))  # a file on another machine is waited for
 MISSING, ALTERED = "is missing", "was altered"
 OUTSIDE = "does not lie in the run folder"
+UNREADABLE = "cannot be read"  # for now, as on a disk that is away: it may be whole
 T = TypeVar("T")
 
 
@@ -93,19 +94,50 @@ def compare(
     return Compared(faults, len(names) - end, sum(n_bytes[name] for name in names[end:]))
 
 
+def read_sealed(
+    path: Path, read: Callable[[Path], dict[str, Any] | None] = read_json
+) -> tuple[dict[str, Any] | None, str]:
+    """Content of sealed JSON, None where it cannot be used; and its fault, "" where it is whole.
+
+    Args:
+        path: of the file.
+        read: gives the content, or raises an error as `read_json` does.
+    """
+    try:
+        content = read(path)
+    except BrokenSealError as error:
+        return None, error.in_short
+    except OSError as error:
+        return None, unreadable(error)
+    return content, "" if content is not None else MISSING
+
+
+def fault_of(path: Path, sha256: str) -> str:
+    """What is wrong with a file that should have this hash; "" where it is as it was written."""
+    try:
+        return "" if file_sha256(path) == sha256 else ALTERED
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return unreadable(error)
+
+
+def unreadable(error: OSError) -> str:
+    """The fault of a file, or a folder, that cannot be read for now."""
+    return f"{UNREADABLE} ({error.strerror or error})"
+
+
 def _fault(path: Path, sha256: str, n_bytes: int, is_read: bool) -> str:
     """What is wrong with a file; empty where it is as it was written."""
     try:
         if not path.is_file():
             return MISSING
         is_same = path.stat().st_size == n_bytes
-        if is_same and is_read:
-            is_same = _hash_of(path, lambda path: check_seal(path, _go_on)) == sha256
-        elif is_same and path.suffix == ".parquet":
-            with suppress(BrokenSealError):
-                is_same = read_seal(path) == sha256
+        # One whose seal cannot be read is read whole: it may be plain Parquet.
+        if is_same and (is_read or path.suffix == ".parquet"):
+            is_same = _hash_of(path, _checked if is_read else read_seal) == sha256
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        return unreadable(error)
     return "" if is_same else ALTERED
 
 
@@ -115,6 +147,10 @@ def _hash_of(path: Path, of_seal: Callable[[Path], str] = read_seal) -> str:
         with suppress(BrokenSealError):  # the truth about simulated birds is plain Parquet
             return of_seal(path)
     return file_sha256(path, _go_on)
+
+
+def _checked(path: Path) -> str:
+    return check_seal(path, _go_on)
 
 
 def _go_on() -> None:

@@ -24,6 +24,7 @@ from study.base.hashes import ALTERED, MISSING, OUTSIDE, compare, hashes_of
 
 HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
 NAMED = 3  # files that a note names
+_ENTRIES = {"key", "digest", "facts", "seconds", "files", "n_bytes"}  # of a record
 
 
 class FolderInUseError(StudyError):
@@ -106,7 +107,7 @@ class Ledger:
     def _known(self, path: Path) -> dict[str, Any] | None:
         """The record of the stage's last run; None where there is none, or a broken one."""
         try:
-            return read_json(path)
+            return read_record(path)
         except BrokenSealError as error:
             self._console.note(f"{path} {error.in_short}: the stage runs again")
             return None
@@ -137,6 +138,18 @@ class Ledger:
             if fault == ALTERED:
                 (self._run_dir / name).unlink()
         return not found.faults
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a stage; None where there is none.
+
+    Raises:
+        BrokenSealError: it was altered, or is no record of a stage.
+    """
+    record = read_json(path)
+    if record is not None and not record.keys() >= _ENTRIES:
+        raise BrokenSealError(f"{path} is no record of a stage")
+    return record
 
 
 def not_done(wanted: dict[str, str | None], keys: dict[str, str]) -> list[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WHITENING = "_whitening.json"
+REPEATS = "repeats"  # in the folder of a search
+SEARCH_BEFORE = "search-before-"  # and a number
 _SQLITE = "sqlite:///"
 
 
@@ -66,9 +68,17 @@ class RunPaths:
         return self.root / "search"
 
     @property
+    def searches_before(self) -> list[Path]:
+        """Searches of other settings that were set aside, by number."""
+        found = self.root.glob(f"{SEARCH_BEFORE}*")
+        numbers = {path: path.name.removeprefix(SEARCH_BEFORE) for path in found}
+        return sorted((path for path, n in numbers.items() if n.isdecimal()),
+                      key=lambda path: int(numbers[path]))  # fmt: skip
+
+    @property
     def repeats_folder(self) -> Path:
         """The same folders for trials that were trained again with fresh seeds."""
-        return self.search / "repeats"
+        return self.search / REPEATS
 
     @property
     def trials(self) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from data_io.files import BrokenSealError, digest, read_json, sync, write_json
 from study import __version__
 from study.base.console import Console
-from study.base.paths import RunPaths
+from study.base.paths import REPEATS, SEARCH_BEFORE, RunPaths
 from study.config.tree import StudyConfig
 from study.search.trial_folder import SEARCH, BrokenRecordError, TrialFolder, has_begun
 
@@ -43,51 +43,55 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
     """
     parts = search_parts(config, data_sha256)
     key, path = digest(parts), paths.search / SEARCH
-    lost = "was missing"
-    try:
-        known = read_json(path)
-    except BrokenSealError as error:
-        known, lost = None, error.in_short
-    both = (paths.search, paths.repeats_folder)  # of a trial whose folder was removed by hand
-    trials = [trial for one in both for trial in one.glob("trial-*") if has_begun(trial)]
-    is_ours = digest(known) == key if known is not None else any(_is_of(key, t) for t in trials)
+    known, lost = _known(paths.search)
+    trials = _trials(paths.search)
+    is_ours = _is_of(key, paths.search)
     if known is not None and is_ours:
         return key
     if trials and is_ours:
         console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
     elif trials:
         n = 1
-        while (aside := paths.root / f"search-before-{n}").exists():
+        while (aside := paths.root / f"{SEARCH_BEFORE}{n}").exists():
             n += 1
         paths.search.replace(aside)
         sync(paths.root)
         changed = _differences(known, parts) if known else f"{path.name} {lost}"
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
-    if (back := _set_aside(key, paths)) is not None and not (trials and is_ours):
+    back = next((one for one in paths.searches_before if _is_of(key, one)), None)
+    if back is not None and not (trials and is_ours):
         if paths.search.exists():  # its trials were removed by hand, or none has begun
             shutil.rmtree(paths.search)
         back.replace(paths.search)
         sync(paths.root)
         console.note(f"{back.name}/ is of this search: it is {paths.search.name}/ again")
-        return key
     write_json(path, parts)
     return key
 
 
-def _set_aside(key: str, paths: RunPaths) -> Path | None:
-    """The search of this hash that was set aside before; None where there is none."""
-    for aside in sorted(paths.root.glob("search-before-*")):
-        with suppress(BrokenSealError):
-            known = read_json(aside / SEARCH)
-            if known is not None and digest(known) == key:
-                return aside
-    return None
+def _known(search: Path) -> tuple[dict[str, Any] | None, str]:
+    """Content of search.json; where it cannot be used, None and why."""
+    try:
+        return read_json(search / SEARCH), "was missing"
+    except BrokenSealError as error:
+        return None, error.in_short
 
 
-def _is_of(key: str, trial: Path) -> bool:
-    """Whether a trial is of the search of this hash; False where its record cannot be read."""
-    with suppress(BrokenRecordError):
-        return TrialFolder(trial).spec().search == key
+def _trials(search: Path) -> list[Path]:
+    """Folders of the trials and repeats; a repeat may be of a trial that was removed by hand."""
+    both = (search, search / REPEATS)
+    return [trial for one in both for trial in one.glob("trial-*") if has_begun(trial)]
+
+
+def _is_of(key: str, search: Path) -> bool:
+    """Whether a folder holds the search of this hash, by search.json or else by its trials."""
+    known, _ = _known(search)
+    if known is not None:
+        return digest(known) == key
+    for trial in _trials(search):
+        with suppress(BrokenRecordError):
+            if TrialFolder(trial).spec().search == key:
+                return True
     return False
 
 

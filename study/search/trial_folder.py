@@ -17,7 +17,7 @@ the hashes in its model.json.
 import json
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from data_io.files import (
     write_json,
 )
 from study.base.errors import StudyError
+from study.base.hashes import UNREADABLE, fault_of, read_sealed
 
 Report = dict[str, Any]
 KEPT_CHECKPOINTS = 2
@@ -232,10 +233,16 @@ class TrialFolder:
         """The newest checkpoint whose files are all as written, and a line on each broken one.
 
         A broken checkpoint is set aside: its name gets .broken.
+
+        Raises:
+            OSError: a file of it cannot be read for now.
         """
         broken: list[str] = []
         for path in reversed(self.checkpoints()):
-            why = _why_broken(path)
+            faults = hashed_files(path / CHECKPOINT)
+            why = next((f"{file.name} {fault}" for file, fault in faults if fault), "")
+            if UNREADABLE in why:
+                raise OSError(f"{path}: {why}")
             if not why:
                 return path, broken
             aside = path.with_name(path.name + ".broken")
@@ -316,17 +323,9 @@ def read_reports(checkpoint: Path | None) -> list[Report]:
     return reports
 
 
-def _why_broken(checkpoint: Path) -> str:
-    """The fault of a checkpoint; empty where every file has the hash written down."""
-    try:
-        content = read_json(checkpoint / CHECKPOINT)
-        if content is None:
-            return "checkpoint.json is missing"
-        for name, sha256 in content["sha256"].items():
-            if file_sha256(checkpoint / name) != sha256:
-                return f"{name} is not as it was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except BrokenSealError as error:
-        return f"{CHECKPOINT} {error.why}"
-    return ""
+def hashed_files(path: Path) -> Iterator[tuple[Path, str]]:
+    """Sealed JSON, then the files beside it whose hashes it holds; each with its fault, or ""."""
+    content, fault = read_sealed(path)
+    yield path, fault
+    for name, sha256 in (content or {}).get("sha256", {}).items():
+        yield path.with_name(name), fault_of(path.with_name(name), sha256)

@@ -2,7 +2,9 @@
 
 It is a small JSON file. Everything in it can be found again: what was sent and not noted is sent
 again, and changes nothing. But MLflow finds its runs by the id of the folder, so that stands in a
-file of its own as well: an altered list begins no second run.
+file of its own as well: an altered list begins no second run. What MLflow refused is
+sent once more at most, and noted again. Of the ends only those are lost that MLflow has not heard
+of: where the settings of such a run do not come back, it is KILLED at the next start.
 """
 
 import hashlib

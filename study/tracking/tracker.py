@@ -110,12 +110,15 @@ class Tracker:
 
         Where nothing shows such a run again, as after fewer trials, it would stay open for ever.
         """
+        of_folder = self._mlflow.search({**STUDY.tags(), "run_folder": self._sent.folder_id})
+        ours = {str(run.info.run_id) for run in of_folder}
         for run in self._mlflow.open_runs():
             run_id, tags = str(run.info.run_id), run.data.tags
-            study = self._sent.studies.get(tags.get("study_run_id", ""))
-            is_study = RunIdentity.of(tags) == STUDY
-            if study is None and is_study and tags.get("run_folder") == self._sent.folder_id:
-                # It was begun for other settings by a driver that never heard of it.
+            study_run_id = tags.get("study_run_id", run_id)  # a study run's is set after it began
+            study = self._sent.studies.get(study_run_id)
+            if study is None and study_run_id in ours:
+                # Of other settings, begun by a driver that never heard of it, or in a list of what
+                # was sent that was altered: how it ended is lost with it.
                 self._mlflow.set_status(run_id, "KILLED", now_ms())
             if study is None:
                 continue

@@ -3,7 +3,8 @@
 `record` runs a command once, watched by `tests.helpers.crash_disk`, and notes every state in which
 a kill or a power cut could leave the run folder. `recover` builds one of them and gives the same
 command again. A state is *equal* where the results are then those of the command that was not cut
-off, *said* where the command ends with an error of ours, and *wrong* otherwise.
+off; *said* where the command ends with an error of ours, and its remedy leads to equal results;
+and *wrong* otherwise.
 
 A command that goes on is followed through the stage that was cut off and the next one: if their
 results are equal, what comes after depends on nothing else. ``whole`` follows it to its end.
@@ -30,6 +31,7 @@ from study.base.paths import ROOT
 from tests.helpers.crash_disk import KINDS, Disk, build, watch
 from tests.helpers.inline_ray import forked, inline_command
 from tests.helpers.memory_mlflow import MemoryMlflow
+from tests.helpers.remedies import follow, sentences
 from tests.helpers.same_results import hashes
 
 LONGEST_S = 300
@@ -248,22 +250,42 @@ def recover(recorded, i, folder, words, whole=False):
             if until + 1 < len(names) and name == names[until + 1]:
                 raise _Enough
 
-        try:
-            with _stages(before, lambda name: None):
-                code, text = inline_command(words, memory)
-        except _Enough:
-            verdict = _compared(hashes(folder / "run"), recorded.after[names[until]])
-        except Exception:
-            verdict = ("wrong", traceback.format_exc())
-        else:
-            verdict = _judged(code, text, folder, memory, recorded.after[END])
-        said.write_text(json.dumps(verdict))
+        def given():
+            try:
+                with _stages(before, lambda name: None):
+                    code, text = inline_command(words, memory)
+            except _Enough:
+                return _compared(hashes(folder / "run"), recorded.after[names[until]])
+            except Exception:
+                return "wrong", traceback.format_exc()
+            return _judged(code, text, folder, memory, recorded.after[END])
+
+        verdict, why = given()
+        if verdict == "said":
+            verdict, why = after_remedy(why, given)
+        said.write_text(json.dumps((verdict, why)))
 
     code = forked(work)
     if code or not said.exists():
         return "wrong", f"the process ended with {code}"
     verdict, why = json.loads(said.read_text())
     return verdict, why
+
+
+def after_remedy(error, given):
+    """Do what an error says; give the verdict and what was wrong.
+
+    Args:
+        error: of the command.
+        given: gives the same command again; verdict and what was wrong.
+    """
+    sentence = sentences(error)[-1]
+    if not (follow(sentence) or "same command" in sentence):
+        return "wrong", f"{error}\nIt says no remedy that can be followed."
+    verdict, why = given()
+    if verdict == "equal":
+        return "said", error
+    return "wrong", f"{error}\nAfter its remedy: {verdict}, {why}"
 
 
 def _judged(code, text, folder, memory, wanted):

@@ -17,17 +17,12 @@ from study.context import Stage
 from study.search.trial_folder import TrialFolder
 from tests.helpers.inline_ray import forked, inline_command
 from tests.helpers.memory_mlflow import MemoryMlflow
+from tests.helpers.remedies import RESTORE, follow, is_refusal, names, sentences
 from tests.helpers.same_results import same_results
 from tests.helpers.tiny_study import TinyStudy, twice
 
 # No result and no record: altered, it may stay so, since no number comes of it.
 MAY_STAY = ("owner.json", "optuna.log", ".lock")
-REMEDIES: tuple[tuple[str, Callable[[Path], None]], ...] = (
-    (r"Remove the folder (\S+?)[:.,]? ", shutil.rmtree),
-    (r"(\S+) was cut short or altered .*Delete it", Path.unlink),
-    (r"Delete (\S+?)[:.,]? ", Path.unlink),
-)
-RESTORE = re.compile(r"(?i)(restore|put (the|its) original back|copy .* back)")
 
 
 def stopped_before(stage: str) -> mock._patch:
@@ -89,7 +84,7 @@ class Tally:
         healed: the file was named or written anew, and the results are equal.
         harmless: nothing uses the file, all others are equal, and ``verify`` names it.
         refused: the command ended with a sentence that names the file and a remedy.
-        remedied: the remedy was followed, and gave equal results.
+        remedied: of these, those whose remedy was followed and gave equal results.
         wrong: all else, in words.
         said: the first sentence.
     """
@@ -164,17 +159,16 @@ class Flips:
         code, text, faults = self._again(moment, path, altered)
         if code == 0 and not faults:
             stays = path.exists() and path.read_bytes() == altered
-            is_named = path.name in text
+            is_named = names(text, path)
             tally.healed += is_named or not stays
             tally.harmless += stays and not is_named
         elif code in (1, 2) and not faults and is_refusal(text, path):
             tally.refused += 1
-            if not tally.remedied:
-                self._follow(moment, path, text, what, tally)
+            self._follow(moment, path, text, what, tally)
         else:
             tally.wrong.append(f"{what}: exit {code}, differs: {faults[:4]}, {text[-500:]!r}")
         if not tally.said:
-            tally.said = next((line for line in sentences(text) if path.name in line), "")
+            tally.said = next((line for line in sentences(text) if names(line, path)), "")
 
     def _may_stay(self, name: str) -> bool:
         return name.endswith(MAY_STAY) or not name.startswith("run/")
@@ -182,11 +176,7 @@ class Flips:
     def _follow(self, moment: str, path: Path, text: str, what: str, tally: Tally) -> None:
         """Do what a refusal says, and give the same command again."""
         error = sentences(text)[-1]
-        for pattern, do in REMEDIES:
-            if found := re.search(pattern, error + " "):
-                do(Path(found[1]))
-                break
-        else:
+        if not follow(error):
             assert RESTORE.search(error), error
             original = self._kept[moment][0] / path.relative_to(self.study.folder)
             shutil.copy2(original, path)
@@ -216,7 +206,7 @@ class Flips:
                     name = path.relative_to(self.study.folder)
                     if not self._may_stay(name.as_posix()):
                         found = inline_command(["verify", self.study.out])
-                        if found[0] == 0 or path.name not in found[1]:
+                        if found[0] == 0 or not names(found[1], path):
                             faults.append(f"verify does not name {name}: {found}")
                     with kept_whole(path, self._kept[moment][0] / name):
                         faults += same_results(self.study.out, finished)
@@ -254,21 +244,3 @@ def flip_bit(path: Path, rng: random.Random) -> str:
     path.write_bytes(content)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     return f"{place}.{bit}"
-
-
-def sentences(text: str) -> list[str]:
-    """Lines of the terminal with those joined that were wrapped; the last is an error."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        if lines and re.match(r"      \S", line) and not lines[-1].startswith("["):
-            lines[-1] += " " + line.strip()
-        elif line.strip():
-            lines.append(line.strip())
-    return lines
-
-
-def is_refusal(text: str, path: Path) -> bool:
-    """Whether the command ended with one sentence that names the file and says what to do."""
-    error = sentences(text)[-1] if text.strip() else ""
-    has_remedy = any(re.search(p, error + " ") for p, _ in REMEDIES) or RESTORE.search(error)
-    return error.startswith("error: ") and path.name in error and bool(has_remedy)

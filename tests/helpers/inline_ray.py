@@ -113,7 +113,7 @@ def inline_ray(mlflow=None):
     """For the block, Ray is this process, and MLflow one in memory."""
     memory = MemoryMlflow() if mlflow is None else mlflow
     torch.set_num_threads(1)
-    node = SimpleNamespace(get_temp_dir_path=tempfile.gettempdir)
+    node = SimpleNamespace(get_temp_dir_path=tempfile.gettempdir, node_ip_address="127.0.0.1")
     with ExitStack() as stack:
         for name, value in {
             "ray.init": lambda **options: None,

@@ -203,6 +203,21 @@ def test_of_steps_sent_together_only_what_mlflow_refuses_is_left_out(client, dri
     again = driver()
     show(again, rows=rows)
     assert history(client, again, "a") == [(1, 1.0), (3, 3.0)]
+    # Where the list is altered, a tag that was refused is tried again, once, and noted again.
+    bad = {"reason": "x", "o[d": "d"}
+    show(again, tags=bad)
+    sent(again)
+    assert said.pop().startswith("MLflow")
+    again.close()
+    note(again).write_text("{")
+    for n_said in (1, 0):
+        last = driver()
+        said.clear()
+        show(last, rows=rows, tags=bad)
+        sent(last)
+        assert history(client, last, "a") == [(1, 1.0), (3, 3.0)]
+        assert len(said) == n_said
+        last.close()
 
 
 def test_a_name_that_mlflow_itself_refuses(client, tracker, said):

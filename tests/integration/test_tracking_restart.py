@@ -329,6 +329,24 @@ def test_an_altered_list_of_what_was_sent_is_made_again_and_nothing_is_there_twi
             assert read_json(path) is not None
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+def test_runs_of_other_settings_are_ended_though_the_list_of_what_was_sent_is_altered(
+    client, driver, is_over
+):
+    tracker = driver()
+    show(tracker, rows={1: {"a": 1.0}}, status="RUNNING")
+    sent(tracker)
+    first, trial = tracker.study_run_id, tracker.run_id(TRIAL)
+    tracker.close()
+    if is_over:  # and the end of the trial did not come through
+        client.set_terminated(first, "FINISHED")
+    note(tracker).write_text("{")
+    driver(same=OTHER)
+    ends = [client.get_run(run_id).info.status for run_id in (first, trial)]
+    assert ends == ["FINISHED" if is_over else "KILLED", "KILLED"]
+    assert driver().study_run_id == first  # with its settings again, it goes on
+
+
 def test_mlflow_keeps_one_row_of_a_batch_that_came_twice(client, tracker):
     batch = [Metric("a", 0.1, 1234567, 1), Metric("a", 0.1, 1234567, 2), Metric("b", 0, 1, 1)]
     for part in (batch, batch, batch[1:]):

@@ -194,6 +194,36 @@ def test_where_search_json_is_lost_trials_that_are_not_of_this_search_are_set_as
     assert key == digest(search_parts(config, "data"))
 
 
+def other(seed):
+    return load_config("smoke", None, [f"seed={seed}"])
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_a_search_set_aside_is_taken_back_though_its_search_json_is_lost(tmp_path, damage, capsys):
+    paths = RunPaths(tmp_path)
+    key = prepare_folder(other(1), "data", paths, Console())
+    TrialFolder(paths.search / "trial-000").begin(TrialSpec("trial-000", 0, 7, {}, {}, key))
+    prepare_folder(other(2), "data", paths, Console())
+    lost = tmp_path / "search-before-1" / SEARCH
+    lost.write_text("{") if damage == "altered" else lost.unlink()
+    assert prepare_folder(other(1), "data", paths, Console()) == key
+    assert "search-before-1/ is of this search: it is search/ again" in capsys.readouterr().out
+    assert (paths.search / "trial-000" / "trial.json").is_file()
+    assert read_json(paths.search / SEARCH) == search_parts(other(1), "data")
+
+
+def test_searches_set_aside_are_looked_through_by_their_numbers(tmp_path):
+    paths = RunPaths(tmp_path)
+    names = [f"search-before-{n}" for n in (1, 2, 10, 11)]
+    for name in [*reversed(names), "search-before-my-own"]:
+        write_json(tmp_path / name / SEARCH, search_parts(other(1), "data"))
+    assert [path.name for path in paths.searches_before] == names
+    for name in names:
+        prepare_folder(other(1), "data", paths, Console())
+        assert not (tmp_path / name).exists(), name
+        shutil.rmtree(paths.search)
+
+
 def test_the_folder_of_a_study_is_known_to_mlflow_though_one_file_is_altered(tmp_path):
     folder, key = tmp_path / "sent", RunIdentity("trial", "trial-000").key()
     sent = Sent(folder, "uri", "study")
@@ -229,8 +259,8 @@ def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(e
     repeat.save(1, REPORTS, fill)
     (paths.search / "trial-001").mkdir()  # has not begun
     files = {path for path in paths.search.rglob("*") if path.is_file()}
-    assert {one.path for one in check_search(paths)} == files
-    assert not any(one.fault for one in check_search(paths))
+    assert {one.path for one in check_search(paths.search)} == files
+    assert not any(one.fault for one in check_search(paths.search))
     may_be_missing = {"ended.json", "begun.json", "owner.json", "search.json"}
     for path in files:
         whole = path.read_bytes()
@@ -238,7 +268,7 @@ def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(e
         altered[len(whole) // 2] ^= 1
         for content in (bytes(altered), b"", None):
             path.unlink() if content is None else path.write_bytes(content)
-            named = [one for one in check_search(paths) if one.fault]
+            named = [one for one in check_search(paths.search) if one.fault]
             path.write_bytes(whole)
             if content is None and path.name in may_be_missing:
                 assert not named

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_io.files import read_json, write_json
@@ -196,6 +197,27 @@ def test_of_large_files_size_and_seal_are_compared_and_it_is_said(tmp_path, monk
         assert (tmp_path / "songs" / name).stat().st_size == size
 
 
+def test_a_large_table_whose_end_is_broken_was_altered(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledgers, "HASHED_BYTES", 0)
+
+    def work():
+        write_table(tmp_path / "t" / "sealed.parquet", pa.table({"z": [0.5, 1.5] * 99}))
+        pq.write_table(pa.table({"z": [0.5, 1.5] * 99}), tmp_path / "t" / "plain.parquet")
+        return StageResult([tmp_path / "t"], "digest")
+
+    ledger(tmp_path).run("t", {}, work)
+    assert ledger(tmp_path).run("t", {}, work).was_skipped  # one without a seal, too
+    size = (tmp_path / "t" / "sealed.parquet").stat().st_size
+    for name, places in {"sealed": (1, 7, 8), "plain": (1, 7, 9, 60)}.items():
+        for place in places:  # from the end: the magic, the size of the footer, the footer
+            path = tmp_path / "t" / f"{name}.parquet"
+            flip(path, path.stat().st_size - place)
+            text = io.StringIO()
+            assert not ledger(tmp_path, text).run("t", {}, work).was_skipped, (name, place)
+            assert f"t/{name}.parquet was altered" in said(text)
+    assert (tmp_path / "t" / "sealed.parquet").stat().st_size == size
+
+
 def test_no_flipped_bit_of_a_record_gives_another_value(tmp_path):
     calls = []
     first = run(tmp_path, 1, calls)
@@ -215,6 +237,13 @@ def test_no_flipped_bit_of_a_record_gives_another_value(tmp_path):
     path.write_text('{"key": "k", "digest": "d"}')
     run(tmp_path, 1, calls, text=text)
     assert f"{path} has no seal (an earlier version wrote it, or" in said(text)
+
+
+def test_a_sealed_file_that_is_no_record_is_named_and_the_stage_runs(tmp_path):
+    write_json(tmp_path / ".stages" / "stage.json", {"key": "k"})
+    text = io.StringIO()
+    assert not run(tmp_path, 1, [], text=text).was_skipped
+    assert "stage.json was altered: the stage runs again" in said(text)
 
 
 def test_the_hash_of_a_table_is_that_in_its_seal_and_no_second_one_is_made(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from data_io import files
 from models.mdgan.checkpoints import save_decoder, save_training
 from models.mdgan.tensor_files import file_sha256
+from study.base import hashes
 from study.base.console import Console
 from study.search import trial_folder
 from study.search.search import load_trials
@@ -80,14 +81,17 @@ def test_the_newest_two_checkpoints_are_kept_with_all_reports(folder):
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (lambda c: (c / "training.safetensors").write_bytes(b"cut"), "training.safetensors is not"),
-        (lambda c: (c / "reports.json").write_text("[]"), "reports.json is not as it was written"),
+        (
+            lambda c: (c / "training.safetensors").write_bytes(b"cut"),
+            "training.safetensors was altered",
+        ),
+        (lambda c: (c / "reports.json").write_text("[]"), "reports.json was altered"),
         (lambda c: (c / "model.json").unlink(), "model.json is missing"),
-        (lambda c: (c / "reports.json").write_bytes(b""), "reports.json is not as it was written"),
-        (lambda c: zero(c / "training.json"), "training.json is not as it was written"),
-        (lambda c: (c / "checkpoint.json").write_text('{"repo'), "checkpoint.json was cut short"),
-        (lambda c: (c / "checkpoint.json").write_bytes(b""), "checkpoint.json was cut short"),
-        (lambda c: zero(c / "checkpoint.json"), "checkpoint.json was cut short"),
+        (lambda c: (c / "reports.json").write_bytes(b""), "reports.json was altered"),
+        (lambda c: zero(c / "training.json"), "training.json was altered"),
+        (lambda c: (c / "checkpoint.json").write_text('{"repo'), "checkpoint.json was altered"),
+        (lambda c: (c / "checkpoint.json").write_bytes(b""), "checkpoint.json was altered"),
+        (lambda c: zero(c / "checkpoint.json"), "checkpoint.json was altered"),
         (
             lambda c: (c / "checkpoint.json").write_text("{}"),
             "checkpoint.json has no seal",
@@ -124,7 +128,7 @@ def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_damage(folder, monk
     def fails(path):
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(trial_folder, "file_sha256", fails)
+    monkeypatch.setattr(hashes, "file_sha256", fails)
     with pytest.raises(OSError, match="Input/output"):
         folder.newest_checkpoint()
     assert not list(folder.path.glob("*.broken"))

@@ -1,7 +1,9 @@
 """The check of a whole run folder: every altered file is named, and nothing is written."""
 
 import io
+import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -237,6 +239,74 @@ def test_a_broken_record_is_an_altered_file_and_its_own_files_are_not_called_mis
     assert not is_whole
     assert ".stages/songs.json was altered" in text
     assert "not finished" not in text and "is missing" not in text
+
+
+@pytest.mark.parametrize("content", [{"wanted": {}}, None])
+def test_a_record_of_no_stage_of_the_study_is_to_be_deleted(paths, content):
+    path = paths.stages / "decoders.json"
+    write_json(path, content or {}) if content else path.write_text("{")
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "records of others: The study has no stage of that name. Nothing uses it: delete" in text
+    assert ".stages/decoders.json was altered" in text and "runs again" not in text
+    path.unlink()
+    assert run(paths)[0]
+
+
+def test_files_of_a_stage_that_the_study_does_not_want_any_more_have_that_remedy(paths):
+    with start(paths) as ledger:
+        (paths.root / "own").write_text("decoder")
+        ledger.run("decoders", {}, lambda: StageResult([paths.root / "own"], "decoders"))
+    with start(paths) as ledger:
+        for name, work in STAGES.items():
+            ledger.run(name, {}, lambda work=work: work(paths))
+    assert run(paths)[0]
+    (paths.root / "own").write_text("decadent")
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "The study has no stage decoders. Nothing uses it: delete its record in .stages/" in text
+    (paths.stages / "decoders.json").unlink()
+    assert run(paths)[0]
+
+
+@pytest.mark.parametrize("name", ["search-before-2", "search-before-10"])
+def test_a_search_that_was_set_aside_is_checked_as_the_one_in_use(paths, name):
+    aside = shutil.copytree(paths.search, paths.root / name)
+    (aside / "optuna.log").write_text("log")
+    is_whole, text = run(paths)
+    assert is_whole
+    assert "searches set aside 7 0 7 0 0" in text and "left over" not in text
+    (aside / "trial-000" / "ended.json").write_text("{}")
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert f"{name}/trial-000/ended.json has no seal" in text
+    assert f"Remove the folder {aside / 'trial-000'}" in text
+
+
+FAILS = OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("name", ["trial.json", "decoder/encoder.safetensors", ""])
+def test_what_cannot_be_read_of_a_trial_is_in_the_table_and_nothing_is_to_be_removed(
+    paths, monkeypatch, name
+):
+    place = paths.search / "trial-000" / name
+
+    def failing(read):
+        def reads(path, *words, **named):
+            if path == place:
+                raise FAILS
+            return read(path, *words, **named)
+
+        return reads
+
+    for method in ("open", "iterdir"):
+        monkeypatch.setattr(Path, method, failing(getattr(Path, method)))
+    is_whole, text = run(paths)
+    assert not is_whole
+    named = place.relative_to(paths.root).as_posix()
+    assert f"{named} cannot be read (Input/output error). Remove nothing: check again" in text
+    assert "Remove the folder" not in text
 
 
 def test_another_folder_and_one_in_use_are_refused(paths, tmp_path):
