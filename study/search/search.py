@@ -260,7 +260,9 @@ def _restored(record: TrialFolder, spec: TrialSpec, console: Console) -> TrialSt
         reports = {report["report"]: report for report in ended["reports"]}
         return TrialState(spec, reports, ended, ended["node"], ended["n_retries"])
     if ended is not None:
-        console.note(f"{spec.name} is tried again: {ended['reason']}")
+        # Of one whose process died, or of what the training said itself.
+        reasons = [ended["reason"], *(one.get("reason") for one in reversed(ended["reports"]))]
+        console.note(f"{spec.name} is tried again: {next(filter(None, reasons), 'it failed')}")
         record.reopen()
     state = TrialState(spec)
     state.reports = {r["report"]: r for r in record.sound_reports(console.note)}

@@ -91,9 +91,25 @@ class SearchState:
         self.n_ended += 1
         self.rungs.end(number)
 
+    def begin(self, number: int) -> None:
+        """A process of trial ``number`` begins: what one before it failed of counts no more."""
+        reports = self.trials[number].reports
+        self.trials[number].reports = {n: r for n, r in reports.items() if not r.get("reason")}
+
     def add_report(self, number: int, report: Report) -> None:
-        """Take in a report; one that is known stays as it is."""
-        self.trials[number].reports.setdefault(report["report"], report)
+        """Take in a report; one that is known stays as it is.
+
+        A failure comes behind all reports of the trial: its process may not have come as far again
+        as one before it. After the last one it changes nothing: the training is whole.
+        """
+        reports = self.trials[number].reports
+        if report.get("reason"):
+            last = max((n for n, one in reports.items() if not one.get("reason")), default=0)
+            if last >= self.n_reports:
+                return
+            seen = reports[last]["snippets_seen"] if last else 0
+            report = {**report, "report": last + 1, "snippets_seen": seen}
+        reports.setdefault(report["report"], report)
         self.compare(number, report)
 
     def compare(self, number: int, report: Report) -> None:

@@ -66,6 +66,7 @@ class TrialWatcher(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Begin the trial's MLflow run, or go on with it."""
+        self._state.begin(_number(trial))
         self._guarded(lambda: self.open_run(_number(trial)))
 
     def on_trial_result(
@@ -200,6 +201,7 @@ class TrialWatcher(Unpickled, Callback):
         new = [
             state.reports[report] for report in sorted(state.reports)
             if report > n_shown and (last is None or report <= last)
+            and not state.reports[report].get("reason")  # the next process may report in its place
         ]  # fmt: skip
         if new:
             self._n_shown[number] = new[-1]["report"]

@@ -167,8 +167,9 @@ class Mlflow:
             found = self.search(identity_tags)
             if not found:
                 return made
-            for other in found[1:]:
-                self.put_away(str(other.info.run_id))
+        # Those that an earlier try found as well: its removal may not have come through.
+        for other in found[1:]:
+            self.put_away(str(other.info.run_id))
         return str(found[0].info.run_id)
 
     def put_away(self, run_id: str) -> None:

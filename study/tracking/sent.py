@@ -115,13 +115,15 @@ class Sent:
             known = content.get("folder_id"), noted.get("folder_id")
             self.folder_id = str(known[1] or known[0] or uuid.uuid4().hex)
         self._is_id_kept = noted == self._identity()
+        # A list of another folder's came along with a copy, and what it names is not ours to end.
+        is_ours = origin is None and content.get("folder_id", self.folder_id) == self.folder_id
         try:
             others = {*self.path.parent.glob("*.json")} - {self.path, self._folder}
             for of_one in (content, *(self._read(path) or {} for path in sorted(others))):
                 self._elsewhere |= of_one.get("elsewhere", {})
                 for run_id, one in of_one.get("study_runs", {}).items():
                     self._elsewhere[run_id] = one.get("same", "")
-            for run_id, one in ({} if origin else content).get("study_runs", {}).items():
+            for run_id, one in (content if is_ours else {}).get("study_runs", {}).items():
                 for run in one["runs"].values():
                     run["params"] = {**run["params"]}  # 0.5.0 had their names alone: a TypeError
                 runs = {key: SentRun(**run) for key, run in one["runs"].items()}

@@ -136,16 +136,13 @@ class PretendTune:
         return str(decision)
 
     def _stop(self, trial: PretendTrial) -> None:
-        try:
-            if self._scheduler is not None:
-                self._scheduler.on_trial_complete(self, trial, trial.last_result)
-            if self._searcher is not None:
-                self._searcher.on_trial_complete(trial.trial_id, result=trial.last_result)
-            self._watcher.on_trial_complete(0, self.trials, trial)
-        except Exception as error:
-            self._fail(trial, error)
-        else:
-            self._done(trial)
+        # Tune takes an error of these for one of the trial; here it ends the history.
+        if self._scheduler is not None:
+            self._scheduler.on_trial_complete(self, trial, trial.last_result)
+        if self._searcher is not None:
+            self._searcher.on_trial_complete(trial.trial_id, result=trial.last_result)
+        self._watcher.on_trial_complete(0, self.trials, trial)
+        self._done(trial)
 
     def _fail(self, trial: PretendTrial, error: Exception) -> None:
         trial.failed(error)

@@ -4,6 +4,7 @@ All is compared with what `pretend_training` says beforehand, and with the propo
 without any fault would have made.
 """
 
+import copy
 import dataclasses
 import json
 import tempfile
@@ -187,30 +188,60 @@ def _check_mlflow(world, config, rows, repeats):
     """
     paths = world.paths
     (sent,) = (path for path in paths.tracking.glob("*.json") if path.name != FOLDER)
-    studies, ours = read_json(sent)["study_runs"], read_json(paths.tracking / FOLDER)["folder_id"]
+    studies = read_json(sent)["study_runs"]
     shown_as = {other: own for own, study in studies.items() for other in study["shows"]}
-    active = world.mlflow.active()
-    own = {r.run_id for r in active if r.tags.get("run_folder") == ours}
-    runs = [run for run in active if run.tags.get("study_run_id") in own or run.run_id in own]
+    runs = _own_runs(world, read_json(paths.tracking / FOLDER)["folder_id"])
     _none("runs still RUNNING", [run.tags for run in runs if run.status == "RUNNING"])
+    check_once(world)
     names = ("stage", "study_run_id", "trial_id", "seed")
-    counted = Counter(tuple(run.tags.get(name, "") for name in names) for run in runs)
-    _none("runs there twice", [found for found, n in counted.items() if n > 1])
     for run in runs:
         points = Counter((name, step) for name, step, _, _ in run.rows)
         _none("metrics there twice", [point for point, n in points.items() if n > 1])
     of = {tuple(run.tags.get(name, "") for name in names): run for run in runs}
-    for row in rows:
-        folder = world.paths.search / row["trial_id"]
-        begun = read_json(folder / BEGUN)["study_run_id"]
-        run = of["trial", shown_as.get(begun, begun), row["trial_id"], ""]
-        _check_run(world, config, row, folder, run)
+    shown = [("trial", row, paths.search / row["trial_id"], "") for row in rows]
     for row in repeats:
         if row["seed"] != config.seed:
-            folder = world.paths.repeats_folder / f"{row['trial_id']}-seed{row['seed']}"
-            begun, seed = read_json(folder / BEGUN)["study_run_id"], str(row["seed"])
-            run = of["repeat", shown_as.get(begun, begun), row["trial_id"], seed]
-            _check_run(world, config, row, folder, run)
+            folder = paths.repeats_folder / f"{row['trial_id']}-seed{row['seed']}"
+            shown.append(("repeat", row, folder, str(row["seed"])))
+    for stage, row, folder, seed in shown:
+        begun = read_json(folder / BEGUN)["study_run_id"]
+        study_run_id = shown_as.get(begun, begun)
+        # What began in the folder that this one is a copy of, for other settings that none of its
+        # own studies has, stays there alone.
+        if study_run_id in studies or not world.faults["run folder copied"]:
+            _check_run(world, config, row, folder, of[stage, study_run_id, row["trial_id"], seed])
+
+
+def check_once(world):
+    """Each study and each trial has one run in MLflow, and runs of other folders are untouched."""
+    noted = read_json(world.paths.tracking / FOLDER)
+    runs = _own_runs(world, noted["folder_id"] if noted else None)
+    names = ("stage", "study_run_id", "trial_id", "seed")
+    counted = Counter(tuple(run.tags.get(name, "") for name in names) for run in runs)
+    same = ("stage", "study_hash", "data_hash")
+    counted |= Counter(
+        tuple(run.tags[name] for name in same) for run in runs if run.tags["stage"] == "study"
+    )
+    _none("runs there twice", [found for found, n in counted.items() if n > 1])
+    for run_id, before in world.left_behind.items():
+        _same(f"{run_id} of a folder that was copied", vars(world.mlflow.runs[run_id]), before)
+
+
+def runs_of(world):
+    """MLflow's runs of the run folder as they are now, by id; none of one that was moved since.
+
+    Of a folder that has been moved and not been used since, a copy cannot be told from it.
+    """
+    noted = read_json(world.paths.tracking / FOLDER)
+    if noted is None or noted["path"] != str(world.paths.tracking.resolve()):
+        return {}
+    return {run.run_id: copy.deepcopy(vars(run)) for run in _own_runs(world, noted["folder_id"])}
+
+
+def _own_runs(world, folder_id):
+    active = world.mlflow.active()
+    own = {run.run_id for run in active if run.tags.get("run_folder") == folder_id}
+    return [run for run in active if run.tags.get("study_run_id") in own or run.run_id in own]
 
 
 def _copied_from(world, run):

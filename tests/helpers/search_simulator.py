@@ -30,7 +30,7 @@ from study.config.space import SpaceEntry
 from study.search import search, tables, trial, watcher
 from study.search.pictures import search_pictures
 from study.search.search import NoTrialError, Search
-from study.search.trial_folder import BrokenRecordError, has_begun
+from study.search.trial_folder import BrokenRecordError, NotOwnerError, has_begun
 from study.tracked import allowed_params, study_run
 from study.tracking import client, difference, picture, sender, sent, tracker
 from study.tracking.errors import TrackingError
@@ -47,9 +47,11 @@ SPACE = {
 }
 SELECTIONS = (
     "{rule: lowest, n_seeds: 0}",
+    "{rule: lowest, n_seeds: 2, n_candidates: 2}",
     "{rule: one_standard_error, n_seeds: 2, n_candidates: 2}",
 )
 MOST_TRIALS = 5
+BUG = "a bug"
 N_STEPS = 50  # of a history, before everything is well again and the command is given to its end
 
 
@@ -147,6 +149,7 @@ class World:
         known: trials of the search at hand, by name.
         broken: numbers of trials of which a checkpoint was broken.
         home: folder of the trials that Tune runs now.
+        left_behind: MLflow's runs of folders that were copied, as they were, by id.
     """
 
     def __init__(self, root, seed):
@@ -163,9 +166,11 @@ class World:
         self.search, self.known_of = None, {}
         self.broken = set()
         self.home = None
+        self.left_behind = {}
         self.driver = self.tune = self.sender = None
         self.is_done = False
-        self._zombies = []
+        self._zombies = []  # trials of killed commands whose process lives on
+        self._taken_over = set()  # names of trials that such a process took over
         self._shortage = ""
         self._folders = count(1)
         self._gives_up = rng.random() < 0.2
@@ -271,7 +276,7 @@ class World:
         if shortage == "memory":
             raise MemoryError("no memory is left")
         if shortage == "bug":
-            raise KeyError("a bug")
+            raise KeyError(BUG)
 
     def _drive(self, message=None):
         found = self.driver.go_on(message)
@@ -283,7 +288,7 @@ class World:
         for one in tune.with_process() if tune else ():
             if driver.was_killed and self.rng.random() < 0.3:
                 self.count("worker of a killed command that lives on")
-                self._zombies.append(one.worker)
+                self._zombies.append(one)
             else:
                 one.worker.kill()
         if driver.was_killed:
@@ -310,7 +315,7 @@ class World:
     def _end_processes(self):
         for one in self.tune.with_process() if self.tune else ():
             one.worker.kill()
-        for process in (*self._zombies, self.driver):
+        for process in (*(one.worker for one in self._zombies), self.driver):
             if process is not None:
                 process.kill()
 
@@ -355,6 +360,7 @@ class World:
         """The command hears of a result, or of the end of a process."""
         one = self.rng.choice(self.heard_of())
         search_checks.check_told(self, one)
+        self._check_worker(one)
         if one.told is None and (one.worker.was_killed or one.worker.error):
             if one.n_failures >= self.config.search.max_retries:
                 self.gave_up.add(one.config["spec"]["name"])
@@ -362,6 +368,20 @@ class World:
             self.gave_up.add(one.config["spec"]["name"])
         self.tell(f"trial {one.number} is heard of")
         self._drive(lambda: self.tune.hear(one))
+
+    def _check_worker(self, one):
+        """An error of a worker is one that the world put in, or came of what the world did."""
+        error = one.worker.error
+        is_ours = error is None or isinstance(error, KeyError) and error.args == (BUG,)
+        # A file was broken after the process had found it whole; the next one sets it aside.
+        is_ours |= isinstance(error, (OSError, ValueError)) and one.number in self.broken
+        # A process cut off that had yet to begin took the trial over; the next one takes it back.
+        name = one.config["spec"]["name"]
+        is_ours |= isinstance(error, NotOwnerError) and name in self._taken_over
+        if not is_ours:
+            raise error
+        if error is not None:
+            self._taken_over.discard(name)
 
     def kill_worker(self):
         """SIGKILL to a worker, between two steps."""
@@ -419,13 +439,23 @@ class World:
 
     def zombie_writes(self):
         """A worker of a killed command, cut off with its node, goes on to its next report."""
-        process = self._zombies.pop(self.rng.randrange(len(self._zombies)))
+        one = self._zombies.pop(self.rng.randrange(len(self._zombies)))
+        process = one.worker
+        name = one.config["spec"]["name"]
+        before = self._owner(name)
         if self.rng.random() < 0.5:
             process.held_up_at = self.rng.randrange(12)
         if process.is_alive and process.go_on() is HELD_UP:
-            self._zombies.append(process)
+            self._zombies.append(one)
         else:
             process.kill()
+        if self._owner(name) != before:
+            self._taken_over.add(name)
+
+    def _owner(self, name):
+        """Who may write to the folder of a trial that Tune runs now, as bytes."""
+        path = (self.home or self.folder) / name / "owner.json"
+        return path.read_bytes() if path.exists() else b""
 
     def send(self):
         """MLflow's thread has its turn."""
@@ -479,6 +509,12 @@ class World:
         self.count("another objective")
         self.is_done = False
 
+    def change_selection(self):
+        """Another rule for the best trial, with fresh seeds or without."""
+        self.selection = self.rng.choice([one for one in SELECTIONS if one != self.selection])
+        self.count("another rule of selection")
+        self.is_done = False
+
     def move(self):
         """The run folder gets another name, or is copied and the copy goes on."""
         new = self.root / f"run-{next(self._folders)}"
@@ -488,6 +524,7 @@ class World:
         else:
             self.count("run folder copied")
             shutil.copytree(self.folder, new)
+            self.left_behind |= search_checks.runs_of(self)
         self.folder = new
 
     def break_checkpoint(self):
@@ -557,21 +594,26 @@ class World:
         self.is_done = False  # it may have ended while MLflow was away
         if self.driver is not None:
             self.driver.killed_at = None
+        self._go_on()
+        if any(run.status == "RUNNING" for run in self.mlflow.active()):
+            # A run whose beginning took effect after this command had looked for open ones, or one
+            # of a folder that was left behind: the next command may end the first only.
+            search_checks.check_once(self)
+            self.is_done = False
+            self._go_on()
+        search_checks.check_end(self)
+
+    def _go_on(self):
+        """Give the command until it has ended by itself."""
         for _ in range(3000):
             if self.driver is None:
                 if self.is_done:
-                    break
+                    return
                 self.start()
             else:
                 can = [name for name in ("start_trial", "train", "hear", "send") if CAN[name](self)]
                 getattr(self, self.rng.choice(can))()
-        else:
-            raise AssertionError("the search does not end")
-        if any(run.status == "RUNNING" for run in self.mlflow.active()):
-            # A study run whose beginning took effect after this command had looked for open ones,
-            # or one of a folder that was left behind: the next command may end the first only.
-            self.start()
-        search_checks.check_end(self)
+        raise AssertionError("the search does not end")
 
 
 def _modules_with_sync():
@@ -608,6 +650,7 @@ CAN = {
     "change_n_trials": _resting,
     "change_seed": _resting,
     "change_objective": _resting,
+    "change_selection": _resting,
     "move": lambda w: _resting(w) and w.folder.exists(),
     "break_checkpoint": lambda w: bool(w.checkpoints()),
     # Of a search that is done the tables hold all that counts: its stage is skipped, and a trial
@@ -627,7 +670,8 @@ WEIGHTS = {
     "kill_driver": 1.5, "kill_driver_at_a_write": 1.5, "start_beside": 0.3, "zombie_writes": 4,
     "send": 6, "lose_replies": 2, "mlflow_leaves": 0.7, "mlflow_returns": 10,
     "change_n_trials": 3, "change_seed": 1,
-    "change_objective": 1, "move": 2, "break_checkpoint": 1, "remove_trials": 1, "wait_a_while": 2,
+    "change_objective": 1, "change_selection": 1, "move": 2, "break_checkpoint": 1,
+    "remove_trials": 1, "wait_a_while": 2,
 }  # fmt: skip
 
 

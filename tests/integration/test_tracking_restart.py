@@ -11,11 +11,14 @@ import time
 
 import pytest
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
 from data_io.files import read_json, write_json
 from study.base.paths import ROOT
+from study.tracking import sent as sent_module
+from study.tracking.errors import TrackingError
 from study.tracking.picture import Measured
-from study.tracking.sent import FOLDER
+from study.tracking.sent import FOLDER, Sent
 from study.tracking.tracker import RunIdentity
 from tests.helpers.tracked import (
     AT,
@@ -119,6 +122,37 @@ def test_a_driver_killed_while_it_began_the_study_leaves_no_second_run(
     assert run.info.run_id == again.study_run_id
     assert run.data.params == {"lr": "0.1"}
     assert run.data.tags["study_run_id"] == run.info.run_id
+
+
+@pytest.mark.parametrize("of", ["study", "trial"])
+def test_a_run_begun_twice_is_removed_though_the_first_removal_was_lost(
+    client, driver, monkeypatch, of
+):
+    tracker = driver(same=SAME if of == "trial" else None)
+    owner = type(tracker._mlflow)
+    create, away = owner.create_run, owner.put_away
+
+    def twice(*args):
+        create(*args)  # by an earlier try that got no answer
+        return create(*args)
+
+    def lost(*args):
+        monkeypatch.setattr(owner, "put_away", away)
+        raise MlflowException("Connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "create_run", twice)
+        monkeypatch.setattr(owner, "put_away", lost)
+        if of == "trial":
+            show(tracker, status="RUNNING")
+            sent(tracker)
+        else:
+            with pytest.raises(TrackingError):
+                tracker.start_study(SAME, "study", {"lr": 0.1})
+    if of == "study":
+        tracker = driver()
+    stages = sorted(run.data.tags["stage"] for run in runs(client, tracker))
+    assert stages == ["study", "trial"][: 1 + (of == "trial")]
 
 
 def test_another_study_run_in_the_folder_is_ended_and_does_not_mix(client, driver):
@@ -226,6 +260,35 @@ def test_a_copy_of_a_run_folder_has_runs_of_its_own_and_a_moved_one_has_not(
     assert moved.study_run_id == tracker.study_run_id
     assert len(runs(client, moved)) == 4
     assert len(said) == 1
+
+
+def test_a_copy_killed_between_its_two_notes_leaves_the_runs_of_the_first_alone(
+    client, driver, uri, tmp_path, monkeypatch, request
+):
+    class KilledError(BaseException):
+        pass
+
+    def killed(path, content):
+        write_json(path, content)
+        raise KilledError
+
+    first = driver("first/.tracking")
+    begun = picture(first, rows={1: {"a": 1.0}}, status="RUNNING")
+    first.show(begun)
+    sent(first)
+    first._sent.write()
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(sent_module, "write_json", killed)
+        Sent(tmp_path / "copy/.tracking", uri, request.node.name).write()
+    ids = first.study_run_id, first.run_id(TRIAL)
+    ours = {one: client.get_run(one).info.status for one in ids}
+    copy = driver("copy/.tracking")
+    copy.show(begun)
+    sent(copy)
+    assert copy.study_run_id != first.study_run_id
+    assert copy.run_id(TRIAL) not in {None, first.run_id(TRIAL)}
+    assert {one: client.get_run(one).info.status for one in ours} == ours
 
 
 def test_the_next_driver_sends_what_was_left(client, driver):

@@ -287,7 +287,7 @@ def test_a_failure_is_no_rival():
     state = SearchState(Rungs([2], 2), 4)
     for number in range(2):
         state.add(TrialState(TrialSpec(f"trial-00{number}", number, 0, {})))
-    state.add_report(0, {"report": 1, "objective": 1.0})
+    state.add_report(0, {"report": 1, "objective": 1.0, "snippets_seen": 100})
     # Told as the next report, with a value that no sound trial comes near.
     state.add_report(0, {"report": 2, "objective": 1000.0, "reason": "NaN", "ended": "failed"})
     state.end(0, {"reason": ""})

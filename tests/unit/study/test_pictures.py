@@ -128,6 +128,51 @@ def test_a_folder_without_a_beginning_or_that_is_broken_is_left_out(config, path
     assert list(search_pictures(paths, config.mdgan)) == []
 
 
+def failure(number):
+    """What a process without memory tells in place of a report."""
+    return {"objective": 1000.0, "report": number, "snippets_seen": 100 * (number - 1),
+            "reason": "out of memory", "ended": "failed", "may_go_on": True}  # fmt: skip
+
+
+def test_a_report_counts_though_a_process_before_failed_in_its_place(config, paths):
+    tracker = FakeTracker()
+    state, watcher = search(config, paths, tracker, n_trials=1)
+    tell(watcher, 0, report(1, 1.0))
+    tell(watcher, 0, failure(2))
+    assert state.outcome(0).status == "failed"
+    trial = SimpleNamespace(config={"spec": {"number": 0}})
+    watcher.on_trial_start(0, [], trial)  # that process was killed before it ended
+    for number in (1, 2, 3):
+        tell(watcher, 0, report(number, 1.0))
+        assert steps(tracker, 0) == [100 * n for n in range(1, number + 1)]
+    watcher.end(0)
+    assert state.outcome(0).status == "completed"
+    assert not TrialFolder(paths.search / "trial-000").ended()["may_go_on"]
+
+
+@pytest.mark.parametrize("failed_at", [1, 2])
+def test_a_failure_counts_though_a_process_before_reported_in_its_place(config, paths, failed_at):
+    state, watcher = search(config, paths, FakeTracker(), n_trials=1)
+    for number in (1, 2):
+        tell(watcher, 0, report(number, 1.0))
+    tell(watcher, 0, failure(failed_at))  # after a broken checkpoint, or before it read one
+    watcher.end(0)
+    assert state.outcome(0).reason == "out of memory"
+    ended = TrialFolder(paths.search / "trial-000").ended()
+    assert ended["may_go_on"]
+    assert [(one["report"], one["snippets_seen"]) for one in ended["reports"]] == [
+        (1, 100), (2, 200), (3, 200)
+    ]  # fmt: skip
+
+
+def test_a_failure_after_the_last_report_takes_nothing_from_a_whole_training(config, paths):
+    state, watcher = search(config, paths, FakeTracker(), n_trials=1)
+    for one in (*(report(number, 1.0) for number in (1, 2, 3)), failure(4)):
+        tell(watcher, 0, one)
+    watcher.end(0)
+    assert state.outcome(0).status == "completed"
+
+
 def test_a_trial_that_goes_on_keeps_its_beginning_unless_the_study_run_is_another(config, paths):
     path = paths.search / "trial-000" / BEGUN
     search(config, paths, FakeTracker())
