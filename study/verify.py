@@ -29,6 +29,12 @@ class NoStudyError(StudyError):
     exit_code = REFUSED
 
 
+class UnreadableFolderError(StudyError):
+    """A folder cannot be listed, so nobody knows which files there are."""
+
+    exit_code = REFUSED
+
+
 @dataclass
 class Kind:
     """Files that are checked in one way, and mended in one way.
@@ -74,6 +80,7 @@ def verify(run: Path, console: Console) -> bool:
     Raises:
         NoStudyError: there is no study in the folder.
         FolderInUseError: a study is writing to it.
+        UnreadableFolderError: one of its folders cannot be listed.
     """
     paths = RunPaths(run)
     if not (paths.study.is_file() or paths.stages.is_dir()):
@@ -81,15 +88,21 @@ def verify(run: Path, console: Console) -> bool:
             f"{run} is not the run folder of a study: it holds neither study.json nor .stages/. "
             "Give a folder that a study wrote to, for instance runs/demo."
         )
-    with undisturbed(run):
-        console.note("reading records and the folders of trials")
-        kinds, unfinished = _kinds(paths)
-        total = sum(len(kind.files) for kind in kinds)
-        progress = Progress(console, total, "files read")
-        for kind in kinds:
-            record = {"files": kind.files, "n_bytes": kind.n_bytes}
-            kind.faults = compare(run, record, then=lambda name: progress.advance()).faults
-        left_over = _left_over(run, kinds)
+    try:
+        with undisturbed(run):
+            console.note("reading records and the folders of trials")
+            kinds, unfinished = _kinds(paths)
+            total = sum(len(kind.files) for kind in kinds)
+            progress = Progress(console, total, "files read")
+            for kind in kinds:
+                record = {"files": kind.files, "n_bytes": kind.n_bytes}
+                kind.faults = compare(run, record, then=lambda name: progress.advance()).faults
+            left_over = _left_over(run, kinds)
+    except OSError as error:
+        raise UnreadableFolderError(
+            f"{error.filename or run} cannot be read ({error.strerror}): nothing is said of the "
+            "study's files. Remove nothing: see to the disk, then give the command again."
+        ) from error
     console.line(f"Folder    {run}")
     _show(kinds, console)
     if left_over:

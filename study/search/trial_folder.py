@@ -139,7 +139,10 @@ class TrialFolder:
         except BrokenSealError as error:
             raise broken_record(f"{path} {error.why}", self.path) from error
         except OSError as error:
-            raise broken_record(f"{path} cannot be read ({error})", self.path) from error
+            raise BrokenRecordError(
+                f"{path} cannot be read ({error.strerror}). Remove nothing: see to the disk, then "
+                "give the same command again."
+            ) from error
         if content is None:
             raise broken_record(f"{path} is missing", self.path)
         return content

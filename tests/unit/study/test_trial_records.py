@@ -198,6 +198,16 @@ def found_in(folder, search="", n_trials=10):
     return found, load_trials(state, folder, n_trials, Console())
 
 
+def test_a_record_that_cannot_be_read_for_now_is_not_to_be_removed(folder, monkeypatch):
+    def fails(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(trial_folder, "read_json", fails)
+    with pytest.raises(BrokenRecordError, match="cannot be read .*Remove nothing") as error:
+        folder.spec()
+    assert "Remove the folder" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "leave",
     [

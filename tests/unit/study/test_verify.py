@@ -21,7 +21,7 @@ from study.config.reader import load_config
 from study.run_tune import main
 from study.search.trial_folder import TrialFolder, TrialSpec
 from study.tracked import write_study_json
-from study.verify import NoStudyError, verify
+from study.verify import NoStudyError, UnreadableFolderError, verify
 from tests.helpers.tiny_mdgan import build
 
 ENDED = {
@@ -307,6 +307,19 @@ def test_what_cannot_be_read_of_a_trial_is_in_the_table_and_nothing_is_to_be_rem
     named = place.relative_to(paths.root).as_posix()
     assert f"{named} cannot be read (Input/output error). Remove nothing: check again" in text
     assert "Remove the folder" not in text
+
+
+def test_a_folder_that_cannot_be_listed_is_named(paths, monkeypatch):
+    listed = Path.rglob
+
+    def fails(path, pattern):
+        if path == paths.root:
+            raise OSError(5, "Input/output error", str(paths.search))
+        return listed(path, pattern)
+
+    monkeypatch.setattr(Path, "rglob", fails)
+    with pytest.raises(UnreadableFolderError, match="search cannot be read .*Remove nothing"):
+        run(paths)
 
 
 def test_another_folder_and_one_in_use_are_refused(paths, tmp_path):
