@@ -13,6 +13,7 @@ process of the command, `closed terminal` the end of the terminal that it runs i
 """
 
 import argparse
+import os
 import random
 import re
 import sys
@@ -20,12 +21,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from data_io.files import read_json
-from study.base.ledger import not_done
-from tests.helpers.inline_ray import inline_command
-from tests.helpers.memory_mlflow import MemoryMlflow
-from tests.helpers.same_results import same_results
-from tests.helpers.stops import TINY, WAYS, Command, Ended, n_running, n_runs
+# Before numpy is imported: as the commands have it, or the last bits of the results differ.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from data_io.files import read_json  # noqa: E402
+from study.base.ledger import not_done  # noqa: E402
+from tests.helpers.inline_ray import inline_command  # noqa: E402
+from tests.helpers.memory_mlflow import MemoryMlflow  # noqa: E402
+from tests.helpers.same_results import same_results  # noqa: E402
+from tests.helpers.stops import TINY, WAYS, Command, Ended, n_running, n_runs  # noqa: E402
 
 # What the command says as each begins, and how long it takes at least.
 MOMENTS = {
