@@ -577,7 +577,7 @@ class World:
     def checkpoints(self):
         """The newest checkpoint of each trial that has one."""
         found = [sorted(folder.glob("checkpoint-????")) for folder in self.trial_folders()]
-        return [one[-1] for one in found if one]
+        return [one[-1] for one in found if one and any(one[-1].iterdir())]
 
     def step(self, name, number):
         """Do an action; ``number`` says which of several things it acts on."""

@@ -37,8 +37,8 @@ class FakeTracker:
             known = self.shown.get(one.key)
             self.shown[one.key] = one if known is None else known.with_newer(one)
 
-    def run_id(self, identity):
-        return None
+    def run_id(self, identity, study_run_id=""):
+        return f"{study_run_id or self.study_run_id}'s {identity.trial_id}"
 
 
 @pytest.fixture
@@ -126,6 +126,15 @@ def test_a_folder_without_a_beginning_or_that_is_broken_is_left_out(config, path
     (paths.search / "trial-000" / BEGUN).unlink()
     (paths.search / "trial-001" / "trial.json").write_text("{")
     assert list(search_pictures(paths, config.mdgan)) == []
+
+
+def test_the_table_names_the_run_of_the_study_run_that_a_trial_began_under(config, paths):
+    state, watcher = search(config, paths, FakeTracker("study-2"), n_trials=1)
+    tell(watcher, 0, report(3, 1.0))
+    watcher.end(0)
+    # Another rule of selection and back: the study run of now may have begun one of it before.
+    (row,) = trial_rows(config, state, FakeTracker("study-1"), trial_identity)
+    assert row["mlflow_run_id"] == "study-2's trial-000"
 
 
 def failure(number):

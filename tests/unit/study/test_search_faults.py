@@ -8,7 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -72,5 +72,6 @@ for _name in CAN:
 TestSearchUnderFaults = SearchUnderFaults.TestCase
 TestSearchUnderFaults.settings = settings(
     max_examples=30, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+    phases=(Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip
