@@ -182,6 +182,19 @@ def test_a_failure_after_the_last_report_takes_nothing_from_a_whole_training(con
     assert state.outcome(0).status == "completed"
 
 
+def test_a_trial_whose_process_died_when_all_was_done_is_whole(config, paths):
+    state, watcher = search(config, paths, FakeTracker(), n_trials=2)
+    for number in (1, 2, 3):
+        tell(watcher, 0, report(number, 1.0))
+    tell(watcher, 1, report(1, 0.5))
+    for number in (0, 1):
+        watcher.end(number, "its process failed: the node is lost")
+    ends = [TrialFolder(paths.search / trial_name(number)).ended() for number in (0, 1)]
+    assert [one["may_go_on"] for one in ends] == [False, True]
+    assert [bool(one["reason"]) for one in ends] == [False, True]
+    assert state.outcome(0).status == "completed"
+
+
 def test_a_trial_that_goes_on_keeps_its_beginning_unless_the_study_run_is_another(config, paths):
     path = paths.search / "trial-000" / BEGUN
     search(config, paths, FakeTracker())
