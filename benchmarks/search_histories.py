@@ -16,11 +16,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from tests.helpers.search_simulator import World, run_history
 
 MEMORY = Path("/dev/shm")  # a file system in memory, where there is one
+N_OF_A_PROCESS = 500  # histories: torch, Optuna and pyarrow keep memory
+Counted = tuple[int, Counter[str], str]  # steps, faults, and the error; "" where all held
 
 
 def play(seed: int) -> World:
@@ -32,13 +38,40 @@ def play(seed: int) -> World:
         shutil.rmtree(root)
 
 
-def count(seed: int) -> tuple[int, Counter[str], str]:
-    """Steps, faults and the error of a history; the error is empty where all held."""
+def count(under_way: Path, seed: int) -> Counted:
+    """Play a history, whose seed is the name of a file in ``under_way`` meanwhile."""
+    note = under_way / str(seed)
+    note.touch()
     try:
         world = play(seed)
     except Exception as error:
         return 0, Counter(), f"{type(error).__name__}: {error}"
+    finally:
+        note.unlink()
     return world.n_steps, world.faults, ""
+
+
+def play_all(seeds: Sequence[int], n_processes: int) -> Iterator[tuple[int, Counted]]:
+    """Play histories in processes of their own; each seed with what came of it, in order.
+
+    Raises:
+        SystemExit: a process died; its seed is among those that are named.
+    """
+    n_at_once = N_OF_A_PROCESS * n_processes
+    for first in range(0, len(seeds), n_at_once):
+        some = seeds[first : first + n_at_once]
+        with tempfile.TemporaryDirectory() as under_way:
+            pool = ProcessPoolExecutor(n_processes, multiprocessing.get_context("fork"))
+            try:
+                with pool:
+                    found = pool.map(partial(count, Path(under_way)), some)
+                    yield from zip(some, found, strict=True)
+            except BrokenProcessPool as error:
+                left = " or ".join(sorted(path.name for path in Path(under_way).iterdir()))
+                raise SystemExit(
+                    f"A process died in history {left}. Play it alone: python -m "
+                    "benchmarks.search_histories --seed N"
+                ) from error
 
 
 def main() -> None:
@@ -55,15 +88,13 @@ def main() -> None:
     started = time.monotonic()
     n_steps, faults, failures = 0, Counter[str](), {}
     seeds = range(options.first, options.first + options.n)
-    # A process lives for some histories only: torch, Optuna and pyarrow keep memory.
-    with multiprocessing.get_context("fork").Pool(options.processes, maxtasksperchild=500) as pool:
-        for seed, (steps, found, error) in zip(seeds, pool.imap(count, seeds), strict=True):
-            n_steps += steps
-            faults += found
-            if error:
-                failures[seed] = error
-                print(f"{error[:300]}\n  python -m benchmarks.search_histories --seed {seed}",
-                      flush=True)  # fmt: skip
+    for seed, (steps, found, error) in play_all(seeds, options.processes):
+        n_steps += steps
+        faults += found
+        if error:
+            failures[seed] = error
+            print(f"{error[:300]}\n  python -m benchmarks.search_histories --seed {seed}",
+                  flush=True)  # fmt: skip
     print(f"{options.n:,} histories, {n_steps:,} steps, {faults.total():,} faults, "
           f"{len(failures)} failures")  # fmt: skip
     for kind, n in faults.most_common():

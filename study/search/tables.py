@@ -61,7 +61,9 @@ def _row(
     outcome = trials.outcome(state.spec.number)
     last = outcome.last
     params = state.spec.params
-    run_id = tracker.run_id(identity(state.spec))
+    # Its run is of the study run that it began under; this one may have an older one of it.
+    begun = (state.ended or {}).get("begun") or {}
+    run_id = tracker.run_id(identity(state.spec), begun.get("study_run_id", ""))
     if run_id is None and state.ended is not None:
         run_id = state.ended["mlflow_run_id"]
     return {

@@ -153,6 +153,8 @@ class TrialWatcher(Unpickled, Callback):
         """Write ended.json of a trial whose process is done."""
         state = self._state.trials[number]
         last_report = state.reports.get(max(state.reports, default=0), {})
+        if last_report.get("report") == self._state.n_reports and not last_report.get("reason"):
+            error = ""  # its process died when all was done: its decoder is kept
         ended = {
             "reports": [state.reports[report] for report in sorted(state.reports)],
             "reason": error,

@@ -177,9 +177,9 @@ class Tracker:
                 end = study.end or killed if identity == STUDY else killed
                 self._sender.add(RunPicture(identity, study_run_id, **end))
 
-    def run_id(self, identity: RunIdentity) -> str | None:
-        """MLflow's id of a run of this study run; None until it is begun there."""
-        run = self._sent.run(self.study_run_id, identity)
+    def run_id(self, identity: RunIdentity, study_run_id: str = "") -> str | None:
+        """MLflow's id of a run of a study run, by default of this one; None until it is begun."""
+        run = self._sent.run(self._sent.shown_as(study_run_id or self.study_run_id), identity)
         return (run.run_id or None) if run is not None else None
 
     def flush(self, timeout_s: float) -> int:

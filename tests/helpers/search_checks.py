@@ -32,6 +32,34 @@ _PROPOSED = {}  # what `_proposals` found, which takes time
 ONCE_ENDED = {"trial.json", "begun.json", "owner.json", "ended.json", "decoder"}
 
 
+class CheckedSearch(StudySearch):
+    """Each proposal is what a command that begins now would propose, of the same results.
+
+    So it is for a trial whose folder was removed, whoever made the others, and however often it was
+    killed. Results that a trial has reported, and has not ended with, are known to the other alone:
+    then the two need not agree.
+    """
+
+    def _ask(self, number, trial_id):
+        state = new_state(self._config, self._state.search)
+        for other in range(number):
+            state.add(copy.deepcopy(self._state.trials[other]))
+        with tempfile.TemporaryDirectory() as folder:
+            begun_now = StudySearch(self._config, state, Path(folder))
+            both = [known_to(one) for one in (self, begun_now)]
+            spec = super()._ask(number, trial_id)
+            if both[0] == both[1]:
+                other = StudySearch._ask(begun_now, number, trial_id)
+                _same(f"proposal of {spec.name}", spec, other)
+        return spec
+
+
+def known_to(searcher):
+    """What Optuna knows of each trial."""
+    trials = searcher.optuna_study.get_trials(deepcopy=False)
+    return [(t.state, t.values, t.params, t.intermediate_values) for t in trials]
+
+
 def check_always(world):
     """Each trial stays what it is, under its own number."""
     search = digest(read_json(world.paths.search / "search.json"))
@@ -102,8 +130,8 @@ def _judged(world, wanted):
 
 def _fixed(config, params):
     """The parameters whose proposals do not depend on results."""
-    names = {"quasi_random": ["latent_dim", "lr"], "grid": ["latent_dim"], "tpe": []}
-    return {name: params[name] for name in names[config.search.sampler]}
+    names = {"quasi_random": ["latent_dim", "lr"], "grid": ["latent_dim"]}
+    return {name: params[name] for name in names.get(config.search.sampler, ())}
 
 
 def _proposals(config):

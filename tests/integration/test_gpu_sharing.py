@@ -52,7 +52,7 @@ class NoMlflow:
     def stamp(self):
         return {"study_run_id": "", "began_at": 0.0}
 
-    def run_id(self, _):
+    def run_id(self, *_):
         return None
 
     def show(self, _):

@@ -37,8 +37,8 @@ class FakeTracker:
             known = self.shown.get(one.key)
             self.shown[one.key] = one if known is None else known.with_newer(one)
 
-    def run_id(self, identity):
-        return None
+    def run_id(self, identity, study_run_id=""):
+        return f"{study_run_id or self.study_run_id}'s {identity.trial_id}"
 
 
 @pytest.fixture
@@ -128,6 +128,15 @@ def test_a_folder_without_a_beginning_or_that_is_broken_is_left_out(config, path
     assert list(search_pictures(paths, config.mdgan)) == []
 
 
+def test_the_table_names_the_run_of_the_study_run_that_a_trial_began_under(config, paths):
+    state, watcher = search(config, paths, FakeTracker("study-2"), n_trials=1)
+    tell(watcher, 0, report(3, 1.0))
+    watcher.end(0)
+    # Another rule of selection and back: the study run of now may have begun one of it before.
+    (row,) = trial_rows(config, state, FakeTracker("study-1"), trial_identity)
+    assert row["mlflow_run_id"] == "study-2's trial-000"
+
+
 def failure(number):
     """What a process without memory tells in place of a report."""
     return {"objective": 1000.0, "report": number, "snippets_seen": 100 * (number - 1),
@@ -170,6 +179,19 @@ def test_a_failure_after_the_last_report_takes_nothing_from_a_whole_training(con
     for one in (*(report(number, 1.0) for number in (1, 2, 3)), failure(4)):
         tell(watcher, 0, one)
     watcher.end(0)
+    assert state.outcome(0).status == "completed"
+
+
+def test_a_trial_whose_process_died_when_all_was_done_is_whole(config, paths):
+    state, watcher = search(config, paths, FakeTracker(), n_trials=2)
+    for number in (1, 2, 3):
+        tell(watcher, 0, report(number, 1.0))
+    tell(watcher, 1, report(1, 0.5))
+    for number in (0, 1):
+        watcher.end(number, "its process failed: the node is lost")
+    ends = [TrialFolder(paths.search / trial_name(number)).ended() for number in (0, 1)]
+    assert [one["may_go_on"] for one in ends] == [False, True]
+    assert [bool(one["reason"]) for one in ends] == [False, True]
     assert state.outcome(0).status == "completed"
 
 

@@ -1,10 +1,14 @@
 """Histories of a search as the simulator plays them: fresh ones, and those that found a fault."""
 
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import search_histories
 from benchmarks.search_histories import play
 from study.base.console import Console
 from study.base.paths import RunPaths
@@ -43,3 +47,15 @@ def test_a_search_is_taken_back_though_the_one_in_its_place_has_lost_all_trials(
     key = prepare_folder(first, "data", paths, Console())
     assert TrialFolder(paths.search / trial).spec().search == key
     assert not list(tmp_path.glob("search-before-*"))
+
+
+def test_a_process_that_dies_ends_the_benchmark_with_its_seed(monkeypatch):
+    def play(seed):
+        if seed == 3:
+            os._exit(9)
+        return SimpleNamespace(n_steps=1, faults=Counter())
+
+    monkeypatch.setattr(search_histories, "play", play)
+    found = search_histories.play_all(range(6), 1)
+    with pytest.raises(SystemExit, match=r"history 3\."):
+        list(found)
