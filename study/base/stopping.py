@@ -189,11 +189,6 @@ def check(wait_s: float = 0.0) -> None:
         raise Stopped(_state.asked)
 
 
-def settled_at() -> float:
-    """When a death of now is surely none of a stop: seconds of `time.monotonic`; now, unheard."""
-    return time.monotonic() + (SETTLE_S if _state.is_open else 0.0)
-
-
 def cause(error: BaseException, wait_s: float = SETTLE_S) -> Stopped | None:
     """Find the stop behind an error; None where there is none.
 

@@ -2,10 +2,8 @@
 
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError
@@ -49,8 +47,6 @@ class TrialWatcher(Unpickled, Callback):
         n_trials: int,
     ):
         self.fault: StorageFullError | None = None
-        # Deaths that may be those of a stop: when that is known of each, and what is done then.
-        self._deaths: deque[tuple[float, Callable[[], None]]] = deque()
         self._state = state
         self._folder = folder
         self._base = base
@@ -82,19 +78,15 @@ class TrialWatcher(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Say that a trial's process died; it goes on from its checkpoint."""
+        stopping.check(stopping.SETTLE_S)  # its process may have been told to stop, as we are
         state = self._state.trials[_number(trial)]
-
-        def note() -> None:
-            state.n_retries += 1
-            self._console.line(f"      {state.spec.name}: its process died; it goes on elsewhere")
-
-        self._once_settled(note)
+        state.n_retries += 1
+        self._console.line(f"      {state.spec.name}: its process died; it goes on elsewhere")
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Write down how the trial ended, unless the study ends before it."""
-        self._settle(waits=True)  # it may have died before
         if self.fault is None:
             self._guarded(lambda: self.end(_number(trial)))
 
@@ -102,34 +94,12 @@ class TrialWatcher(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Name the trial that could not be finished."""
-        number, reason = _number(trial), _why(trial)
-
-        def give_up() -> None:
-            self._console.line(f"      {self._state.trials[number].spec.name}: {reason}")
-            if self.fault is None:
-                self._guarded(lambda: self.end(number, reason))
-
-        self._once_settled(give_up)
-
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Note the deaths that no stop was behind."""
-        self._settle()
-
-    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Note all deaths: what follows looks at how every trial ended."""
-        self._settle(waits=True)
-
-    def _once_settled(self, work: Callable[[], None]) -> None:
-        """Note a death later: a signal that reached its process first may be on its way to us."""
-        self._deaths.append((stopping.settled_at(), work))
-        self._settle()
-
-    def _settle(self, waits: bool = False) -> None:
-        while self._deaths and (waits or self._deaths[0][0] <= monotonic()):
-            at, work = self._deaths[0]
-            stopping.check(at - monotonic())
-            self._deaths.popleft()
-            work()
+        stopping.check(stopping.SETTLE_S)
+        state = self._state.trials[_number(trial)]
+        reason = _why(trial)
+        self._console.line(f"      {state.spec.name}: {reason}")
+        if self.fault is None:
+            self._guarded(lambda: self.end(_number(trial), reason))
 
     def open_run(self, number: int) -> None:
         """Begin or go on with a trial's MLflow run."""

@@ -185,7 +185,6 @@ def _run_to_its_end(trial, data, job, watcher, searcher, scheduler, max_retries)
     if searcher is not None:
         searcher.on_trial_complete(trial.trial_id, error=True)
     watcher.on_trial_error(**about)
-    watcher.on_experiment_end(about["trials"])  # the next trial is proposed by how this one ended
 
 
 def _run_once(trial, data, job, watcher, searcher, scheduler, about):
