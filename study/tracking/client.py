@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,9 +157,17 @@ class Mlflow:
         return str(run.info.run_id)
 
     def begin_run(
-        self, identity_tags: Mapping[str, str], tags: Mapping[str, str], name: str, time_ms: int
+        self,
+        identity_tags: Mapping[str, str],
+        tags: Mapping[str, str],
+        name: str,
+        time_ms: int,
+        known: Collection[str] = (),
     ) -> str:
-        """Find the run of these tags, or begin it, though an earlier try may take effect late."""
+        """Find the run of these tags, or begin it, though an earlier try may take effect late.
+
+        Of several one is kept: one of the ``known``, else the oldest.
+        """
         found = self.search(identity_tags)
         if not found:
             made = self.create_run(tags, name, time_ms)
@@ -167,6 +175,7 @@ class Mlflow:
             found = self.search(identity_tags)
             if not found:
                 return made
+        found.sort(key=lambda run: run.info.run_id not in known)
         # Those that an earlier try found as well: its removal may not have come through.
         for other in found[1:]:
             self.put_away(str(other.info.run_id))

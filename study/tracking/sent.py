@@ -109,17 +109,18 @@ class Sent:
         remove_leftovers(self._folder.parent)
         content = self._read(self.path) or {}
         noted = self._read(self._folder) or {}
+        others = {*self.path.parent.glob("*.json")} - {self.path, self._folder}
+        of_others = [self._read(path) or {} for path in sorted(others)]
         if (origin := _origin(noted, self._place)) is not None:
             self.copied_from, self.folder_id = origin, uuid.uuid4().hex
         else:
-            known = content.get("folder_id"), noted.get("folder_id")
-            self.folder_id = str(known[1] or known[0] or uuid.uuid4().hex)
+            known = [one.get("folder_id") for one in (noted, content, *of_others)]
+            self.folder_id = str(next(filter(None, known), None) or uuid.uuid4().hex)
         self._is_id_kept = noted == self._identity()
         # A list of another folder's came along with a copy, and what it names is not ours to end.
         is_ours = origin is None and content.get("folder_id", self.folder_id) == self.folder_id
         try:
-            others = {*self.path.parent.glob("*.json")} - {self.path, self._folder}
-            for of_one in (content, *(self._read(path) or {} for path in sorted(others))):
+            for of_one in (content, *of_others):
                 self._elsewhere |= of_one.get("elsewhere", {})
                 for run_id, one in of_one.get("study_runs", {}).items():
                     self._elsewhere[run_id] = one.get("same", "")

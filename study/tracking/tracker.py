@@ -92,7 +92,8 @@ class Tracker:
         tags = {**tag_texts(self.lineage), **found_by}
         self._sent.write()  # the folder's id is on disk before a run has it
         with answering_client(self.uri):
-            run_id = self._mlflow.begin_run(found_by, tags, run_name, now_ms())
+            known = self._sent.studies.keys()
+            run_id = self._mlflow.begin_run(found_by, tags, run_name, now_ms(), known)
             self._mlflow.set_tags(run_id, {"study_run_id": run_id})
             self._mlflow.log_params(run_id, param_texts(params))
             self._sent.begin_study(run_id, json.dumps(tag_texts(same), sort_keys=True))
