@@ -44,6 +44,20 @@ class BrokenSealError(ValueError):
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of a file into the errors of the block: opening it names it, reading does not.
+
+    Raises:
+        OSError: as the block raised it.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; rename it to ``path`` at the end.
 
@@ -190,9 +204,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
     Raises:
         BrokenSealError: it was cut short or altered, or nothing of ours wrote it.
+        OSError: it cannot be read; the error names it.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        with naming(path):
+            content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:  # no JSON, or not even text
@@ -219,7 +235,7 @@ def file_sha256(path: Path, at_block: Callable[[], None] = lambda: None) -> str:
         at_block: called before each block of 1 MiB; what it raises ends the reading.
     """
     hashed, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with naming(path), path.open("rb", buffering=0) as file:
         while True:
             at_block()
             n_bytes = file.readinto(block)

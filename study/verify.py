@@ -1,5 +1,6 @@
 """The check of a whole run folder: is every file of it as it was written? `birdsong verify RUN`."""
 
+import errno
 import itertools
 import re
 from collections.abc import Callable
@@ -7,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import read_json
+from data_io.files import STORAGE_FULL, read_json
 from study.base.console import Console, Progress
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import MISSING, compare, read_sealed
+from study.base.hashes import MISSING, UNREADABLE, compare, read_sealed
 from study.base.ledger import not_done, read_record, undisturbed
 from study.base.paths import SEARCH_BEFORE, RunPaths
 from study.search.trial_check import check_search
+from study.tracking.sent import FOLDER
 
 NAMED = 20  # files with a fault, or left over, that are named
 AGAIN = "Give the study's command again"
@@ -99,6 +101,8 @@ def verify(run: Path, console: Console) -> bool:
                 kind.faults = compare(run, record, then=lambda name: progress.advance()).faults
             left_over = _left_over(run, kinds)
     except OSError as error:
+        if error.errno in (errno.EPIPE, *STORAGE_FULL):  # of the console: nothing else is written
+            raise
         raise UnreadableFolderError(
             f"{error.filename or run} cannot be read ({error.strerror}): nothing is said of the "
             "study's files. Remove nothing: see to the disk, then give the command again."
@@ -175,17 +179,33 @@ def _searches(paths: RunPaths) -> list[Kind]:
     for kind, search in of_kind:
         for checked in check_search(search):
             name = checked.path.relative_to(paths.root).as_posix()
-            kind.sealed[name] = f"{checked.fault}. {checked.remedy}" if checked.fault else ""
+            told = f"{checked.fault}. {checked.remedy}".removesuffix(". ")
+            kind.sealed[name] = told if checked.fault else ""
     return [now, before]
 
 
 def _sent(paths: RunPaths) -> Kind:
+    """The lists of what MLflow was sent, and the id of the folder, which every list holds, too."""
     kind = Kind(
         "sent to MLflow", f"Remove it. {AGAIN}: all is sent again, and nothing is there twice."
     )
     for path in sorted(paths.tracking.glob("*.json")):
         _sealed(paths.root, path, kind)
+    places = {Path(name).name: fault for name, fault in kind.sealed.items()}
+    id_fault = places.pop(FOLDER, MISSING)
+    lists_lost = any(_is_lost(fault) for fault in places.values())
+    if _is_lost(id_fault) and lists_lost:
+        kind.remedy = (
+            f"The id by which MLflow's runs are found is lost with {FOLDER} and a list. Put one of "
+            f"the two back from a copy, if there is one. Else remove them. {AGAIN}: all is sent a "
+            "second time, to new runs; delete those of before in MLflow by hand."
+        )
     return kind
+
+
+def _is_lost(fault: str) -> bool:
+    """Whether a file is not as it was written, and will not be."""
+    return bool(fault) and not fault.startswith(UNREADABLE)
 
 
 def _how_much(paths: RunPaths) -> Kind:
@@ -219,16 +239,24 @@ def _show(kinds: list[Kind], console: Console) -> None:
     rows: list[list[Any]] = []
     for kind in kinds:
         faults = kind.all_faults()
-        n_missing = sum(fault.startswith(MISSING) for fault in faults.values())
-        n, n_altered = len(kind.names), len(faults) - n_missing
-        mega = sum(kind.n_bytes.values()) / 1e6
-        rows.append([kind.name, n, round(mega, 1), n - len(faults), n_altered, n_missing])
-    rows.append(["all", *(sum(row[i] for row in rows) for i in range(1, 6))])
-    console.table(["kind", "files", "MB", "whole", "altered", "missing"], rows)
+        n_missing, n_unread = (
+            sum(fault.startswith(start) for fault in faults.values())
+            for start in (MISSING, UNREADABLE)
+        )
+        n, n_altered = len(kind.names), len(faults) - n_missing - n_unread
+        mega = round(sum(kind.n_bytes.values()) / 1e6, 1)
+        rows.append([kind.name, n, mega, n - len(faults), n_altered, n_missing, n_unread])
+    rows.append(["all", *(sum(row[i] for row in rows) for i in range(1, 7))])
+    console.table(["kind", "files", "MB", "whole", "altered", "missing", "not read"], rows)
+    unread: list[str] = []
     for kind in kinds:
-        if faults := kind.all_faults():
-            lines = [f"{name} {fault}" for name, fault in faults.items()]
+        faults = kind.all_faults()
+        lines = [f"{name} {fault}" for name, fault in faults.items() if _is_lost(fault)]
+        unread += [f"{name} {fault}" for name, fault in faults.items() if not _is_lost(fault)]
+        if lines:
             _name(f"{kind.name}: {kind.remedy}", lines, console)
+    if unread:
+        _name("Remove nothing: check again when the disk can be read.", unread, console)
 
 
 def _name(head: str, lines: list[str], console: Console) -> None:

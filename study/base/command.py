@@ -12,6 +12,9 @@ from study.base import stopping
 from study.base.console import Console
 from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
 
+# Of the disk these say nothing: such a file or folder should have been looked for.
+_OURS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+
 
 def run_command(work: Callable[[Console], int]) -> int:
     """Run a command.
@@ -56,6 +59,11 @@ def _failed(error: Exception, console: Console) -> int:
             text = (
                 f"error: {error}. Make room on the disk of the run folder: what was done before is "
                 "kept, and the same command goes on from there."
+            )
+        elif isinstance(error, OSError) and error.filename and not isinstance(error, _OURS):
+            text = (
+                f"error: {error.filename} cannot be used ({error.strerror or error}). Remove "
+                "nothing: see to the disk, then give the same command again."
             )
     if stop is not None:
         raise stop from error

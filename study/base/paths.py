@@ -69,10 +69,10 @@ class RunPaths:
 
     @property
     def searches_before(self) -> list[Path]:
-        """Searches of other settings that were set aside, by number."""
+        """Folders of searches of other settings that were set aside, by number."""
         found = self.root.glob(f"{SEARCH_BEFORE}*")
         numbers = {path: path.name.removeprefix(SEARCH_BEFORE) for path in found}
-        return sorted((path for path, n in numbers.items() if n.isdecimal()),
+        return sorted((path for path, n in numbers.items() if n.isdecimal() and path.is_dir()),
                       key=lambda path: int(numbers[path]))  # fmt: skip
 
     @property

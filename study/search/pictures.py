@@ -11,7 +11,13 @@ from data_io.store import read_table
 from models.mdgan.params import MdganParams
 from study.base.paths import RunPaths
 from study.search.state import counted
-from study.search.trial_folder import BrokenRecordError, Report, TrialFolder, TrialSpec
+from study.search.trial_folder import (
+    BrokenRecordError,
+    Report,
+    TrialFolder,
+    TrialSpec,
+    UnreadableRecordError,
+)
 from study.tracking.picture import Measured, Status, stamped
 from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 from study.training.train import trial_params
@@ -33,11 +39,17 @@ def read_begun(folder: TrialFolder) -> dict[str, Any] | None:
 
     Where begun.json was altered, ended.json says it, too. A trial that has not ended begins again:
     MLflow finds its run by the trial's name and the study's run.
+
+    Raises:
+        UnreadableRecordError: ended.json cannot be read for now.
+        OSError: begun.json cannot.
     """
     with suppress(BrokenSealError):
         return read_json(folder.path / BEGUN)
     try:
         begun: dict[str, Any] | None = (folder.ended() or {}).get("begun")
+    except UnreadableRecordError:
+        raise
     except BrokenRecordError:
         return None
     return begun
@@ -116,6 +128,8 @@ def _ended(
         if stamp is None or ended is None:
             return
         begun = trial_picture(identity, folder.spec(), base, stamp)
+    except UnreadableRecordError:
+        raise
     except BrokenRecordError:
         return  # the tables have what counts
     reports = [r for r in ended["reports"] if n_counted is None or r["report"] <= n_counted]

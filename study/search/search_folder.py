@@ -1,7 +1,6 @@
 """The folder of a search: of which search its trials are."""
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,13 @@ from study import __version__
 from study.base.console import Console
 from study.base.paths import REPEATS, SEARCH_BEFORE, RunPaths
 from study.config.tree import StudyConfig
-from study.search.trial_folder import SEARCH, BrokenRecordError, TrialFolder, has_begun
+from study.search.trial_folder import (
+    SEARCH,
+    BrokenRecordError,
+    TrialFolder,
+    UnreadableRecordError,
+    has_begun,
+)
 
 
 def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
@@ -40,6 +45,10 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
 
     Returns:
         The hash of the search's parts.
+
+    Raises:
+        UnreadableRecordError: a trial that says of which search a folder is cannot be read for now.
+        OSError: another file or folder cannot.
     """
     parts = search_parts(config, data_sha256)
     key, path = digest(parts), paths.search / SEARCH
@@ -50,7 +59,10 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         return key
     if trials and is_ours:
         console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
-    elif trials:
+        write_json(path, parts)
+        return key
+    back = next((one for one in paths.searches_before if _is_of(key, one)), None)
+    if trials:
         n = 1
         while (aside := paths.root / f"{SEARCH_BEFORE}{n}").exists():
             n += 1
@@ -58,8 +70,7 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         sync(paths.root)
         changed = _differences(known, parts) if known else f"{path.name} {lost}"
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
-    back = next((one for one in paths.searches_before if _is_of(key, one)), None)
-    if back is not None and not (trials and is_ours):
+    if back is not None:
         if paths.search.exists():  # its trials were removed by hand, or none has begun
             shutil.rmtree(paths.search)
         back.replace(paths.search)
@@ -84,15 +95,22 @@ def _trials(search: Path) -> list[Path]:
 
 
 def _is_of(key: str, search: Path) -> bool:
-    """Whether a folder holds the search of this hash, by search.json or else by its trials."""
+    """Whether a folder holds the search of this hash: search.json says it, or else all trials.
+
+    Trials that are altered say nothing.
+    """
     known, _ = _known(search)
     if known is not None:
         return digest(known) == key
+    found = set()
     for trial in _trials(search):
-        with suppress(BrokenRecordError):
-            if TrialFolder(trial).spec().search == key:
-                return True
-    return False
+        try:
+            found.add(TrialFolder(trial).spec().search)
+        except UnreadableRecordError:
+            raise
+        except BrokenRecordError:
+            continue
+    return found == {key}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -9,12 +9,13 @@ import pyarrow as pa
 from data_io.files import atomic_dir
 from data_io.store import write_rows
 from models.mdgan.checkpoints import load_decoder, save_decoder_facts
+from study.base.hashes import unreadable
 from study.base.paths import RunPaths
 from study.config.tree import StudyConfig
 from study.search.selection import Selection
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
-from study.search.trial_folder import TrialFolder, TrialSpec, broken_record
+from study.search.trial_folder import TrialFolder, TrialSpec, broken_record, unreadable_record
 from study.tracking.tracker import RunIdentity, Tracker
 
 Row = dict[str, Any]
@@ -123,14 +124,17 @@ def keep_best(row: Row, selection: Selection, paths: RunPaths) -> None:
     """Copy the decoder of the best trial to best/, with what it was measured at.
 
     Raises:
-        BrokenRecordError: the trial's decoder cannot be opened.
+        BrokenRecordError: the trial's decoder is missing, or is not what was written.
+        UnreadableRecordError: it cannot be read for now.
     """
     kept = TrialFolder(paths.search / row["trial_id"]).decoder
     try:
         load_decoder(kept)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         fault = f"The decoder of {row['trial_id']} cannot be opened ({error})"
         raise broken_record(fault, kept.parent) from error
+    except OSError as error:
+        raise unreadable_record(f"{error.filename or kept} {unreadable(error)}") from error
     with atomic_dir(paths.best) as temporary:
         for name in ("encoder.safetensors", "generator.safetensors", "model.json"):
             shutil.copyfile(kept / name, temporary / name)

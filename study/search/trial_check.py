@@ -18,7 +18,6 @@ from study.search.trial_folder import (
 _ANEW = "Remove the folder {trial}: the same command then trains this trial anew."
 _WRITTEN = "Delete it: the same command writes it anew."
 _BEFORE = "The same command sets this checkpoint aside and goes on from the one before."
-_LATER = "Remove nothing: check again when the disk can be read."
 _RECORDS = {
     "trial.json": _ANEW,
     "ended.json": _ANEW,
@@ -34,7 +33,7 @@ class CheckedFile:
     Attributes:
         path: of the file.
         fault: what is wrong with it, as in "was altered"; "" where it is as it was written.
-        remedy: what to do then.
+        remedy: what to do then; "" where it cannot be read for now.
     """
 
     path: Path
@@ -80,4 +79,4 @@ def _sealed(path: Path, remedy: str) -> CheckedFile:
 
 
 def _checked(path: Path, fault: str, remedy: str) -> CheckedFile:
-    return CheckedFile(path, fault, _LATER if fault.startswith(UNREADABLE) else remedy)
+    return CheckedFile(path, fault, "" if fault.startswith(UNREADABLE) else remedy)

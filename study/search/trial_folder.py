@@ -27,12 +27,13 @@ from data_io.files import (
     atomic_dir,
     digest,
     file_sha256,
+    naming,
     read_json,
     remove_leftovers,
     write_json,
 )
 from study.base.errors import StudyError
-from study.base.hashes import UNREADABLE, fault_of, read_sealed
+from study.base.hashes import ALTERED, UNREADABLE, fault_of, read_sealed, unreadable
 
 Report = dict[str, Any]
 KEPT_CHECKPOINTS = 2
@@ -55,11 +56,22 @@ class BrokenRecordError(StudyError):
     """A file of a trial cannot be used; the message says which, why, and what to do."""
 
 
+class UnreadableRecordError(BrokenRecordError):
+    """A file of a trial cannot be read for now: it may be whole, and nothing is to be removed."""
+
+
 def broken_record(fault: str, trial: Path) -> BrokenRecordError:
     """The error for a file of a trial's folder that cannot be used."""
     return BrokenRecordError(
         f"{fault}. Remove the folder {trial}: the same command then trains this trial anew, and "
         "keeps all others."
+    )
+
+
+def unreadable_record(fault: str) -> UnreadableRecordError:
+    """The error for a file of a trial that cannot be read for now."""
+    return UnreadableRecordError(
+        f"{fault}. Remove nothing: see to the disk, then give the same command again."
     )
 
 
@@ -99,7 +111,8 @@ def has_begun(path: Path) -> bool:
         return False
     names = [child.name for child in path.iterdir() if not child.name.startswith(".")]
     if names == ["trial.json"]:
-        return bool((path / "trial.json").read_bytes().strip(b"\0"))
+        with naming(path / "trial.json"):
+            return bool((path / "trial.json").read_bytes().strip(b"\0"))
     return bool(names)
 
 
@@ -139,10 +152,7 @@ class TrialFolder:
         except BrokenSealError as error:
             raise broken_record(f"{path} {error.why}", self.path) from error
         except OSError as error:
-            raise BrokenRecordError(
-                f"{path} cannot be read ({error.strerror}). Remove nothing: see to the disk, then "
-                "give the same command again."
-            ) from error
+            raise unreadable_record(f"{path} {unreadable(error)}") from error
         if content is None:
             raise broken_record(f"{path} is missing", self.path)
         return content
@@ -238,14 +248,14 @@ class TrialFolder:
         A broken checkpoint is set aside: its name gets .broken.
 
         Raises:
-            OSError: a file of it cannot be read for now.
+            UnreadableRecordError: a file of it cannot be read for now.
         """
         broken: list[str] = []
         for path in reversed(self.checkpoints()):
             faults = hashed_files(path / CHECKPOINT)
             why = next((f"{file.name} {fault}" for file, fault in faults if fault), "")
             if UNREADABLE in why:
-                raise OSError(f"{path}: {why}")
+                raise unreadable_record(f"{path}/{why}")
             if not why:
                 return path, broken
             aside = path.with_name(path.name + ".broken")
@@ -329,6 +339,7 @@ def read_reports(checkpoint: Path | None) -> list[Report]:
 def hashed_files(path: Path) -> Iterator[tuple[Path, str]]:
     """Sealed JSON, then the files beside it whose hashes it holds; each with its fault, or ""."""
     content, fault = read_sealed(path)
-    yield path, fault
-    for name, sha256 in (content or {}).get("sha256", {}).items():
+    hashes = (content or {}).get("sha256", {})
+    yield path, fault or ("" if hashes else ALTERED)  # without hashes nothing can be compared
+    for name, sha256 in hashes.items():
         yield path.with_name(name), fault_of(path.with_name(name), sha256)

@@ -1,6 +1,7 @@
 """One bit of a record is flipped: it is named with its remedy, or nothing changes."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from study.search.trial_folder import (
     BrokenRecordError,
     TrialFolder,
     TrialSpec,
+    UnreadableRecordError,
     read_reports,
 )
 from study.tracking.picture import RunIdentity
@@ -175,6 +177,94 @@ def test_search_json_that_is_altered_or_missing_sets_no_search_aside(tmp_path, c
     assert "search.json was missing" in capsys.readouterr().out
     assert path.read_bytes() == whole
     assert not list(tmp_path.glob("search-before-*"))
+
+
+def unreadable(monkeypatch, place):
+    """Let one file fail as on a disk that is away; reading it names no file."""
+    opened = Path.open
+
+    def fails(path, *words, **named):
+        if path == place:
+            raise OSError(5, "Input/output error")
+        return opened(path, *words, **named)
+
+    monkeypatch.setattr(Path, "open", fails)
+
+
+def test_no_search_is_set_aside_while_a_trial_cannot_be_read(tmp_path, monkeypatch):
+    paths = RunPaths(tmp_path)
+    key = prepare_folder(other(1), "data", paths, Console())
+    trial = TrialFolder(paths.search / "trial-000")
+    trial.begin(TrialSpec("trial-000", 0, 7, {}, {}, key))
+    trial.own()
+    (paths.search / SEARCH).unlink()
+    with monkeypatch.context() as patch:
+        unreadable(patch, trial.path / "trial.json")
+        with pytest.raises(UnreadableRecordError, match="trial.json cannot .* Remove nothing"):
+            prepare_folder(other(1), "data", paths, Console())
+    assert not (paths.search / SEARCH).exists() and not paths.searches_before
+    assert prepare_folder(other(1), "data", paths, Console()) == key
+    assert trial.spec().search == key
+
+
+@pytest.mark.parametrize("copied", ["trial-000", "trial-001"])
+def test_where_search_json_is_lost_one_trial_that_was_copied_in_does_not_decide(tmp_path, copied):
+    paths = RunPaths(tmp_path)
+    key = prepare_folder(other(1), "data", paths, Console())
+    for i in range(3):
+        name = f"trial-{i:03d}"
+        search = key if name == copied else "another"
+        TrialFolder(paths.search / name).begin(TrialSpec(name, i, 7, {}, {}, search))
+    (paths.search / SEARCH).write_text("{")
+    prepare_folder(other(1), "data", paths, Console())
+    assert not list(paths.search.glob("trial-*"))
+    assert len(list((tmp_path / "search-before-1").glob("trial-*"))) == 3
+
+
+def test_searches_set_aside_are_looked_at_only_where_one_is_needed(tmp_path, monkeypatch):
+    paths = RunPaths(tmp_path)
+    key = prepare_folder(other(1), "data", paths, Console())
+    TrialFolder(paths.search / "trial-000").begin(TrialSpec("trial-000", 0, 7, {}, {}, key))
+    (paths.search / SEARCH).unlink()
+    write_json(tmp_path / "search-before-1" / SEARCH, {"seed": 1})
+    unreadable(monkeypatch, tmp_path / "search-before-1" / SEARCH)
+    assert prepare_folder(other(1), "data", paths, Console()) == key
+    with pytest.raises(OSError, match="Input/output") as error:
+        prepare_folder(other(2), "data", paths, Console())
+    assert error.value.filename == str(tmp_path / "search-before-1" / SEARCH)
+    assert (paths.search / "trial-000").is_dir()
+
+
+def test_a_file_with_the_name_of_a_search_set_aside_is_none(tmp_path):
+    paths = RunPaths(tmp_path)
+    (tmp_path / "search-before-1").write_text("notes")
+    key = prepare_folder(other(1), "data", paths, Console())
+    TrialFolder(paths.search / "trial-000").begin(TrialSpec("trial-000", 0, 7, {}, {}, key))
+    prepare_folder(other(2), "data", paths, Console())
+    assert (tmp_path / "search-before-2" / "trial-000").is_dir()
+    assert (tmp_path / "search-before-1").read_text() == "notes"
+
+
+@pytest.mark.parametrize("name", ["begun.json", "ended.json"])
+def test_a_trial_does_not_begin_again_while_its_beginning_cannot_be_read(ended, monkeypatch, name):
+    (ended.path / BEGUN).write_text("{") if name != BEGUN else None
+    unreadable(monkeypatch, ended.path / name)
+    with pytest.raises((OSError, UnreadableRecordError), match=f"{name}.*"):
+        read_begun(ended)
+
+
+def test_a_decoder_that_cannot_be_read_for_now_is_not_to_be_removed(ended, tmp_path, monkeypatch):
+    row = {"trial_id": "trial-000", "seed": 7}
+    unreadable(monkeypatch, ended.decoder / "model.json")
+    with pytest.raises(UnreadableRecordError, match="cannot be read .* Remove nothing"):
+        keep_best(row, SimpleNamespace(sentence="It is the only one."), RunPaths(tmp_path))
+
+
+def test_a_checkpoint_without_hashes_is_set_aside(trial):
+    write_json(trial.path / "checkpoint-0001" / "checkpoint.json", {"report": 1})
+    found, lines = trial.newest_checkpoint()
+    assert found is None
+    assert "checkpoint-0001 is broken (checkpoint.json was altered)" in lines[0]
 
 
 @pytest.mark.parametrize("of", ["other", None])

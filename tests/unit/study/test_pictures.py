@@ -1,6 +1,7 @@
 """Pictures of trials: what is shown while they run is what their folders say at the end."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from study.search.rungs import Rungs
 from study.search.search import trial_identity
 from study.search.state import SearchState, TrialState
 from study.search.tables import trial_rows, write_tables
-from study.search.trial_folder import TrialFolder, TrialSpec, trial_name
+from study.search.trial_folder import TrialFolder, TrialSpec, UnreadableRecordError, trial_name
 from study.search.watcher import TrialWatcher
 from study.tracking.picture import check_allowed
 
@@ -126,6 +127,20 @@ def test_a_folder_without_a_beginning_or_that_is_broken_is_left_out(config, path
     (paths.search / "trial-000" / BEGUN).unlink()
     (paths.search / "trial-001" / "trial.json").write_text("{")
     assert list(search_pictures(paths, config.mdgan)) == []
+
+
+def test_a_trial_that_cannot_be_read_for_now_is_not_left_out(config, paths, monkeypatch):
+    whole_search(config, paths, FakeTracker())
+    opened = Path.open
+
+    def fails(path, *words, **named):
+        if path == paths.search / "trial-001" / "ended.json":
+            raise OSError(5, "Input/output error")
+        return opened(path, *words, **named)
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(UnreadableRecordError, match="trial-001/ended.json cannot be read"):
+        list(search_pictures(paths, config.mdgan))
 
 
 def test_the_table_names_the_run_of_the_study_run_that_a_trial_began_under(config, paths):

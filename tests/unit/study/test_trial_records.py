@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,8 @@ from study.search.trial_folder import (
     NotOwnerError,
     TrialFolder,
     TrialSpec,
+    UnreadableRecordError,
+    has_begun,
     read_reports,
     trial_name,
 )
@@ -129,7 +132,10 @@ def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_damage(folder, monk
         raise OSError(5, "Input/output error", str(path))
 
     monkeypatch.setattr(hashes, "file_sha256", fails)
-    with pytest.raises(OSError, match="Input/output"):
+    named = (
+        "checkpoint-0002/.* cannot be read .Input/output error.. Remove nothing: see to the disk"
+    )
+    with pytest.raises(UnreadableRecordError, match=named):
         folder.newest_checkpoint()
     assert not list(folder.path.glob("*.broken"))
 
@@ -203,9 +209,21 @@ def test_a_record_that_cannot_be_read_for_now_is_not_to_be_removed(folder, monke
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(trial_folder, "read_json", fails)
-    with pytest.raises(BrokenRecordError, match="cannot be read .*Remove nothing") as error:
+    with pytest.raises(UnreadableRecordError, match="cannot be read .*Remove nothing") as error:
         folder.spec()
     assert "Remove the folder" not in str(error.value)
+
+
+def test_a_folder_whose_only_file_cannot_be_read_is_named(folder, monkeypatch):
+    (folder.path / "owner.json").unlink()
+
+    def fails(path):
+        raise OSError(5, "Input/output error")  # reading a file that is open names none
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Input/output") as error:
+        has_begun(folder.path)
+    assert error.value.filename == str(folder.path / "trial.json")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The check of a whole run folder: every altered file is named, and nothing is written."""
 
+import errno
 import io
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from study.config.reader import load_config
 from study.run_tune import main
 from study.search.trial_folder import TrialFolder, TrialSpec
 from study.tracked import write_study_json
+from study.tracking.sent import Sent
 from study.verify import NoStudyError, UnreadableFolderError, verify
 from tests.helpers.tiny_mdgan import build
 
@@ -284,6 +287,7 @@ def test_a_search_that_was_set_aside_is_checked_as_the_one_in_use(paths, name):
 
 
 FAILS = OSError(5, "Input/output error")
+LATER = "Remove nothing: check again when the disk can be read."
 
 
 @pytest.mark.parametrize("name", ["trial.json", "decoder/encoder.safetensors", ""])
@@ -305,8 +309,62 @@ def test_what_cannot_be_read_of_a_trial_is_in_the_table_and_nothing_is_to_be_rem
     is_whole, text = run(paths)
     assert not is_whole
     named = place.relative_to(paths.root).as_posix()
-    assert f"{named} cannot be read (Input/output error). Remove nothing: check again" in text
+    assert f"{LATER} {named} cannot be read (Input/output error)" in text
     assert "Remove the folder" not in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".tracking/0123.json", "latents/_whitening.json", "study.json", "how_much_song/advice.txt"],
+)
+def test_what_cannot_be_read_is_counted_by_itself_and_nothing_is_to_be_removed(
+    paths, monkeypatch, name
+):
+    opened = Path.open
+
+    def fails(path, *words, **named):
+        if path == paths.root / name:
+            raise FAILS
+        return opened(path, *words, **named)
+
+    monkeypatch.setattr(Path, "open", fails)
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "kind files MB whole altered missing not read" in text
+    assert "all 19 0 18 0 0 1" in text
+    assert f"{LATER} {name} cannot be read (Input/output error)" in text
+    assert "again: " not in text
+
+
+@pytest.mark.parametrize(
+    ("altered", "is_twice"),
+    [(["folder.json"], False), (["0123.json"], False), (["folder.json", "0123.json"], True)],
+)
+def test_all_is_sent_twice_only_where_the_id_of_the_folder_is_lost(paths, altered, is_twice):
+    (paths.tracking / "0123.json").unlink()
+    sent = Sent(paths.tracking, "uri", "study")
+    sent.begin_study("run", "same")
+    sent.write()
+    sent.path.rename(paths.tracking / "0123.json")
+    for name in altered:
+        (paths.tracking / name).write_text("{")
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert ("nothing is there twice" in text) != is_twice
+    assert ("all is sent a second time" in text) == is_twice
+    (paths.tracking / "0123.json").rename(sent.path)
+    again = Sent(paths.tracking, "uri", "study")
+    assert (again.folder_id != sent.folder_id) == is_twice
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+def test_a_fault_of_the_console_is_not_one_of_the_run_folder(paths, number):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=os.strerror(number)):
+        verify(paths.root, Console(Gone()))
 
 
 def test_a_folder_that_cannot_be_listed_is_named(paths, monkeypatch):
