@@ -13,11 +13,16 @@ TINY = 1e-12  # an objective may be 0
 
 
 class OrderedNSGAII(optuna.samplers.NSGAIISampler):
-    """Its parents are drawn from a list whose order is another once Optuna has stored it."""
+    """Its parents depend on the results known by now, and on nothing else.
+
+    Optuna stores the parents that it chose first. A search that was killed would choose anew, when
+    more trials have ended; and once stored, they are drawn from a list in another order.
+    """
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         """The parents, by number."""
-        return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+        found = self.select_parent(study, generation) if generation else []
+        return sorted(found, key=lambda trial: trial.number)
 
 
 def sampler_seed(seed: int, number: int) -> int:

@@ -1,5 +1,6 @@
 """Who proposes trials: the same whatever was killed in between, from what is on disk."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -101,6 +102,25 @@ def test_a_search_that_was_killed_suggests_what_it_would_have_suggested(tmp_path
     assert run(tmp_path / "killed", (1, 4, 5, 7)) == whole
     # A child of a genetic search may be its parent again.
     assert sampler == "nsga2" or len({tuple(p.values()) for p in whole}) == 8
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_trials_that_run_at_once_and_a_kill_change_no_proposal(tmp_path, sampler):
+    config = load(f"search.sampler={sampler}", "search.n_startup_trials=2", "search.n_trials=40")
+
+    def ends(search, i, lr):
+        complete(search, str(i), report(1, 1.0), report(2, 1.0 + lr))
+
+    whole = new_search(config, tmp_path / "whole")
+    asked = [whole.suggest(str(i))["spec"]["params"] for i in range(3)]
+    for i in range(12):
+        ends(whole, i, asked[i]["lr"])
+        known = [copy.deepcopy(whole._state.trials[n]) for n in range(i + 3)]
+        asked.append(whole.suggest(str(i + 3))["spec"]["params"])
+        again = new_search(config, tmp_path / f"again-{i}", *known)
+        found = [again.suggest(str(n))["spec"] for n in range(3)]
+        assert [one["number"] for one in found] == [i + 1, i + 2, i + 3]
+        assert found[2]["params"] == asked[i + 3]
 
 
 def test_unfinished_trials_come_first_and_no_number_twice(tmp_path):
