@@ -186,7 +186,9 @@ def shared_model_task(
     with threadpool_limits(1):
         songs = Songs(sequences, shared.covariance_type, params.engine, made.new_share)
         em = with_own_transitions(shared, songs, params)
-        remembered = add_memory(sequences, songs.uncentred(em.model), params, seed, made.new_share)
+        own = songs.uncentred(em.model)
+        own.means_ = shared.means_  # there and back, the last digit may be another at each age
+        remembered = add_memory(sequences, own, params, seed, made.new_share)
     facts = {
         "log_likelihood": em.log_likelihood,
         "n_observations": songs.n_observations,

@@ -179,6 +179,7 @@ class Command:
         began = time.monotonic() if began is None else began
         try:
             code = self.process.wait(PATIENCE_S)
+            code = 128 - code if code < 0 else code  # as a shell gives that of a signal
         except subprocess.TimeoutExpired:
             self.kill()
             raise
