@@ -119,7 +119,7 @@ def add_memory(
     growth = _Growth(songs, songs.centred(model), songs.n_observations)
     plain = _judged(songs, growth.plain)
     if params.memory == "none":
-        return _remembered(songs, plain, plain, (math.nan, math.nan))
+        return _remembered(songs, model, plain, plain, (math.nan, math.nan))
     held_out = _HeldOut.of(sequences, model, params, songs.n_observations)
     worths, least = _worths(growth, plain, held_out)
     plain_nats = held_out.learned_nats(1.0, 0) if held_out else math.nan
@@ -131,8 +131,8 @@ def add_memory(
             continue  # what was found without the held-out songs is not there with them
         nats = held_out.learned_nats(price, n_rounds) if held_out else math.nan
         if params.memory == "context" or (found.bic < plain.bic and not nats < plain_nats):
-            return _remembered(songs, plain, found, (plain_nats, nats))
-    return _remembered(songs, plain, plain, (plain_nats, plain_nats))
+            return _remembered(songs, model, plain, found, (plain_nats, nats))
+    return _remembered(songs, model, plain, plain, (plain_nats, plain_nats))
 
 
 class _Judged(NamedTuple):
@@ -167,11 +167,18 @@ def _judged(songs: Songs, chain: _Chain) -> _Judged:
 
 
 def _remembered(
-    songs: Songs, plain: _Judged, found: _Judged, held_out: tuple[float, float]
+    songs: Songs,
+    model: GaussianHMM,
+    plain: _Judged,
+    found: _Judged,
+    held_out: tuple[float, float],
 ) -> Remembered:
     """What was found; ``held_out`` is of the chain without memory, then of that found."""
+    hmm = songs.uncentred(found.chain.model)
+    # Centred and back, the last digit may be another; ages that share states have the same means.
+    hmm.means_ = model.means_[found.chain.state_of]
     return Remembered(
-        song=SongHmm(songs.uncentred(found.chain.model), found.chain.state_of),
+        song=SongHmm(hmm, found.chain.state_of),
         memory="none" if found is plain else "context",
         n_free_params=found.n_free,
         log_likelihood=found.log_likelihood,

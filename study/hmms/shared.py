@@ -187,7 +187,7 @@ def shared_model_task(
         songs = Songs(sequences, shared.covariance_type, params.engine, made.new_share)
         em = with_own_transitions(shared, songs, params)
         own = songs.uncentred(em.model)
-        own.means_ = shared.means_  # there and back, the last digit may be another at each age
+        own.means_ = shared.means_  # the same at all ages, to the last digit
         remembered = add_memory(sequences, own, params, seed, made.new_share)
     facts = {
         "log_likelihood": em.log_likelihood,
