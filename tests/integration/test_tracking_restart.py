@@ -155,6 +155,21 @@ def test_a_run_begun_twice_is_removed_though_the_first_removal_was_lost(
     assert stages == ["study", "trial"][: 1 + (of == "trial")]
 
 
+@pytest.mark.parametrize("other", [{"params": {"lr": 0.2}}, {"last_step": 1}])
+def test_a_run_that_holds_what_is_no_longer_of_its_trial_is_deleted_and_begun_anew(
+    client, tracker, said, other
+):
+    show(tracker, rows={1: {"a": 1.0}, 2: {"a": 2.0}}, params={"lr": 0.1})
+    first = run_of(client, tracker).info.run_id
+    show(tracker, rows={1: {"a": 1.0}}, **{"params": {"lr": 0.1}, **other})
+    second = run_of(client, tracker)
+    assert second.info.run_id != first
+    assert first not in {run.info.run_id for run in runs(client, tracker)}
+    assert second.data.params == {"lr": str(other.get("params", {"lr": 0.1})["lr"])}
+    assert history(client, tracker, "a") == [(1, 1.0)]
+    assert "is deleted there, and one is begun anew" in said[0]
+
+
 def test_another_study_run_in_the_folder_is_ended_and_does_not_mix(client, driver):
     tracker = driver()
     show(tracker, rows={1: {"a": 1.0}}, status="RUNNING")

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
 )
 
@@ -44,11 +45,10 @@ class SearchUnderFaults(RuleBasedStateMachine):
 
     def act(self, name, number, after):
         self.is_sound = False
+        self.world.step(name, number)
         rng = random.Random(number)
         for _ in range(after):  # else most histories would end before much is trained
             self.world.step(self.world.next_without_fault(rng), rng.randrange(2**32))
-        if CAN[name](self.world):
-            self.world.step(name, number)
         self.is_sound = True
 
     @invariant()
@@ -67,7 +67,8 @@ def _rule_of(name):
         self.act(name, number, after)
 
     act.__name__ = name
-    return rule(number=NUMBERS, after=st.integers(0, 6))(act)
+    can = precondition(lambda self: CAN[name](self.world))
+    return can(rule(number=NUMBERS, after=st.integers(0, 6))(act))
 
 
 for _name in WEIGHTS:
@@ -75,7 +76,7 @@ for _name in WEIGHTS:
 
 TestSearchUnderFaults = SearchUnderFaults.TestCase
 TestSearchUnderFaults.settings = settings(
-    max_examples=30, stateful_step_count=15, deadline=None, derandomize=True, database=None,
+    max_examples=30, stateful_step_count=20, deadline=None, derandomize=True, database=None,
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip

@@ -19,11 +19,10 @@ from study.search.trial_folder import TrialFolder, TrialSpec
 N_FRESH = 60
 FRESH = 1_000_000  # far from the seeds of the benchmark
 
-# By what was wrong with the project; each history fails where that comes back.
+# By what was wrong with the project; each history fails where that comes back. Another action or
+# weight in the simulator makes other histories of the same seeds: look for new ones then.
 FOUND = {
-    "a removed trial's run in MLflow went by the name of the one in its place": 20461,
-    "a run in MLflow kept a report that no longer counts": 20518,
-    "a study run that began unheard of stayed open in MLflow": 21150,
+    "a study run that began unheard of stayed open in MLflow": 100012,
 }
 
 
