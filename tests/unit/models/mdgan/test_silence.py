@@ -63,7 +63,10 @@ def test_silent_latents_are_pulled_to_their_own_mean_and_sounding_ones_are_not(k
     gradient = latent_gradient(model, mixed(), N_SOUNDING)
     assert (gradient[:N_SOUNDING] == 0).all()
     expected = 2.0 * 2 * (z - z.mean(0)) / z.numel()
-    torch.testing.assert_close(gradient[N_SOUNDING:], expected, rtol=1e-4, atol=1e-9)
+    # Alike latents differ in their last digits alone, and those are another processor's own.
+    rounding = 4 * float(z.abs().max()) * 1e-6 / z.numel()
+    assert rounding < 0.1 * float(expected.abs().max())
+    torch.testing.assert_close(gradient[N_SOUNDING:], expected, rtol=1e-4, atol=rounding)
 
 
 def test_the_spread_of_silent_latents_is_reported_unweighted():
