@@ -123,4 +123,7 @@ def _task_error(what: str, error: ray.exceptions.RayError) -> TaskError:
 def _logs() -> str:
     """Folder of the logs of this session of Ray; nodes may keep theirs elsewhere."""
     session = ray.get_runtime_context()
-    return f"{session.get_temp_dir()}/{session.get_session_name()}/logs"
+    try:
+        return f"{session.get_temp_dir()}/{session.get_session_name()}/logs"
+    except AttributeError:  # a client of a cluster (ray://) does not know it
+        return "session_latest/logs of its folder, by default /tmp/ray"

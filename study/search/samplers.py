@@ -19,10 +19,20 @@ class OrderedNSGAII(optuna.samplers.NSGAIISampler):
     more trials have ended; and once stored, they are drawn from a list in another order.
     """
 
+    _before: list[FrozenTrial] | None = None  # parents of the generation before, meanwhile
+
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         """The parents, by number."""
-        found = self.select_parent(study, generation) if generation else []
-        return sorted(found, key=lambda trial: trial.number)
+        if self._before is not None:  # `select_parent` asks
+            return self._before
+        found: list[FrozenTrial] = []
+        try:
+            for number in range(1, generation + 1):  # by recursion, hundreds would be too many
+                self._before = found
+                found = sorted(self.select_parent(study, number), key=lambda trial: trial.number)
+        finally:
+            self._before = None
+        return found
 
 
 def sampler_seed(seed: int, number: int) -> int:

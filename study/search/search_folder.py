@@ -47,6 +47,7 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         The hash of the search's parts.
 
     Raises:
+        BrokenRecordError: search.json is lost, and only some of the trials are of this search.
         UnreadableRecordError: a trial that says of which search a folder is cannot be read for now.
         OSError: another file or folder cannot.
     """
@@ -61,6 +62,8 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
         write_json(path, parts)
         return key
+    if known is None:
+        _check_one_search(key, trials, lost)
     back = next((one for one in paths.searches_before if _is_of(key, one)), None)
     if trials:
         n = 1
@@ -95,22 +98,37 @@ def _trials(search: Path) -> list[Path]:
 
 
 def _is_of(key: str, search: Path) -> bool:
-    """Whether a folder holds the search of this hash: search.json says it, or else all trials.
-
-    Trials that are altered say nothing.
-    """
+    """Whether a folder holds the search of this hash: search.json says it, or else all trials."""
     known, _ = _known(search)
     if known is not None:
         return digest(known) == key
-    found = set()
-    for trial in _trials(search):
+    return set(_searches_of(_trials(search)).values()) == {key}
+
+
+def _searches_of(trials: list[Path]) -> dict[Path, str]:
+    """The hash of each trial's search; those that are altered say nothing."""
+    found = {}
+    for trial in trials:
         try:
-            found.add(TrialFolder(trial).spec().search)
+            found[trial] = TrialFolder(trial).spec().search
         except UnreadableRecordError:
             raise
         except BrokenRecordError:
             continue
-    return found == {key}
+    return found
+
+
+def _check_one_search(key: str, trials: list[Path], lost: str) -> None:
+    """Refuse trials of several searches, ours among them: nobody but the user knows which stay."""
+    of = _searches_of(trials)
+    others = sorted(trial for trial, search in of.items() if search != key)
+    if others and len(others) < len(of):
+        shown = ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else "")
+        raise BrokenRecordError(
+            f"{others[0].with_name(SEARCH)} {lost}, and {len(others)} of {len(of)} trials beside "
+            f"it are of another search than this one ({shown}). Move those to another place: the "
+            "same command then goes on with the rest."
+        )
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from study.base.errors import StorageFullError
 from study.search.pictures import begin_trial, curve, read_begun, run_status, trial_picture
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
-from study.search.trial_folder import Report, TrialFolder, TrialSpec
+from study.search.trial_folder import Report, TrialFolder, TrialSpec, UnreadableRecordError
 from study.search.tune_adapters import Unpickled
 from study.tracking.tracker import RunIdentity, Tracker
 
@@ -123,7 +123,7 @@ class TrialWatcher(Unpickled, Callback):
         """Write ended.json of a trial whose process is done."""
         state = self._state.trials[number]
         last_report = state.reports.get(max(state.reports, default=0), {})
-        if last_report.get("report") == self._state.n_reports and not last_report.get("reason"):
+        if error and last_report.get("report") == self._state.n_reports and self._is_kept(number):
             error = ""  # its process died when all was done: its decoder is kept
         ended = {
             "reports": [state.reports[report] for report in sorted(state.reports)],
@@ -137,6 +137,15 @@ class TrialWatcher(Unpickled, Callback):
         }
         self._state.end(number, ended)
         TrialFolder(self._folder / state.spec.name).end(ended)
+
+    def _is_kept(self, number: int) -> bool:
+        """Whether the last report's checkpoint is there and sound."""
+        trial = TrialFolder(self._folder / self._state.trials[number].spec.name)
+        try:
+            sound = trial.sound_reports(self._console.line)
+        except UnreadableRecordError:
+            return False
+        return bool(sound) and sound[-1]["report"] == self._state.n_reports
 
     def close_runs(self) -> None:
         """Show every report that counts, and end every run: all is decided now."""

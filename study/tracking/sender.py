@@ -166,7 +166,8 @@ class Sender:
 
     def _is_end_owed(self) -> bool:
         with self._condition:
-            return any(one.owes_end for one in self._waiting.values())
+            now = time.monotonic()
+            return any(one.owes_end and one.not_before <= now for one in self._waiting.values())
 
     def _failed(self, one: _Waiting, reason: str) -> None:
         with self._condition:

@@ -114,7 +114,13 @@ class Sent:
         if (origin := _origin(noted, self._place)) is not None:
             self.copied_from, self.folder_id = origin, uuid.uuid4().hex
         else:
-            known = [one.get("folder_id") for one in (noted, content, *of_others)]
+            # Lists of a copy may be of several folders.
+            ids = {one["folder_id"] for one in of_others if one.get("folder_id")}
+            known = [
+                noted.get("folder_id"),
+                content.get("folder_id"),
+                *(ids if len(ids) == 1 else ()),
+            ]
             self.folder_id = str(next(filter(None, known), None) or uuid.uuid4().hex)
         self._is_id_kept = noted == self._identity()
         # A list of another folder's came along with a copy, and what it names is not ours to end.

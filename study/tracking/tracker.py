@@ -9,7 +9,7 @@ no call waits for MLflow, and what could not be sent is sent when the folder is 
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,18 @@ class Tracker:
             ValueError: a parameter is not among those allowed.
         """
         check_allowed(params, self._allowed)
-        found_by = {**STUDY.tags(), **tag_texts(same), "run_folder": self._sent.folder_id}
+        of_folder = {**STUDY.tags(), "run_folder": self._sent.folder_id}
+        found_by = {**of_folder, **tag_texts(same)}
         tags = {**tag_texts(self.lineage), **found_by}
         self._sent.write()  # the folder's id is on disk before a run has it
         with answering_client(self.uri):
             known = self._sent.studies.keys()
+            before = {run.info.run_id for run in self._mlflow.search(of_folder)}
             run_id = self._mlflow.begin_run(found_by, tags, run_name, now_ms(), known)
             self._mlflow.set_tags(run_id, {"study_run_id": run_id})
             self._mlflow.log_params(run_id, param_texts(params))
             self._sent.begin_study(run_id, json.dumps(tag_texts(same), sort_keys=True))
-            self._find_open()
+            self._find_open({*before, run_id})
         self.study_run_id = run_id
         self._sent.write()
         for other in list(self._sent.studies):
@@ -106,13 +108,14 @@ class Tracker:
         self.show(RunPicture(STUDY, run_id, tags=self.lineage, status="RUNNING"))
         return run_id
 
-    def _find_open(self) -> None:
+    def _find_open(self, ours: Set[str]) -> None:
         """Learn which runs of this folder are open: a killed driver may not have noted all of them.
 
         Where nothing shows such a run again, as after fewer trials, it would stay open for ever.
+
+        Args:
+            ours: ids of the folder's study runs, also of one that was begun twice and is gone.
         """
-        of_folder = self._mlflow.search({**STUDY.tags(), "run_folder": self._sent.folder_id})
-        ours = {str(run.info.run_id) for run in of_folder}
         for run in self._mlflow.open_runs():
             run_id, tags = str(run.info.run_id), run.data.tags
             study_run_id = tags.get("study_run_id", run_id)  # a study run's is set after it began

@@ -208,7 +208,7 @@ def test_no_search_is_set_aside_while_a_trial_cannot_be_read(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("copied", ["trial-000", "trial-001"])
-def test_where_search_json_is_lost_one_trial_that_was_copied_in_does_not_decide(tmp_path, copied):
+def test_where_search_json_is_lost_trials_of_two_searches_are_refused(tmp_path, copied):
     paths = RunPaths(tmp_path)
     key = prepare_folder(other(1), "data", paths, Console())
     for i in range(3):
@@ -216,9 +216,14 @@ def test_where_search_json_is_lost_one_trial_that_was_copied_in_does_not_decide(
         search = key if name == copied else "another"
         TrialFolder(paths.search / name).begin(TrialSpec(name, i, 7, {}, {}, search))
     (paths.search / SEARCH).write_text("{")
-    prepare_folder(other(1), "data", paths, Console())
-    assert not list(paths.search.glob("trial-*"))
-    assert len(list((tmp_path / "search-before-1").glob("trial-*"))) == 3
+    with pytest.raises(BrokenRecordError, match="2 of 3 trials .*Move those to another") as error:
+        prepare_folder(other(1), "data", paths, Console())
+    for path in sorted(paths.search.glob("trial-*")):
+        assert (str(path) in str(error.value)) == (path.name != copied)
+        if path.name != copied:
+            path.replace(tmp_path / path.name)
+    assert prepare_folder(other(1), "data", paths, Console()) == key
+    assert (paths.search / copied).is_dir() and not paths.searches_before
 
 
 def test_searches_set_aside_are_looked_at_only_where_one_is_needed(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from study.config.reader import ConfigError, load_config
 from study.search.proposals import StudySearch
 from study.search.rungs import Rungs
+from study.search.samplers import OrderedNSGAII
 from study.search.state import SearchState, TrialState
 from study.search.trial_folder import TrialFolder
 
@@ -121,6 +122,20 @@ def test_trials_that_run_at_once_and_a_kill_change_no_proposal(tmp_path, sampler
         found = [again.suggest(str(n))["spec"] for n in range(3)]
         assert [one["number"] for one in found] == [i + 1, i + 2, i + 3]
         assert found[2]["params"] == asked[i + 3]
+
+
+def test_nsga2_has_no_most_number_of_generations():
+    study = optuna.create_study(sampler=OrderedNSGAII(population_size=2, seed=1))
+    space = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    key = OrderedNSGAII._get_generation_key()
+    for number in range(2400):
+        made = optuna.create_trial(
+            params={"x": number / 2400}, distributions=space, value=1.0 - number / 2400,
+            system_attrs={key: number // 2},
+        )  # fmt: skip
+        study.add_trial(made)
+    parents = study.sampler.get_parent_population(study, 1200)
+    assert [trial.number for trial in parents] == [2398, 2399]
 
 
 def test_unfinished_trials_come_first_and_no_number_twice(tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_io.files import read_json
+from data_io.files import file_sha256, read_json
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.reader import load_config
@@ -72,6 +72,12 @@ def search(config, paths, tracker, n_trials=2):
     for number in range(n_trials):
         watcher.open_run(number)
     return state, watcher
+
+
+def filled(checkpoint):
+    """A checkpoint of one file, with its hash."""
+    (checkpoint / "model.json").write_text("{}", "utf-8")
+    return {"model.json": file_sha256(checkpoint / "model.json")}
 
 
 def tell(watcher, number, report):
@@ -202,12 +208,29 @@ def test_a_trial_whose_process_died_when_all_was_done_is_whole(config, paths):
     for number in (1, 2, 3):
         tell(watcher, 0, report(number, 1.0))
     tell(watcher, 1, report(1, 0.5))
-    for number in (0, 1):
+    for number, done in ((0, [1, 2, 3]), (1, [1])):
+        reports = [{"report": n} for n in done]
+        trial = TrialFolder(paths.search / trial_name(number))
+        trial.own()
+        trial.save(done[-1], reports, filled)
         watcher.end(number, "its process failed: the node is lost")
     ends = [TrialFolder(paths.search / trial_name(number)).ended() for number in (0, 1)]
     assert [one["may_go_on"] for one in ends] == [False, True]
     assert [bool(one["reason"]) for one in ends] == [False, True]
     assert state.outcome(0).status == "completed"
+
+
+def test_a_trial_that_died_and_whose_last_checkpoint_is_broken_may_go_on(config, paths):
+    _, watcher = search(config, paths, FakeTracker())
+    trial = TrialFolder(paths.search / trial_name(0))
+    trial.own()
+    for number in (1, 2, 3):
+        tell(watcher, 0, report(number, 1.0))
+        trial.save(number, [{"report": n} for n in range(1, number + 1)], filled)
+    (trial.checkpoints()[-1] / "model.json").write_text("[]", "utf-8")
+    watcher.end(0, "its process failed: out of memory")
+    assert trial.ended()["may_go_on"]
+    assert [path.name for path in trial.checkpoints()] == ["checkpoint-0002"]
 
 
 def test_a_trial_that_goes_on_keeps_its_beginning_unless_the_study_run_is_another(config, paths):
