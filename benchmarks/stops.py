@@ -8,8 +8,8 @@ in turn, at a random time in it; then it runs to its end. It prints one line for
 code, seconds from the signal to the end of the command, what it said, processes that were left,
 MLflow runs that were left RUNNING, and the stage that had begun last. At the end of each way:
 result files that differ from those of a study that nobody stopped, and MLflow's runs beside that
-study's. `scancel` is SIGTERM to every
-process of the command, `closed terminal` the end of the terminal that it runs in.
+study's. `scancel` is SIGTERM to every process of the command, `closed terminal` the end of the
+terminal that it runs in.
 """
 
 import argparse

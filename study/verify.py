@@ -211,8 +211,8 @@ def _is_lost(fault: str) -> bool:
 def _how_much(paths: RunPaths) -> Kind:
     """The answer of how much song, and the fits that are kept for the next."""
     kind = Kind("how much song", "Give the command how much song again: it is made anew.")
-    for path in paths.how_much.glob(paths.how_much_files.name):
-        record = _sealed(paths.root, path, kind)
+    if paths.how_much_files.exists():
+        record = _sealed(paths.root, paths.how_much_files, kind)
         if record is not None:
             kind.files, kind.n_bytes = record["files"], record["n_bytes"]
     for path in sorted(paths.how_much.glob(".fits/*.json")):

@@ -11,13 +11,7 @@ from data_io.store import read_table
 from models.mdgan.params import MdganParams
 from study.base.paths import RunPaths
 from study.search.state import counted
-from study.search.trial_folder import (
-    BrokenRecordError,
-    Report,
-    TrialFolder,
-    TrialSpec,
-    UnreadableRecordError,
-)
+from study.search.trial_folder import BrokenRecordError, Report, TrialFolder, TrialSpec
 from study.tracking.picture import Measured, Status, stamped
 from study.tracking.tracker import RunIdentity, RunPicture, Tracker
 from study.training.train import trial_params
@@ -48,8 +42,6 @@ def read_begun(folder: TrialFolder) -> dict[str, Any] | None:
         return read_json(folder.path / BEGUN)
     try:
         begun: dict[str, Any] | None = (folder.ended() or {}).get("begun")
-    except UnreadableRecordError:
-        raise
     except BrokenRecordError:
         return None
     return begun
@@ -128,8 +120,6 @@ def _ended(
         if stamp is None or ended is None:
             return
         begun = trial_picture(identity, folder.spec(), base, stamp)
-    except UnreadableRecordError:
-        raise
     except BrokenRecordError:
         return  # the tables have what counts
     reports = [r for r in ended["reports"] if n_counted is None or r["report"] <= n_counted]

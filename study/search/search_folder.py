@@ -1,6 +1,7 @@
 """The folder of a search: of which search its trials are."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,7 @@ from study import __version__
 from study.base.console import Console
 from study.base.paths import REPEATS, SEARCH_BEFORE, RunPaths
 from study.config.tree import StudyConfig
-from study.search.trial_folder import (
-    SEARCH,
-    BrokenRecordError,
-    TrialFolder,
-    UnreadableRecordError,
-    has_begun,
-)
+from study.search.trial_folder import SEARCH, BrokenRecordError, TrialFolder, has_begun
 
 
 def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
@@ -54,16 +49,16 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
     parts = search_parts(config, data_sha256)
     key, path = digest(parts), paths.search / SEARCH
     known, lost = _known(paths.search)
+    if known is not None and digest(known) == key:
+        return key
     trials = _trials(paths.search)
-    is_ours = _is_of(key, paths.search)
-    if known is not None and is_ours:
-        return key
-    if trials and is_ours:
-        console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
-        write_json(path, parts)
-        return key
     if known is None:
-        _check_one_search(key, trials, lost)
+        of = _searches_of(trials)
+        if set(of.values()) == {key}:
+            console.note(f"{path.name} {lost}: the trials are of this search, it is written anew")
+            write_json(path, parts)
+            return key
+        _check_one_search(key, of, lost)
     back = next((one for one in paths.searches_before if _is_of(key, one)), None)
     if trials:
         n = 1
@@ -109,18 +104,13 @@ def _searches_of(trials: list[Path]) -> dict[Path, str]:
     """The hash of each trial's search; those that are altered say nothing."""
     found = {}
     for trial in trials:
-        try:
+        with suppress(BrokenRecordError):
             found[trial] = TrialFolder(trial).spec().search
-        except UnreadableRecordError:
-            raise
-        except BrokenRecordError:
-            continue
     return found
 
 
-def _check_one_search(key: str, trials: list[Path], lost: str) -> None:
+def _check_one_search(key: str, of: dict[Path, str], lost: str) -> None:
     """Refuse trials of several searches, ours among them: nobody but the user knows which stay."""
-    of = _searches_of(trials)
     others = sorted(trial for trial, search in of.items() if search != key)
     if others and len(others) < len(of):
         shown = ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else "")

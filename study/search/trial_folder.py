@@ -56,7 +56,7 @@ class BrokenRecordError(StudyError):
     """A file of a trial cannot be used; the message says which, why, and what to do."""
 
 
-class UnreadableRecordError(BrokenRecordError):
+class UnreadableRecordError(StudyError):
     """A file of a trial cannot be read for now: it may be whole, and nothing is to be removed."""
 
 
