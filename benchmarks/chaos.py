@@ -26,10 +26,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="key=value")
     options = parser.parse_args()
-    overrides = [
-        "mdgan.n_snippets=96000", "mdgan.n_reports=12", "search.grace_reports=12",
-        f"search.max_retries={options.workers}", *options.overrides,
-    ]  # fmt: skip
+    usual = {
+        "mdgan.n_snippets": 96000, "mdgan.n_reports": 12, "search.grace_reports": 12,
+        "search.max_retries": options.workers,
+    }  # fmt: skip
+    given = {override.partition("=")[0] for override in options.overrides}  # twice is refused
+    overrides = [f"{key}={value}" for key, value in usual.items() if key not in given]
+    overrides += options.overrides
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         chaos = Chaos(Path(name), options.trials, overrides, random.Random(options.seed))
         code = chaos.run(options.workers, options.drivers)

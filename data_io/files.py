@@ -45,7 +45,7 @@ class BrokenSealError(ValueError):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the name of a file into the errors of the block: opening it names it, reading does not.
+    """Put the name of a file into the system's errors: opening it names it, reading does not.
 
     Raises:
         OSError: as the block raised it.
@@ -53,7 +53,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -68,7 +69,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     # The suffix stays last: some writers (numpy, soundfile) choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
@@ -111,7 +113,8 @@ def sync(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)  # of a folder that one may not list it fails
         try:
-            os.fsync(descriptor)
+            with naming(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:

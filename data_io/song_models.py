@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.files import atomic_file, file_sha256, read_json, write_json
+from data_io.files import atomic_file, file_sha256, naming, read_json, write_json
 
 FORMAT_VERSION = 3  # 2 had no seal, 1 no contexts
 Array = NDArray[np.float64]
@@ -111,7 +111,7 @@ def load_song_model(folder: Path, bird: str, age: str) -> tuple[SongModel, dict[
             "changed or cut short. Delete both and run the same command again."
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with naming(path), np.load(path, allow_pickle=False) as arrays:
             model = SongModel(
                 arrays["start_probs"],
                 arrays["transition_matrix"],

@@ -5,9 +5,11 @@ path (and in the file's metadata), not in columns, because readers of such a fol
 from the path. The column ``recording`` joins these tables to ``recordings.parquet``.
 """
 
+import errno
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_io.files import atomic_file
+from data_io.files import atomic_file, naming
 from data_io.recordings.table import ROWS_AT_ONCE, SCHEMA, Recordings
 from data_io.seal import check_seal, seal
 from data_io.sounding import frame_energy_db, has_sound
@@ -53,9 +55,23 @@ def _broken(path: Path, reason: object) -> BrokenFileError:
     )
 
 
-# Altered bytes end in any of these: column names have no checksum and may no longer be UTF-8, and
-# column types of other packages fail over a pickle in their own ways.
-_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Say of errors over altered bytes that the file is broken.
+
+    Raises:
+        BrokenFileError: the file is missing, cut short or altered.
+        OSError: the disk does not give it; the error names it. Nothing is known of its bytes.
+    """
+    try:
+        with naming(path):
+            yield
+    # Altered bytes end in any of these: column names have no checksum and may no longer be UTF-8,
+    # and column types of other packages fail over a pickle in their own ways.
+    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise
+        raise _broken(path, error) from error
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -76,15 +92,13 @@ def read_table(
     Raises:
         BrokenFileError: the file is missing, cut short or altered.
     """
-    try:
+    with _whole(path):
         check_seal(path)
         # ParquetFile, because read_table would make columns from "bird=" and "age=" in the path.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if schema is not None:
                 check_columns(path, file.schema_arrow, schema)
             return file.read(columns=columns)
-    except _ERRORS as error:
-        raise _broken(path, error) from error
 
 
 def check_columns(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
@@ -217,7 +231,7 @@ def read_stored(
         BrokenFileError: the file is missing, cut short or altered.
     """
     path = partition(folder, bird, age)
-    try:
+    with _whole(path):
         check_seal(path)
         with pq.ParquetFile(path) as file:
             check_columns(path, file.schema_arrow, _SPECTROGRAMS)
@@ -229,8 +243,6 @@ def read_stored(
                     if others
                     else first
                 )
-    except _ERRORS as error:
-        raise _broken(path, error) from error
 
 
 def _stored_rows(file: pq.ParquetFile, only: set[str] | None) -> Iterator[Stored]:
@@ -271,10 +283,8 @@ def spectrogram_facts(folder: Path, bird: str, age: str) -> dict[str, Any]:
         BrokenFileError: the file is missing or cut short.
     """
     path = partition(folder, bird, age)
-    try:
+    with _whole(path):
         facts: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[b"birdsong"])
-    except _ERRORS as error:
-        raise _broken(path, error) from error
     return facts
 
 

@@ -70,7 +70,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
     plain = json.loads(json.dumps(content, allow_nan=False))  # keys are text, tuples are lists
     text = json.dumps({**plain, SEAL: _digest(plain)}, indent=2)
-    with _whole(path) as temporary:
+    with _whole(path) as temporary, _naming(path):
         temporary.write_text(text + "\n", "utf-8")
 
 
@@ -90,6 +90,17 @@ def _whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the name of a file into the system's errors: opening it names it, reading does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def sync_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk."""
     try:
@@ -102,7 +113,8 @@ def sync_folder(path: Path) -> None:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -115,7 +127,8 @@ def read_required_json(path: Path, version: int) -> dict[str, Any]:
         ValueError: it was changed or cut short, or it is of another ``format_version``.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        with _naming(path):
+            content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is missing: it is written last, so nothing whole was saved there. Give "
@@ -153,7 +166,7 @@ def _digest(content: Any) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hash of a file's content."""
-    with path.open("rb") as file:
+    with _naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

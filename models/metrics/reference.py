@@ -95,15 +95,17 @@ class Reference:
 
         Raises:
             FileNotFoundError: it is missing.
+            OSError: the disk does not give it; the error names it.
             ValueError: it is another file, or was changed. Reading it never runs code.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(**{f.name: arrays[f.name] for f in fields(cls)})
-        except FileNotFoundError:
-            raise
         # A file that is not an archive of plain arrays raises one of these; none names the file.
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the system
+                error.filename = error.filename or str(path)
+                raise
             raise ValueError(
                 f"{path} is not the file that a study wrote ({error}). Delete it and run the same "
                 "command again."

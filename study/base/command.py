@@ -4,16 +4,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from data_io.files import STORAGE_FULL, BrokenSealError
+from data_io.files import BrokenSealError
 from data_io.names.birds_table import BirdsTableError
 from data_io.names.listing import NoRecordingsError
 from data_io.store import BrokenFileError
 from study.base import stopping
 from study.base.console import Console
-from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError
-
-# Of the disk these say nothing: such a file or folder should have been looked for.
-_OURS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+from study.base.errors import FAILED, INTERRUPTED, REFUSED, StudyError, disk_error
 
 
 def run_command(work: Callable[[Console], int]) -> int:
@@ -54,17 +51,8 @@ def _failed(error: Exception, console: Console) -> int:
         text = str(error) if code == INTERRUPTED else f"error: {error}"
     else:
         stop = stopping.cause(error)
-        text, code = "", FAILED
-        if isinstance(error, OSError) and error.errno in STORAGE_FULL:
-            text = (
-                f"error: {error}. Make room on the disk of the run folder: what was done before is "
-                "kept, and the same command goes on from there."
-            )
-        elif isinstance(error, OSError) and error.filename and not isinstance(error, _OURS):
-            text = (
-                f"error: {error.filename} cannot be used ({error.strerror or error}). Remove "
-                "nothing: see to the disk, then give the same command again."
-            )
+        told, code = disk_error(error), FAILED
+        text = f"error: {told}" if told else ""
     if stop is not None:
         raise stop from error
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as with `| head`

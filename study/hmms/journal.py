@@ -6,6 +6,7 @@ folder is named by a hash of all that the searches depend on.
 """
 
 import dataclasses
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -82,6 +83,9 @@ class Journal:
         """The entry of a bird and age; None where there is none.
 
         A broken one is named, removed, and counts as not there: its search is done again.
+
+        Raises:
+            OSError: the disk does not give it; the error names it, and nothing is removed.
         """
         path = self._path(bird_age)
         if not path.exists():
@@ -89,6 +93,8 @@ class Journal:
         try:
             return self._read(path, bird_age)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+                raise
             self._console.note(f"{path} is broken: what it held is done again ({error})")
             path.unlink(missing_ok=True)  # first: it says that the entry is there
             path.with_name(f"{bird_age[1]}.npz").unlink(missing_ok=True)

@@ -122,7 +122,7 @@ def _draw_trial(
 ) -> None:
     try:
         encoder, generator, facts = load_decoder(checkpoint)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise BrokenRecordError(
             f"{error} Without the folder {checkpoint} the trial has no picture, and the study "
             "goes on."

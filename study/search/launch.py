@@ -63,6 +63,7 @@ def launch(
 
     Raises:
         StorageFullError: nothing more can be written.
+        UnusableFileError: the disk failed a trial at each retry.
     """
     search = config.search
     trainable = tune.with_parameters(run_trial, data=data, job=job)

@@ -1,5 +1,9 @@
-"""Our decisions in the classes that Ray Tune wants."""
+"""Our decisions in the classes that Ray Tune wants, and what it keeps of errors."""
 
+import re
+from pathlib import Path
+
+from ray import cloudpickle
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
@@ -44,3 +48,22 @@ class Unpickled:
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return (Unpickled, ())
+
+
+def last_error(trial: Trial) -> tuple[BaseException | None, str]:
+    """The error for which Tune gave a trial's process up, where it kept it, and its words.
+
+    `Trial.get_pickled_error` looks where Tune will have copied the file to, some time later; and
+    errors that are neither of a task nor of an actor (OutOfMemoryError) are kept as words alone
+    (ray/tune/experiment/trial.py of Ray 2.60, `handle_error`).
+    """
+    path = Path(trial.error_file)
+    text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    # The words of each failure are added below those of the one before.
+    words = re.split(r"^Failure # \d+ \(occurred at .*\)\n", text, flags=re.MULTILINE)[-1].strip()
+    kept = Path(trial.pickled_error_file or "")
+    if kept.is_file():
+        error = cloudpickle.loads(kept.read_bytes())
+        if str(error).strip() == words:  # else it is of an earlier failure
+            return getattr(error, "cause", None) or error, words
+    return None, words

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
@@ -14,13 +13,16 @@ from data_io.files import STORAGE_FULL
 from models.mdgan.params import MdganParams
 from study.base import stopping
 from study.base.console import Console
-from study.base.errors import StorageFullError
+from study.base.errors import StorageFullError, StudyError, disk_error
 from study.search.pictures import begin_trial, curve, read_begun, run_status, trial_picture
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import Report, TrialFolder, TrialSpec, UnreadableRecordError
-from study.search.tune_adapters import Unpickled
+from study.search.tune_adapters import Unpickled, last_error
 from study.tracking.tracker import RunIdentity, Tracker
+
+# As Ray 2.60 says it where its memory monitor ends a process (src/ray/common of Ray).
+OUT_OF_MEMORY = "killed due to the node running low on memory"
 
 
 class TrialWatcher(Unpickled, Callback):
@@ -46,7 +48,7 @@ class TrialWatcher(Unpickled, Callback):
         console: Console,
         n_trials: int,
     ):
-        self.fault: StorageFullError | None = None
+        self.fault: StudyError | None = None
         self._state = state
         self._folder = folder
         self._base = base
@@ -93,11 +95,14 @@ class TrialWatcher(Unpickled, Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Name the trial that could not be finished."""
+        """Name the trial that could not be finished; where the disk failed, the search ends."""
         stopping.check(stopping.SETTLE_S)
         state = self._state.trials[_number(trial)]
-        reason = _why(trial)
+        error, words = last_error(trial)
+        reason = _why(words)
         self._console.line(f"      {state.spec.name}: {reason}")
+        # A disk that fails a trial at each retry says nothing of its decoder.
+        self.fault = self.fault or disk_error(error)
         if self.fault is None:
             self._guarded(lambda: self.end(_number(trial), reason))
 
@@ -232,10 +237,9 @@ def _own_entries(result: dict[str, Any]) -> Report:
     return {**{n: result[n] for n in names if n in result}, **counted(result)}
 
 
-def _why(trial: Trial) -> str:
-    """Why Tune gave a trial up, in a line."""
-    error = trial.get_pickled_error()
-    if isinstance(error, OutOfMemoryError):
+def _why(words: str) -> str:
+    """Why Tune gave a trial up, in a line; ``words`` are those of the error."""
+    if OUT_OF_MEMORY in words:
         return "out of memory: its process was killed; let fewer trials run at once"
-    lines = [line for line in str(error).strip().splitlines() if line.strip()] or ["unknown"]
+    lines = [line for line in words.splitlines() if line.strip()] or ["Ray Tune kept no words"]
     return f"its process failed: {lines[-1].strip()[:300]}"

@@ -39,7 +39,7 @@ from tests.helpers import pretend_training, search_checks
 from tests.helpers.pretend_mlflow import PretendMlflow
 from tests.helpers.pretend_processes import HELD_UP, Killed, Process, at_sync, wait
 from tests.helpers.pretend_training import DATA, PretendTraining
-from tests.helpers.pretend_tune import PretendTune
+from tests.helpers.pretend_tune import PretendTrial, PretendTune
 
 SPACE = {
     "latent_dim": SpaceEntry(choice=(4, 8), role="scientific"),
@@ -229,6 +229,7 @@ class World:
         with ExitStack() as stack:
             for module, names in parts.items():
                 stack.enter_context(patch.multiple(module, **names))
+            stack.enter_context(patch.object(watcher, "last_error", PretendTrial.last_error))
             for module in (trial, watcher, sender, sent, tracker, picture, difference):
                 stack.enter_context(patch.object(module, "time", self.clock))
             threads = SimpleNamespace(Condition=sender.threading.Condition, Thread=_NoThread)

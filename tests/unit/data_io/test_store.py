@@ -321,6 +321,22 @@ def test_missing_file_is_named(kind: str, tmp_path: Path) -> None:
         read()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_file_that_the_disk_does_not_give_is_named_and_not_called_broken(
+    kind: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = write_kind(kind, tmp_path)
+
+    def fails(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("data_io.seal._hashed", fails)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        read()
+    assert caught.value.filename == str(path)
+
+
 def test_refusal_survives_the_way_between_processes(tmp_path: Path) -> None:
     with pytest.raises(BrokenFileError) as caught:
         read_table(tmp_path / "x.parquet")
@@ -364,10 +380,24 @@ def test_atomic_file_leaves_the_old_content_when_the_disk_is_full(
     path = tmp_path / "x.txt"
     path.write_text("old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"), atomic_file(path) as temporary:
+    with pytest.raises(OSError, match="No space left") as caught, atomic_file(path) as temporary:
         temporary.write_text("new")
+    assert ".x." in caught.value.filename
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["x.txt"]
+
+
+def test_an_error_of_the_disk_while_a_file_is_written_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    with pytest.raises(OSError, match="Input/output") as caught, atomic_file(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="of a library") as caught, atomic_file(path):
+        raise OSError("of a library")  # it has no number: a name would hide its words
+    assert str(caught.value) == "of a library"
+    other = tmp_path / "y.txt"
+    with pytest.raises(FileNotFoundError, match=r"y\.txt"), atomic_file(path):
+        other.read_text()
 
 
 def test_atomic_file_that_nobody_wrote_leaves_the_old_content(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The journal of the HMM stage: an entry counts when it is whole, and never otherwise."""
 
 import dataclasses
+import errno
 import json
+import os
 from io import StringIO
 
 import numpy as np
@@ -106,6 +108,22 @@ def test_a_broken_entry_is_named_and_does_not_count(tmp_path, journal, text, bro
     assert again.load(LATER) is not None
     again.save(BIRD_AGE, Searched(ROWS, SELECTED, model()))
     assert again.read(BIRD_AGE).selected == SELECTED
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_an_entry_that_the_disk_does_not_give_is_kept(tmp_path, journal, text, number, monkeypatch):
+    journal.save(BIRD_AGE, Searched(ROWS, SELECTED, model()))
+    again = reopened(tmp_path, text)
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("data_io.song_models.np.load", fails)
+        with pytest.raises(OSError, match=r"45\.npz"):
+            again.load(BIRD_AGE)
+    assert text.getvalue() == ""
+    assert again.load(BIRD_AGE).selected == SELECTED
 
 
 def test_an_entry_in_the_place_of_another_does_not_count(tmp_path, journal, text):

@@ -123,3 +123,21 @@ def test_a_fault_that_is_not_of_the_system_stays_as_it_is(tmp_path, monkeypatch)
     monkeypatch.setattr(tensor_files, "save_file", fails)
     with pytest.raises(SafetensorError, match="too large"):
         write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("what", ["write", "hash"])
+def test_an_error_of_the_disk_names_the_file(tmp_path, monkeypatch, what):
+    def fails(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = tmp_path / "a.json"
+    write_json(path, CONTENT)
+    if what == "write":
+        monkeypatch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output") as caught:
+            write_json(path, CONTENT)
+    else:
+        monkeypatch.setattr(tensor_files.hashlib, "file_digest", fails)
+        with pytest.raises(OSError, match="Input/output") as caught:
+            tensor_files.file_sha256(path)
+    assert "a.json" in caught.value.filename

@@ -1,6 +1,8 @@
 """The reference of a study and what is measured by it, against scipy, scikit-learn and by hand."""
 
 import dataclasses
+import errno
+import os
 
 import numpy as np
 import pytest
@@ -190,6 +192,20 @@ def test_the_reference_has_one_hash_before_and_after_a_file(reference, tmp_path)
     loaded = Reference.load(path)
     assert loaded.sha256 == reference.sha256
     np.testing.assert_array_equal(loaded.features(VALID), reference.features(VALID))
+
+
+def test_a_reference_that_the_disk_does_not_give_is_named_and_not_called_another_file(
+    reference, tmp_path, monkeypatch
+):
+    def fails(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = tmp_path / "reference.npz"
+    reference.save(path)
+    monkeypatch.setattr(np, "load", fails)
+    with pytest.raises(OSError, match="Input/output") as caught:
+        Reference.load(path)
+    assert caught.value.filename == str(path)
 
 
 def test_the_same_seed_gives_the_same_reference_and_another_seed_another(reference):
