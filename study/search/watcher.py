@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
@@ -79,11 +80,13 @@ class TrialWatcher(Unpickled, Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Say that a trial's process died; it goes on from its checkpoint."""
+        """Say why a trial's process ended; another goes on from its checkpoint."""
         stopping.check(stopping.SETTLE_S)  # its process may have been told to stop, as we are
         state = self._state.trials[_number(trial)]
         state.n_retries += 1
-        self._console.line(f"      {state.spec.name}: its process died; it goes on elsewhere")
+        error, words = last_error(trial)
+        why = "its process died" if isinstance(error, RayActorError) else _why(words)
+        self._console.line(f"      {state.spec.name}: {why}; it goes on elsewhere")
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -78,7 +78,10 @@ def test_the_reason_of_a_failed_trial_is_its_last_error(search):
     first, second = (search.state.trials[n].ended["reason"] for n in (0, 1))
     assert first.startswith("its process failed: The actor is dead because its worker process has")
     assert second == "its process failed: KeyError: 'latent_dim'"
-    assert second in search.text.getvalue()
+    text = search.text.getvalue()
+    assert f"trial-001: {second}\n" in text
+    assert "trial-000: its process failed: KeyError: 'latent_dim'; it goes on elsewhere" in text
+    assert "trial-001: its process died; it goes on elsewhere" in text
 
 
 def test_a_disk_that_fails_a_trial_at_each_retry_ends_the_search_and_not_the_trial(search):
@@ -109,7 +112,7 @@ def test_an_error_that_tune_keeps_as_words_alone_is_not_taken_for_the_one_before
 
     monkeypatch.setattr(watcher, "last_error", spoilt)
     search.run("0:disk,disk")
-    ((error, words),) = found
+    error, words = found[-1]
     assert error is None
     assert words == NO_MEMORY
     assert search.state.trials[0].ended["reason"] == (
