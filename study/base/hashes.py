@@ -44,6 +44,40 @@ def hashes_of(root: Path, outputs: list[Path]) -> dict[str, dict[str, Any]]:
     }
 
 
+class LeftFiles:
+    """The files of a stage as it left them, or as they were found whole.
+
+    Args:
+        root: the run folder.
+        record: of the stage, as `hashes_of` gives it.
+    """
+
+    def __init__(self, root: Path, record: dict[str, Any]):
+        self._root = root
+        self._record = record
+        self._states = {name: _state(root / name) for name in record["files"]}
+
+    def first_fault(self) -> tuple[str, str] | None:
+        """A file that is not as it was, and what is wrong; only those that changed are read."""
+        for name, before in self._states.items():
+            now = _state(self._root / name)
+            if now != before:
+                sha256, n_bytes = (self._record[entry][name] for entry in ("files", "n_bytes"))
+                if fault := _fault(self._root / name, sha256, n_bytes, True):
+                    return name, fault
+                self._states[name] = now
+        return None
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, its size and its time; None where it is not there."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class Compared:
     """Files beside their record.

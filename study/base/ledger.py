@@ -20,7 +20,7 @@ from study import __version__
 from study.base import stopping
 from study.base.console import Console
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import ALTERED, MISSING, OUTSIDE, compare, hashes_of
+from study.base.hashes import ALTERED, MISSING, OUTSIDE, LeftFiles, compare, hashes_of
 
 HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
 NAMED = 3  # files that a note names
@@ -67,6 +67,7 @@ class Ledger:
         self._records = records
         self._console = console
         self._n_stages = n_stages
+        self._left: list[LeftFiles] = []
         self.done: dict[str, StageRecord] = {}
 
     def run(
@@ -81,6 +82,7 @@ class Ledger:
 
         Raises:
             Stopped: a stop was asked for meanwhile; the stage has no record.
+            StudyError: a file of an earlier stage was removed or altered meanwhile; as for a stop.
         """
         self._console.stage(len(self.done) + 1, self._n_stages, name)
         key = digest({"stage": name, "version": __version__, **depends_on})
@@ -90,19 +92,36 @@ class Ledger:
         if record is not None and record["key"] == key and is_whole:
             self._console.note("done before, its input has not changed: skipped")
             done = StageRecord(record["digest"], record["facts"], record["seconds"], True, key)
+            files = record
         else:
             path.unlink(missing_ok=True)
             remove_leftovers(self._run_dir)
             started = time.monotonic()
             result = work()
             stopping.check()
+            self._check_earlier(name)
             seconds = round(time.monotonic() - started, 3)
             content = {"key": key, "digest": result.digest, "facts": result.facts}
             files = hashes_of(self._run_dir, result.outputs)
             write_json(path, {**content, "seconds": seconds, **files})
             done = StageRecord(result.digest, result.facts, seconds, False, key)
         self.done[name] = done
+        self._left.append(LeftFiles(self._run_dir, files))
         return done
+
+    def _check_earlier(self, name: str) -> None:
+        """Nothing is concluded from a file that was not there, or another one.
+
+        A file that is missing has a meaning for some stages: a bird and age without a song model.
+        """
+        for left in self._left:
+            if found := left.first_fault():
+                file, fault = found
+                raise StudyError(
+                    f"{self._run_dir / file} {fault} since the stage of the {name} began, which "
+                    "may have used it. Leave the run folder alone while a study runs. The same "
+                    "command makes it anew and goes on from there."
+                )
 
     def _known(self, path: Path) -> dict[str, Any] | None:
         """The record of the stage's last run; None where there is none, or a broken one."""

@@ -355,3 +355,51 @@ def test_hidden_files_of_others_stay_though_their_names_end_as_ours_do(tmp_path)
     retired.mkdir()
     run(tmp_path, 1, [])
     assert sorted(p.name for p in tmp_path.iterdir()) == [*others, ".stages", "out", "songs"]
+
+
+def two_stages(folder, meanwhile, text=None):
+    """A stage that writes two files, and one during which ``meanwhile`` happens."""
+
+    def first():
+        for name in ("a.txt", "b.txt"):
+            path = folder / "out" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(name)
+        return StageResult([folder / "out"], "digest")
+
+    def second():
+        meanwhile(folder / "out" / "a.txt")
+        return StageResult([], "other")
+
+    stages = ledger(folder, text)
+    return [stages.run(name, {}, work) for name, work in (("first", first), ("second", second))]
+
+
+def altered(path):
+    """Alter a file, and keep its size and time."""
+    facts = path.stat()
+    path.write_text("x.txt")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "fault"), [(os.unlink, "is missing"), (altered, "was altered")]
+)
+def test_an_earlier_file_that_goes_or_changes_while_a_stage_runs_ends_it(
+    tmp_path, meanwhile, fault
+):
+    with pytest.raises(StudyError, match=f"a.txt {fault} since the stage of the second began"):
+        two_stages(tmp_path, meanwhile)
+    assert not (tmp_path / ".stages" / "second.json").exists()
+    text = io.StringIO()
+    again = two_stages(tmp_path, lambda path: None, text)
+    assert [record.was_skipped for record in again] == [False, False]
+    assert "a.txt" in text.getvalue()
+    assert all(record.was_skipped for record in two_stages(tmp_path, meanwhile))
+
+
+def test_an_earlier_file_that_is_only_touched_is_the_same(tmp_path):
+    records = two_stages(tmp_path, lambda path: os.utime(path, (1, 1)))
+    assert [record.key for record in records] == [
+        record.key for record in two_stages(tmp_path, os.unlink)
+    ]
