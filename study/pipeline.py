@@ -16,6 +16,7 @@ from study.context import Study
 from study.decoders.fan_out import DECODERS
 from study.encode import LATENTS
 from study.hmms.stage import HMMS
+from study.how_much.finished import of_another_study
 from study.ingest import RECORDINGS, SIMULATED_BIRDS
 from study.labels import LABELS
 from study.preflight.run import preflight
@@ -78,7 +79,7 @@ def _run_locked(
         console=console,
         tasks=TaskRunner(config.resources.max_tasks),
         tracker=tracker,
-        ledger=Ledger(where.out, paths.stages, console, len(wanted)),
+        ledger=Ledger(where.out, paths.stages, console, len(wanted), paths.report),
         gpus=gpus,
         survey=survey,
     )
@@ -94,6 +95,8 @@ def _run_locked(
                 "command again when the server is back."
             )
     show_result(config, paths, tracker.uri, tracker.experiment_id, console)
+    if other := of_another_study(paths, study.ledger.done["latents"].digest, config.hmm):
+        console.line(f"{paths.how_much} {other}")
 
 
 def _run_stages(study: Study) -> None:

@@ -60,13 +60,25 @@ class StageRecord:
 
 
 class Ledger:
-    """The records of all stages of a run folder."""
+    """The records of all stages of a run folder.
 
-    def __init__(self, run_dir: Path, records: Path, console: Console, n_stages: int):
+    Args:
+        run_dir: the run folder.
+        records: folder of the records.
+        console: shows stages.
+        n_stages: of the study.
+        report: what a person opens; while a stage runs again, it is said that it is an old one.
+    """
+
+    def __init__(
+        self, run_dir: Path, records: Path, console: Console, n_stages: int,
+        report: Path | None = None,
+    ):  # fmt: skip
         self._run_dir = run_dir
         self._records = records
         self._console = console
         self._n_stages = n_stages
+        self._report = report
         self._left: list[LeftFiles] = []
         self.done: dict[str, StageRecord] = {}
 
@@ -94,6 +106,7 @@ class Ledger:
             done = StageRecord(record["digest"], record["facts"], record["seconds"], True, key)
             files = record
         else:
+            self._name_old_report()
             path.unlink(missing_ok=True)
             remove_leftovers(self._run_dir)
             started = time.monotonic()
@@ -108,6 +121,14 @@ class Ledger:
         self.done[name] = done
         self._left.append(LeftFiles(self._run_dir, files))
         return done
+
+    def _name_old_report(self) -> None:
+        if self._report is not None and self._report.exists():
+            self._console.note(
+                f"{self._report.name} and the tables beside it are of the start before, until this "
+                "one has come to its end"
+            )
+        self._report = None  # once is enough
 
     def _check_earlier(self, name: str) -> None:
         """Nothing is concluded from a file that was not there, or another one.

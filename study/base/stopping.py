@@ -1,4 +1,4 @@
-"""Stopping: Ctrl-C, SIGTERM and a closed terminal all end the command in the same way.
+"""Stopping: Ctrl-C, SIGTERM, SIGQUIT and a closed terminal all end the command in the same way.
 
 The first signal raises `Stopped` in the main thread, so that everything on the way out is closed.
 Later ones change nothing: what is being closed must not be cut off. A thread counts from the first
@@ -6,6 +6,8 @@ signal, and ends the command by itself if the main thread has not within `BOUND_
 
 An error after a stop was asked for is the stop, whatever it says: the processes that the command
 started may have got the signal too, and some code takes an exception at any place badly.
+
+Where something is lost that the command cannot do without, `give_up` stops it, too.
 """
 
 import os
@@ -19,10 +21,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from study.base.errors import FAILED
+
 if TYPE_CHECKING:
     import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 BOUND_S = 12.0
 # A signal to many processes reaches one after another: others may die of it before we have it.
 SETTLE_S = 1.0
@@ -43,7 +47,7 @@ class Stopped(KeyboardInterrupt):
     @property
     def exit_code(self) -> int:
         """The command's exit code, as shells give it."""
-        return 128 + self.signal_number
+        return exit_code(self.signal_number)
 
     @property
     def reason(self) -> str:
@@ -51,8 +55,15 @@ class Stopped(KeyboardInterrupt):
         return reason(self.signal_number)
 
 
+def exit_code(signal_number: int) -> int:
+    """Exit code of a command that was stopped."""
+    return FAILED if _state.lost else 128 + signal_number
+
+
 def reason(signal_number: int) -> str:
     """Say in a few words what stopped the command."""
+    if _state.lost:
+        return _state.lost
     if signal_number == signal.SIGINT:
         return "interrupted"
     return f"ended by {signal.Signals(signal_number).name}"
@@ -70,6 +81,7 @@ class _State:
 
     Attributes:
         asked: number of the first signal; None where none came.
+        lost: what the command cannot do without and has lost; "" where a signal came from outside.
         was_raised: the main thread was told of it.
         is_lost: it was told, and code that nothing may leave by an exception swallowed it.
         is_owed: it is told at the end of a block that is not to be cut off.
@@ -84,6 +96,7 @@ class _State:
     """
 
     asked: int | None = None
+    lost: str = ""
     was_raised: bool = False
     is_lost: bool = False
     is_owed: bool = False
@@ -228,12 +241,24 @@ def hang_up() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGHUP)
 
 
+def give_up(lost: str) -> None:
+    """Stop because something is lost that the command cannot do without; from any thread.
+
+    Args:
+        lost: a few words, such as "Ray's raylet has died".
+    """
+    if _state.is_open and _state.asked is None and signal.SIGTERM in _state.handled:
+        _state.lost = lost
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
 def end(stop: Stopped) -> int:
     """Show the sentence, end what is left of the command's processes, give the exit code.
 
     A script does not come back from it: what Python does at its end would wait for others.
     """
     global _state
+    code = stop.exit_code
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with suppress(OSError, ValueError):
@@ -244,9 +269,9 @@ def end(stop: Stopped) -> int:
             _state = _State()  # another command may follow in this process
     finally:
         if _state.is_listening:  # whatever failed: the signal may have come amid imports
-            os._exit(stop.exit_code)
+            os._exit(code)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    return stop.exit_code
+    return code
 
 
 def _not_ignored() -> list[signal.Signals]:
@@ -293,7 +318,7 @@ def _watch(state: _State, reading: int) -> None:
                     os.write(2, f"{sentence(state.asked)}\n".encode())
             end_processes(started())
         finally:
-            os._exit(128 + state.asked)  # whatever failed: nobody else ends this process
+            os._exit(exit_code(state.asked))  # whatever failed: nobody else ends this process
 
 
 def _say(number: int) -> None:

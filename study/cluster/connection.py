@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ _EXCLUDES = [
     ".mypy_cache", ".ruff_cache", ".pytest_cache",
 ]  # fmt: skip
 
-_KEPT_FROM_RAY = (signal.SIGTERM, signal.SIGHUP)
+_KEPT_FROM_RAY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# Without one of these Ray ends the driver after up to a minute, in C++ and without a word of ours.
+_NEEDED = ("raylet", "gcs_server")
+_LOOK_S = 0.5
 
 
 @contextmanager
@@ -45,9 +48,15 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
     """
     _check_reachable(address)
     here = surroundings() if address is None else None
+    is_over = threading.Event()
     try:
         _start(address, here)
         stopping.reclaim()
+        if here is not None:
+            needed = {process: process.name() for process in stopping.started()}
+            needed = {process: name for process, name in needed.items() if name in _NEEDED}
+            watch = threading.Thread(target=_watch, args=(needed, is_over), daemon=True)
+            watch.start()
         yield here
     except BaseException as error:
         # Ray's processes may have got a signal before us: what failed then is the stop.
@@ -56,6 +65,7 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
             raise
         raise stop from error
     finally:
+        is_over.set()
         # A Ray of our own that is to go is ended with the command: without its processes, which may
         # have got the signal too, it would take many seconds to close.
         if here is None:
@@ -64,6 +74,34 @@ def connected(address: str | None) -> Iterator[Surroundings | None]:
         elif not stopping.ends_process():
             with stopping.held(), _ended_when_told():
                 ray.shutdown()
+
+
+def _watch(needed: dict[psutil.Process, str], is_over: threading.Event) -> None:
+    """Stop the command when a process of Ray has died without which nothing goes on."""
+    while not is_over.wait(_LOOK_S):
+        for process, name in needed.items():
+            # After a signal to every process it is the signal that stops the command.
+            if _is_dead(process) and not is_over.wait(stopping.SETTLE_S):
+                stopping.end_processes(_workers_of(process.pid))
+                stopping.give_up(
+                    f"Ray's {name} on this machine has died, perhaps for want of memory"
+                )
+                return
+
+
+def _workers_of(raylet: int) -> Iterator[psutil.Process]:
+    """Processes that a raylet started: when it is dead they are nobody's children."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("RAY_RAYLET_PID") == str(raylet):
+                yield process
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _start(address: str | None, here: Surroundings | None) -> None:

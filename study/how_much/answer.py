@@ -18,7 +18,7 @@ from study.hmms.rows import Row
 from study.how_much.advice import NOTE, Advice, advise, sentence, too_little
 from study.how_much.fan_out import CURVES, FanOut, songs_of
 from study.how_much.figure import curves_figure
-from study.how_much.finished import open_study
+from study.how_much.finished import answered_for, open_study
 from study.how_much.tables import by_amount, curve_of, mean_rows, show_table, write_csv
 
 KEPT = ".fits"
@@ -70,7 +70,9 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
         sentences.append(too_little(bird_age, reasons) if advice is None else sentence(advice))
     with atomic_file(advice_file) as temporary:
         temporary.write_text("\n".join([*sentences, NOTE]) + "\n", "utf-8")
-    write_json(study.paths.how_much_files, hashes_of(run, [curves_file, advice_file, *shown]))
+    files = hashes_of(run, [curves_file, advice_file, *shown])
+    of = answered_for(study.depends_on[0], study.config.hmm)
+    write_json(study.paths.how_much_files, {**files, "of": of})
     console.line()
     for one in [*sentences, NOTE]:
         console.line(textwrap.fill(one, WIDTH, subsequent_indent="  "))

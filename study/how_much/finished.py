@@ -1,13 +1,15 @@
 """A finished study, as its run folder tells it."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_io.aviary.truth import AGES_FILE, SOUNDS_FILE
-from data_io.files import BrokenSealError, read_json
+from data_io.files import BrokenSealError, digest, read_json
 from data_io.recordings.table import Recordings
 from data_io.store import read_recordings
+from models.hmm import HmmParams
 from study.base.errors import REFUSED, StudyError
 from study.base.ledger import not_done
 from study.base.paths import RunPaths
@@ -87,3 +89,23 @@ def open_study(folder: Path) -> Finished:
         truth = TruthFiles(data, snippets.n_frames * frame_s, snippets.hop * frame_s)
         depends_on += [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]
     return Finished(paths, config, read_recordings(paths.recordings).used, depends_on, truth)
+
+
+def answered_for(latents_digest: str, hmm: HmmParams) -> str:
+    """Hash of what an answer is of: latents, and how HMMs are fitted to them."""
+    return digest([latents_digest, dataclasses.asdict(hmm)])
+
+
+def of_another_study(paths: RunPaths, latents_digest: str, hmm: HmmParams) -> str:
+    """Say that the answer in a run folder is not of its study; "" where it is, or there is none."""
+    try:
+        answer = read_json(paths.how_much_files)
+    except BrokenSealError:
+        return ""  # verify names it
+    of = None if answer is None else answer.get("of")  # version 0.11 did not write it
+    if of is None or of == answered_for(latents_digest, hmm):
+        return ""
+    return (
+        "is of other recordings or settings than the study is now: give the command how much song "
+        "again"
+    )

@@ -165,6 +165,11 @@ class Command:
                 time.sleep(0.3)
                 if self.process.poll() is None:
                     os.killpg(pid, signal.SIGINT)
+        elif how == "SIGQUIT":  # Ctrl-\\
+            os.killpg(pid, signal.SIGQUIT)
+        elif how in LOST:
+            (process,) = [one for one in self.family() if one.name() == how]
+            process.kill()
         else:
             os.kill(pid, signal.Signals[how])
 
@@ -202,8 +207,9 @@ class Command:
 
 WAYS = {
     "SIGINT": 130, "SIGINT twice": 130, "SIGTERM": 143, "SIGHUP": 129, "closed terminal": 129,
-    "scancel": 143,
+    "scancel": 143, "SIGQUIT": 131,
 }  # fmt: skip
+LOST = {"raylet": 1, "gcs_server": 1}  # processes of Ray, killed as for want of memory
 
 
 def n_running(out: Path) -> int:

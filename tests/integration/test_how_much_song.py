@@ -1,6 +1,7 @@
 """How much song, by the command that a user types, on the run folder of a finished study."""
 
 import csv
+import dataclasses
 import hashlib
 import os
 import signal
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from study.base.paths import ROOT
+from study.how_much.finished import of_another_study, open_study
 from tests.helpers.finished_study import finished
 
 OUTPUTS = {"advice.txt", "curves.parquet", "how_much_song.csv", "how_much_song.png"}
@@ -64,6 +66,13 @@ def test_curves_figure_table_and_advice_are_written_beside_a_study_that_stays_as
     assert "only at matched minutes" in note
     assert [one.split(": ")[0] for one in sentences] == ["b1 at 45", "b2 at 60"]
     assert " ".join(sentences) in " ".join(text.split())
+
+    study = open_study(paths.root)
+    latents, hmm = study.depends_on[0], study.config.hmm
+    assert of_another_study(paths, latents, hmm) == ""
+    assert "give the command how much song again" in of_another_study(paths, "other", hmm)
+    other = dataclasses.replace(hmm, min_snippets=hmm.min_snippets + 1)
+    assert "of other recordings or settings" in of_another_study(paths, latents, other)
 
     files = {path: path.stat().st_mtime_ns for path in (out / ".fits").iterdir()}
     code, text, _ = done(tmp_path, "--seeds", "3")

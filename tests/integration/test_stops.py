@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.inline_ray import inline_command
 from tests.helpers.same_results import same_results
-from tests.helpers.stops import TINY, WAYS, Command, n_running
+from tests.helpers.stops import LOST, TINY, WAYS, Command, n_running
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +18,7 @@ def end_of(command, way, words):
     """Stop the command once it says ``words``, and look at what every stop must leave."""
     assert command.wait_for(words), command.text
     ended = command.stopped(way)
-    assert ended.code == WAYS[way], ended.text
+    assert ended.code == {**WAYS, **LOST}[way], ended.text
     assert ended.is_clean, ended.text
     assert ended.left == []
     assert n_running(command.out) == 0
@@ -66,3 +66,17 @@ def test_a_study_that_is_stopped_in_every_way_goes_on_to_equal_results(tmp_path)
 def test_a_stop_while_ray_starts_leaves_none_of_its_processes(tmp_path):
     ended = end_of(Command(tmp_path), "SIGTERM", "^Results ")
     assert ended.sentences == ["Ended by SIGTERM"]
+
+
+def test_a_ray_that_dies_ends_the_command_as_a_stop_does(tmp_path):
+    ended = end_of(Command(tmp_path), "raylet", "0 of 3 done")
+    assert ended.sentences == ["Ray's raylet on this machine has died, perhaps for want of memory"]
+    assert ended.seconds < 10
+    ended = end_of(Command(tmp_path), "gcs_server", "of 3 done")
+    assert ended.sentences == [
+        "Ray's gcs_server on this machine has died, perhaps for want of memory"
+    ]
+    assert ended.seconds < 10
+    assert "its process" not in ended.text  # no trial is blamed
+    ended = end_of(Command(tmp_path), "SIGQUIT", "of 3 done")
+    assert ended.sentences == ["Ended by SIGQUIT"]

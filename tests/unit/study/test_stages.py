@@ -403,3 +403,21 @@ def test_an_earlier_file_that_is_only_touched_is_the_same(tmp_path):
     assert [record.key for record in records] == [
         record.key for record in two_stages(tmp_path, os.unlink)
     ]
+
+
+def test_while_a_stage_runs_again_the_old_report_is_named_once(tmp_path):
+    report = tmp_path / "report.html"
+
+    def stages():
+        text = io.StringIO()
+        made = Ledger(tmp_path, tmp_path / ".stages", Console(text), 3, report)
+        for name, depends_on in (("a", {}), ("b", {"n": n}), ("c", {"n": n})):
+            made.run(name, depends_on, lambda: StageResult([], "digest"))
+        return " ".join(text.getvalue().split()).count("report.html and the tables beside it are")
+
+    n = 1
+    assert stages() == 0  # there is none
+    report.touch()
+    assert stages() == 0  # all is skipped
+    n = 2
+    assert stages() == 1

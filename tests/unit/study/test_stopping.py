@@ -38,6 +38,7 @@ def after(seconds, number=signal.SIGTERM):
         (signal.SIGINT, 130, "Interrupted"),
         (signal.SIGTERM, 143, "Ended by SIGTERM"),
         (signal.SIGHUP, 129, "Ended by SIGHUP"),
+        (signal.SIGQUIT, 131, "Ended by SIGQUIT"),
     ],
 )
 def test_each_signal_has_its_code_and_one_sentence(number, code, words, capsys):
@@ -48,6 +49,18 @@ def test_each_signal_has_its_code_and_one_sentence(number, code, words, capsys):
     assert not stopping.is_stopping()
     assert run_command(lambda console: 7) == 7  # nothing of the stop before is left
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_lost_ends_the_command_from_any_thread_and_is_no_signal_from_outside(capsys):
+    def work(console):
+        thread = threading.Thread(target=stopping.give_up, args=["Ray's raylet has died"])
+        thread.start()
+        time.sleep(5)
+
+    assert run_command(work) == 1
+    assert capsys.readouterr().err == f"Ray's raylet has died. {AGAIN}\n"
+    stopping.give_up("nothing runs")  # it stops nobody
+    assert run_command(lambda console: tell()) == 143  # nothing of it is left
 
 
 def test_a_swallowed_stop_comes_back_before_anything_is_concluded():
