@@ -1,9 +1,9 @@
 """Our decisions in the classes that Ray Tune wants, and what it keeps of errors."""
 
+import ast
 import re
 from pathlib import Path
 
-from ray import cloudpickle
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
@@ -50,20 +50,24 @@ class Unpickled:
         return (Unpickled, ())
 
 
-def last_error(trial: Trial) -> tuple[BaseException | None, str]:
-    """The error for which Tune gave a trial's process up, where it kept it, and its words.
+def last_words(trial: Trial) -> str:
+    """The words of the error for which Tune gave a trial's process up.
 
-    `Trial.get_pickled_error` looks where Tune will have copied the file to, some time later; and
+    `Trial.get_pickled_error` looks where Tune will have copied its file to, some time later, and
     errors that are neither of a task nor of an actor (OutOfMemoryError) are kept as words alone
     (ray/tune/experiment/trial.py of Ray 2.60, `handle_error`).
     """
     path = Path(trial.error_file)
     text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
     # The words of each failure are added below those of the one before.
-    words = re.split(r"^Failure # \d+ \(occurred at .*\)\n", text, flags=re.MULTILINE)[-1].strip()
-    kept = Path(trial.pickled_error_file or "")
-    if kept.is_file():
-        error = cloudpickle.loads(kept.read_bytes())
-        if str(error).strip() == words:  # else it is of an earlier failure
-            return getattr(error, "cause", None) or error, words
-    return None, words
+    return re.split(r"^Failure # \d+ \(occurred at .*\)\n", text, flags=re.MULTILINE)[-1].strip()
+
+
+def os_error(words: str) -> OSError | None:
+    """The system's error behind the words of an error; None where there is none with a file."""
+    last = words.rpartition("\n")[2]
+    found = re.match(r"\w+: \[Errno (\d+)\] (.+?): ('.*'|\".*\")$", last)
+    if found is None:
+        return None
+    name = found[3].partition(" -> ")[0]  # of two, as in a renaming
+    return OSError(int(found[1]), found[2], ast.literal_eval(name))

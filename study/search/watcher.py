@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayActorError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
@@ -19,10 +18,11 @@ from study.search.pictures import begin_trial, curve, read_begun, run_status, tr
 from study.search.state import SearchState, TrialState, counted
 from study.search.trial import RANKED_BY
 from study.search.trial_folder import Report, TrialFolder, TrialSpec, UnreadableRecordError
-from study.search.tune_adapters import Unpickled, last_error
+from study.search.tune_adapters import Unpickled, last_words, os_error
 from study.tracking.tracker import RunIdentity, Tracker
 
-# As Ray 2.60 says it where its memory monitor ends a process (src/ray/common of Ray).
+# As Ray 2.60 says it where a process is gone, and where its memory monitor ended it.
+ACTOR_DIED = "The actor died"
 OUT_OF_MEMORY = "killed due to the node running low on memory"
 
 
@@ -84,8 +84,8 @@ class TrialWatcher(Unpickled, Callback):
         stopping.check(stopping.SETTLE_S)  # its process may have been told to stop, as we are
         state = self._state.trials[_number(trial)]
         state.n_retries += 1
-        error, words = last_error(trial)
-        why = "its process died" if isinstance(error, RayActorError) else _why(words)
+        words = last_words(trial)
+        why = "its process died" if words.startswith(ACTOR_DIED) else _why(words)
         self._console.line(f"      {state.spec.name}: {why}; it goes on elsewhere")
 
     def on_trial_complete(
@@ -101,11 +101,11 @@ class TrialWatcher(Unpickled, Callback):
         """Name the trial that could not be finished; where the disk failed, the search ends."""
         stopping.check(stopping.SETTLE_S)
         state = self._state.trials[_number(trial)]
-        error, words = last_error(trial)
+        words = last_words(trial)
         reason = _why(words)
         self._console.line(f"      {state.spec.name}: {reason}")
         # A disk that fails a trial at each retry says nothing of its decoder.
-        self.fault = self.fault or disk_error(error)
+        self.fault = self.fault or disk_error(os_error(words))
         if self.fault is None:
             self._guarded(lambda: self.end(_number(trial), reason))
 

@@ -131,7 +131,7 @@ def inline_ray(mlflow=None):
             "study.tracking.tracker.answering_client": nullcontext,
             "study.tracking.tracker.Mlflow": lambda uri, experiment: memory,
             "study.search.search.launch": inline_launch,
-            "study.search.watcher.last_error": _Trial.last_error,
+            "study.search.watcher.last_words": _Trial.last_words,
         }.items():
             stack.enter_context(mock.patch(name, value))
         stack.enter_context(mock.patch.object(RemoteFunction, "_remote", _submit))
@@ -147,8 +147,8 @@ class _Trial:
         self.trial_id, self.config = trial_id, copy.deepcopy(config)
         self.last, self.error = {}, None
 
-    def last_error(self):
-        return self.error, str(self.error)
+    def last_words(self):
+        return f"{type(self.error).__name__}: {self.error}"
 
 
 def inline_launch(config, data, job, watcher, work, n_trials, scheduler=None):

@@ -38,9 +38,9 @@ class PretendTrial:
         """Of the trial."""
         return int(self.config["spec"]["number"])
 
-    def last_error(self) -> tuple[Exception | None, str]:
-        """As `study.search.tune_adapters.last_error`."""
-        return self._error, str(self._error)
+    def last_words(self) -> str:
+        """As `study.search.tune_adapters.last_words`."""
+        return str(self._error)
 
     def train(self) -> None:
         """Let the worker go on to its next report, or to where it is held up."""

@@ -229,7 +229,7 @@ class World:
         with ExitStack() as stack:
             for module, names in parts.items():
                 stack.enter_context(patch.multiple(module, **names))
-            stack.enter_context(patch.object(watcher, "last_error", PretendTrial.last_error))
+            stack.enter_context(patch.object(watcher, "last_words", PretendTrial.last_words))
             for module in (trial, watcher, sender, sent, tracker, picture, difference):
                 stack.enter_context(patch.object(module, "time", self.clock))
             threads = SimpleNamespace(Condition=sender.threading.Condition, Thread=_NoThread)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import OutOfMemoryError
 
 from study.base.console import Console
 from study.base.errors import UnusableFileError
@@ -16,7 +16,7 @@ from study.search.proposals import StudySearch
 from study.search.rungs import Rungs
 from study.search.search import trial_identity
 from study.search.state import SearchState
-from study.search.tune_adapters import last_error
+from study.search.tune_adapters import last_words, os_error
 from tests.helpers import failing_trials
 
 # The first words of Ray 2.60 where its memory monitor ends a process.
@@ -107,15 +107,32 @@ def test_an_error_that_tune_keeps_as_words_alone_is_not_taken_for_the_one_before
 
     def spoilt(trial):
         trial.handle_error(OutOfMemoryError(NO_MEMORY))
-        found.append(last_error(trial))
+        found.append(last_words(trial))
         return found[-1]
 
-    monkeypatch.setattr(watcher, "last_error", spoilt)
+    monkeypatch.setattr(watcher, "last_words", spoilt)
     search.run("0:disk,disk")
-    error, words = found[-1]
-    assert error is None
-    assert words == NO_MEMORY
+    assert found[-1] == NO_MEMORY
     assert search.state.trials[0].ended["reason"] == (
         "out of memory: its process was killed; let fewer trials run at once"
     )
-    assert issubclass(OutOfMemoryError, RayError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error", "a/b: c.json"),
+        OSError(13, "Permission denied", "it's here.json"),
+        OSError(18, "Invalid cross-device link", "a.json", None, "b.json"),
+    ],
+)
+def test_an_error_of_the_system_is_known_by_its_words(error):
+    found = os_error(f"Traceback\n  a line\n{type(error).__name__}: {error}")
+    assert (found.errno, found.strerror, found.filename) == (
+        error.errno, error.strerror, error.filename,
+    )  # fmt: skip
+
+
+def test_other_errors_are_none_of_the_system():
+    for words in ("KeyError: 'a'", "OSError: of a library", "OSError: [Errno 5] Input/output", ""):
+        assert os_error(words) is None
