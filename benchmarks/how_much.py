@@ -35,9 +35,9 @@ from models.hmm.em import Songs
 from models.hmm.latent_params import LatentParams
 from models.hmm.predictive import song_likelihoods
 from models.hmm.simulate import simulate_latents
+from study.base.paths import RunPaths
 from study.how_much.advice import Advice, Curve, advise, enough_at
 from study.how_much.amounts import Amount, Song, amounts
-from study.how_much.answer import FOLDER
 from study.how_much.fan_out import CURVES
 from study.how_much.tables import by_amount, curve_of
 
@@ -198,7 +198,7 @@ def distance(advice: Advice, true: float) -> str:
 
 def run_study(run: Path) -> None:
     """Print the advice of each group of subsamples of a study, beside that of all."""
-    rows = read_table(run / FOLDER / "curves.parquet", schema=CURVES).to_pylist()
+    rows = read_table(RunPaths(run).how_much / "curves.parquet", schema=CURVES).to_pylist()
     numbers = sorted({row["subsample"] for row in rows})
     groups = [numbers[i : i + N_SUBSAMPLES] for i in range(0, len(numbers), N_SUBSAMPLES)]
     for bird_age, of_all in by_amount(rows).items():
