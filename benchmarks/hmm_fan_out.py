@@ -157,9 +157,11 @@ def show_splitting(seconds_of: dict[str, list[float]]) -> None:
 def main() -> None:
     """Print one row per case and number of cores, then the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", choices=list(CASES), help="all without")
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all without")
     parser.add_argument("--child", type=int, metavar="CORES", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if unknown := set(options.cases) - CASES.keys():
+        parser.error(f"there is no case {', '.join(unknown)}")
     if options.child:
         child(options.cases[0], options.child)
         return

@@ -17,7 +17,7 @@ SCRIPTS = {
 }
 # In two seconds each, most of them with the driver's own code and much of it made up.
 QUICK = (
-    "driver_growth --trials 2 --birds_and_ages 3 --recordings 300",
+    "driver_growth trials recordings --trials 2 --recordings 300",
     "hashes --bird-ages 2 --megabytes 1",
     "hmm_growth --birds-and-ages 2",
     "hmm_select --states 3 --accuracy 0.99 --snippets 600 --most 5",
