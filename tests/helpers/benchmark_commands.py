@@ -6,6 +6,7 @@ import torch and Ray for itself.
 
 import io
 import json
+import os
 import re
 import runpy
 import shlex
@@ -81,6 +82,7 @@ def _fault(name, words, whole):
     with (
         mock.patch.object(ArgumentParser, "parse_args", parse if whole else parse_alone),
         mock.patch.object(sys, "argv", [path, *words]),
+        mock.patch.object(os, "sched_setaffinity", create=True),  # one keeps itself to one core
         redirect_stdout(said), redirect_stderr(said),
     ):  # fmt: skip
         try:

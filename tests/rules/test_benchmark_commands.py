@@ -23,8 +23,6 @@ QUICK = (
     "hmm_select --states 3 --accuracy 0.99 --snippets 600 --most 5",
     "hpo_replay --searches 1 --samplers tpe --only half",
     "stopping --seeds 1",
-    "store --recordings 4 --rounds 1 --hours 0",
-    "study_cost --preset smoke",
     "train_step --width 2 --batch 4 --seconds 0.1",
 )
 WRONG = "study_cost", ["--cards", "4"]
