@@ -201,6 +201,7 @@ def main() -> None:
     parser.add_argument("--snippets", type=int, default=200_000, help="seen in the training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    checks = ChecksParams(options.replicas)  # refuses what cannot be, before hours of work
     torch.set_num_threads(1)
     print(f"OPENBLAS_CORETYPE {os.environ.get('OPENBLAS_CORETYPE', 'not set')}")
     if not options.data and not options.aviary:
@@ -222,7 +223,7 @@ def main() -> None:
         "hop   memory covar    K  contexts  sounds  gaps  seam coverage windows search s checks s"
     )
     for hop in options.hops:
-        bird.at_hop(hop, tuple(options.states), options.seed, ChecksParams(options.replicas))
+        bird.at_hop(hop, tuple(options.states), options.seed, checks)
 
 
 if __name__ == "__main__":

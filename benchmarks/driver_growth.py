@@ -2,11 +2,13 @@
 
     python -m benchmarks.driver_growth
     python -m benchmarks.driver_growth trials --trials 10 100 1000
+    python -m benchmarks.driver_growth trials --trials 10 100 --sampler gp
 
 Nothing is trained: made-up trials report made-up metrics, eight at once, to the code that the
 driver of a study runs. Each number is CPU time of this process per unit, and the last column is the
 largest study over the smallest: 1 where the time for one does not grow with the number of all.
-Optuna's own sampler is shown apart: its TPE fits a density to all trials at each ask. MLflow is
+Optuna's own sampler is shown apart: its TPE fits a density to all trials at each ask, and its
+Gaussian process (gp), which studies have by default, a matrix of all pairs of trials. MLflow is
 left out (see tracking_outage.py, mlflow_writers.py), and so is the stage of the HMMs: its tasks and
 its journal are measured in hmm_fan_out.py and many_nodes.py.
 """
@@ -20,12 +22,14 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,14 +47,20 @@ from data_io.recordings.table import (
     skip_duplicates,
 )
 from data_io.store import read_recordings, write_recordings, write_rows
+from models.checks.compare import LIKE, Check
+from models.checks.songs import sound_statistics
+from models.hmm import HmmFit
 from study.base.console import Console
 from study.base.paths import RunPaths
+from study.checks import CHECKED, KINDS, QUANTILES, SHARES
 from study.config.reader import load_config
 from study.config.tree import StudyConfig
-from study.hmms.ages import AGES
-from study.hmms.tables import GRID, SELECTED
+from study.hmms.ages import AGES, age_row
+from study.hmms.rows import row_of
+from study.hmms.tables import GRID, SELECTED, Selected
 from study.ingest import count_recordings
 from study.report.page import write_report
+from study.search import proposals
 from study.search.proposals import StudySearch
 from study.search.report_side import write_figures
 from study.search.search import load_trials, new_state, trial_identity
@@ -59,8 +69,10 @@ from study.search.tables import trial_rows, write_tables
 from study.search.trial import RANKED_BY
 from study.search.tune_adapters import OrderedASHA
 from study.search.watcher import TrialWatcher
+from tests.helpers.no_mlflow import NoMlflow
 
 N_REPORTS, AT_ONCE = 10, 8
+HEARD = [statistic.name for statistic, _ in sound_statistics(4.0)]
 Times = dict[str, float]  # seconds of CPU by what was done
 
 
@@ -90,27 +102,11 @@ class Clock:
         return wrapped
 
 
-class NoMlflow:
-    """A tracker that tells nobody."""
-
-    study_run_id = "study"
-
-    def stamp(self) -> dict[str, Any]:
-        """Of this study run."""
-        return {"study_run_id": self.study_run_id, "began_at": 0.0}
-
-    def run_id(self, _: object) -> None:
-        """None."""
-
-    def __getattr__(self, _: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
-
-
-def study_config(n_trials: int) -> StudyConfig:
+def study_config(n_trials: int, sampler: str = "tpe") -> StudyConfig:
     """A search with early stopping at reports 2 and 6."""
     return load_config("smoke", None, [
         f"search.n_trials={n_trials}", f"mdgan.n_reports={N_REPORTS}", "mdgan.adversarial_from=0",
-        "search.grace_reports=2",
+        "search.grace_reports=2", f"search.sampler={sampler}",
     ])  # fmt: skip
 
 
@@ -166,36 +162,40 @@ def run_search(config: StudyConfig, folder: Path, clock: Clock) -> None:
             del running[spec["number"]]
 
 
-def of_trials(n: int, clock: Clock) -> dict[str, float]:
+@contextmanager
+def samplers_counted(clock: Clock) -> Iterator[None]:
+    """In the block, what Optuna's samplers take is counted as "sampler" too."""
+    tpe = optuna.samplers.TPESampler
+    of_tpe = ("sample_relative", "sample_independent", "infer_relative_search_space")
+    with ExitStack() as stack:
+        for owner, names in ((tpe, of_tpe), (proposals, ("propose_by_gp",))):
+            for name in names:
+                counted = clock.counted("sampler", getattr(owner, name))
+                stack.enter_context(mock.patch.object(owner, name, counted))
+        yield
+
+
+def of_trials(n: int, clock: Clock, sampler: str) -> Times:
     """CPU s per report, per trial asked and told, and per trial of what comes after them."""
-    sampler = optuna.samplers.TPESampler
-    kept = {name: getattr(sampler, name) for name in ("sample_relative", "sample_independent",
-                                                     "infer_relative_search_space")}  # fmt: skip
-    for name, function in kept.items():
-        setattr(sampler, name, clock.counted("sampler", function))
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            paths, config = RunPaths(Path(name)), study_config(n)
-            run_search(config, paths.search, clock)
-            before = dict(clock.seconds)
-            with clock("taken up"):
-                state = new_state(config)
-                load_trials(state, paths.search, n, Console(StringIO()))
-                StudySearch(config, state, paths.search)
-            with clock("tables"):
-                rows = trial_rows(config, state, NoMlflow(), trial_identity)
-                candidates(rows, config.search.selection, config.search.compared)
-                write_tables(paths, rows, [], state)
-            rows[0]["is_best"] = True
+    with samplers_counted(clock), tempfile.TemporaryDirectory() as name:
+        paths, config = RunPaths(Path(name)), study_config(n, sampler)
+        run_search(config, paths.search, clock)
+        before = dict(clock.seconds)
+        with clock("taken up"):
+            state = new_state(config)
+            load_trials(state, paths.search, n, Console(StringIO()))
+            StudySearch(config, state, paths.search)
+        with clock("tables"):
+            rows = trial_rows(config, state, NoMlflow(), trial_identity)
+            candidates(rows, config.search.selection, config.search.compared)
             write_tables(paths, rows, [], state)
-            made_up_hmms(paths, made_up_recordings(4, 12))
-            made_up_best(paths, made_up_recordings(4, 12))
-            with clock("page"):
-                write_report(config, made_up_recordings(4, 12), paths, LINEAGE)
-            print(f"    page {paths.report.stat().st_size / 1e6:.1f} MB", flush=True)
-    finally:
-        for name, function in kept.items():
-            setattr(sampler, name, function)
+        rows[0]["is_best"] = True
+        write_tables(paths, rows, [], state)
+        made_up_hmms(paths, made_up_recordings(4, 12))
+        made_up_best(paths, made_up_recordings(4, 12))
+        with clock("page"):
+            write_report(config, made_up_recordings(4, 12), paths, LINEAGE)
+        print(f"    page {paths.report.stat().st_size / 1e6:.1f} MB", flush=True)
     s = clock.seconds
     return {
         "a report": s["report"] / s["reports"],
@@ -241,25 +241,36 @@ def made_up_best(paths: RunPaths, recordings: Recordings) -> None:
 
 
 def made_up_hmms(paths: RunPaths, recordings: Recordings) -> None:
-    """Write the HMM stage's tables: ten fits of every bird and age."""
-    numbers = range(2, 12)
-    grid, selected = [], []
+    """Write the tables of the HMMs and of their checks: ten fits of every bird and age."""
+    grid, selected, checks, quantiles = [], [], [], []
+    size: dict[str, Any] = {"n_snippets": 1000, "n_observations": 250.0, "log_likelihood": -1.0}
     for bird, age in recordings.birds_and_ages():
-        known = {"bird": bird, "age": age, "restart": 0, "covariance_type": "diag",
-                 "n_snippets": 1000, "n_observations": 250.0, "log_likelihood": -1.0,
-                 "reason": ""}  # fmt: skip
-        grid += [{**known, "n_states": k, "bic": float((k - 5) ** 2), "status": "ok"}
-                 for k in numbers]  # fmt: skip
+        named = {"bird": bird, "age": age}
+        fits = [HmmFit(n_states=k, reached_by="grid", restart=0, start="k-means",
+                       covariance_type="diag", n_free_params=k, bic=float((k - 5) ** 2),
+                       status="ok", reason="", seconds=1.0, **size)
+                for k in range(2, 12)]  # fmt: skip
+        grid += [named | row_of(fit) for fit in fits]
         chosen = {name: 5 for name in SELECTED.names if name.endswith("n_states")}
-        selected.append({**known, **chosen, "status": "ok", "fit_status": "ok", "edge": False,
-                         "n_agreeing": 1, "n_restarts": 1, "n_effective": 500.0})  # fmt: skip
+        one = Selected(**named, dph=int(age), status="ok", reason="", n_recordings=4,
+                       covariance_type="diag", fit_status="ok", n_agreeing=1, n_restarts=1,
+                       n_effective=500.0, **size, **chosen)  # fmt: skip
+        selected.append(row_of(one))
+        known = [Check(check=name, unit="ms", n_songs=4, n_replicas=10, distance=1.0, halves=1.0,
+                       verdict=LIKE) for name in HEARD]  # fmt: skip
+        checks += [named | row_of(check) for check in known]
+        quantiles += [{**named, "check": name, "unit": "ms", "songs": kind, "share": share,
+                       "value": 100 * share}
+                      for name in HEARD for kind in KINDS for share in SHARES]  # fmt: skip
     tables = (
         (paths.hmm_grid, grid, GRID),
         (paths.hmm_selected, selected, SELECTED),
-        (paths.hmm_ages, [{**row, "matched_n_snippets": 1000} for row in selected], AGES),
+        (paths.hmm_ages, [age_row(row, {"matched_n_snippets": 1000}) for row in selected], AGES),
+        (paths.hmm_checks, checks, CHECKED),
+        (paths.hmm_check_quantiles, quantiles, QUANTILES),
     )
     for path, rows, schema in tables:
-        write_rows(path, [{name: row.get(name) for name in schema.names} for row in rows], schema)
+        write_rows(path, rows, schema)
 
 
 def of_birds_and_ages(n: int, clock: Clock) -> dict[str, float]:
@@ -322,10 +333,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--birds_and_ages", type=int, nargs="+", default=[12, 120, 1200])
     parser.add_argument("--recordings", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--sampler", choices=["tpe", "gp"], default="tpe", help="of the trials")
     options = parser.parse_args()
     measures = {
-        "trials": of_trials, "birds_and_ages": of_birds_and_ages, "recordings": of_recordings,
-    }  # fmt: skip
+        "trials": partial(of_trials, sampler=options.sampler),
+        "birds_and_ages": of_birds_and_ages,
+        "recordings": of_recordings,
+    }
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name in options.tables:
         print_table(measures[name], getattr(options, name))

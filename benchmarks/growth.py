@@ -6,7 +6,8 @@
 Each part runs alone on a little, on one core: listing files, reading sound, encoding, one search of
 the number of states, telling MLflow. What it took is multiplied. CPU is that of this machine; bytes
 are those of any. Training is left out: it takes what `search.n_trials` and `mdgan.n_snippets` say,
-whatever the laboratory has recorded.
+whatever the laboratory has recorded. Snippets lie side by side here; with the `snippets.hop` that a
+study has by default there are four times as many latents.
 """
 
 import os
@@ -210,7 +211,7 @@ PARTS = {"files": files, "sound": sound, "a_day": a_day, "states": states, "reco
 def measured(part: str) -> dict[str, float]:
     """A part, in a process of its own: its memory is nobody else's."""
     command = [sys.executable, "-m", "benchmarks.growth", "--part", part]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

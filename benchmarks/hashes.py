@@ -28,7 +28,7 @@ from study.base.paths import RunPaths
 from study.verify import verify
 
 N_SMALL, SMALL_BYTES = 15, 20_000
-N_LARGE, LARGE_BYTES = 8, 250_000_000
+N_LARGE = 8
 
 
 def write_small(paths: RunPaths, n_bird_ages: int) -> StageResult:
@@ -41,9 +41,9 @@ def write_small(paths: RunPaths, n_bird_ages: int) -> StageResult:
     return StageResult([paths.songs], "songs")
 
 
-def write_large(paths: RunPaths) -> StageResult:
+def write_large(paths: RunPaths, megabytes: int) -> StageResult:
     """Write a few large tables."""
-    values = np.random.default_rng(0).random(LARGE_BYTES // 4, np.float32)
+    values = np.random.default_rng(0).random(megabytes * 1_000_000 // 4, np.float32)
     for i in range(N_LARGE):
         write_table(paths.spectrograms / f"{i}.parquet", pa.table({"magnitude": values}))
     return StageResult([paths.spectrograms], "spectrograms")
@@ -72,15 +72,19 @@ def measure(name: str, folder: Path, paths: RunPaths, work: Callable[[], StageRe
         ledger = Ledger(paths.root, paths.stages, Console(io.StringIO()), 1)
         started = time.perf_counter()
         record = ledger.run(name, {}, work)
+        wanted[name] = record.key
         return time.perf_counter() - started - record.seconds * (not record.was_skipped)
 
+    def whole() -> None:
+        assert verify(paths.root, Console(io.StringIO())), f"{name}: verify finds a fault"
+
+    wanted: dict[str, str] = {}
     recorded = run()
     skipped, sizes = seconds(run), seconds(lambda: compare_sizes(folder))
     files = [path for path in folder.rglob("*") if path.is_file()]
     giga = sum(path.stat().st_size for path in files) / 1e9
-    write_json(paths.study, {"stages": {name: {}}})
-    verified = seconds(lambda: verify(paths.root, Console(io.StringIO())))
-    return [name, len(files), giga, recorded, sizes, skipped, verified]
+    write_json(paths.study, {"wanted": wanted})
+    return [name, len(files), giga, recorded, sizes, skipped, seconds(whole)]
 
 
 def main() -> None:
@@ -88,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--bird-ages", type=int, default=1200)
+    parser.add_argument("--megabytes", type=int, default=250, help="of each large file")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(dir=options.folder) as root:
@@ -95,7 +100,12 @@ def main() -> None:
         rows.append(
             measure("songs", small.songs, small, lambda: write_small(small, options.bird_ages))
         )
-        rows.append(measure("spectrograms", large.spectrograms, large, lambda: write_large(large)))
+        rows.append(
+            measure(
+                "spectrograms", large.spectrograms, large,
+                lambda: write_large(large, options.megabytes),
+            )
+        )  # fmt: skip
     header = ["stage", "files", "GB", "record s", "sizes s", "skip s", "verify s"]
     Console().table(header, rows)
 

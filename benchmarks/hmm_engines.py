@@ -16,20 +16,23 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from data_io.snippets import SnippetParams
 from data_io.store import read_table
 from models.hmm import HmmParams, StatesFound, search_states
-from study.base.paths import RunPaths
 from study.base.seeds import bird_age_seed
+from study.config.tree import StudyConfig
 from study.encode import whitened
+from study.how_much.finished import open_study
 
-MADE_UP = HmmParams(n_states=(2, 20))
+MADE_UP = StudyConfig(
+    hmm=HmmParams(n_states=(2, 20)), snippets=SnippetParams(hop=SnippetParams().n_frames), seed=0
+)
 N_BIRDS, N_SNIPPETS, LATENT_DIM, N_KINDS = 6, 1200, 8, 8
 
 
@@ -45,29 +48,24 @@ def made_up() -> Iterator[tuple[tuple[str, str], list[np.ndarray]]]:
 
 def of_run(
     run: Path, first: int | None
-) -> tuple[HmmParams, int, Iterator[tuple[tuple[str, str], list[np.ndarray]]]]:
-    """Settings, seed, and latents of the birds and ages of a run folder that have a decoder."""
-    paths = RunPaths(run)
-    config = json.loads(paths.study.read_text("utf-8"))["config"]
-    known = {field.name for field in dataclasses.fields(HmmParams)}
-    settings = {name: value for name, value in config["hmm"].items() if name in known}
-    settings["n_states"] = tuple(settings["n_states"])
-    rows = read_table(paths.hmm_selected).to_pylist()
+) -> tuple[StudyConfig, Iterator[tuple[tuple[str, str], list[np.ndarray]]]]:
+    """Settings, and latents of the birds and ages of a run folder that have a decoder."""
+    study = open_study(run)
+    rows = read_table(study.paths.hmm_selected).to_pylist()
     encoded = [(r["bird"], r["age"]) for r in rows if r["status"] != "no_decoder"][:first]
-    scope = config["decoders"]["scope"]
-    return (
-        HmmParams(**settings),
-        config["seed"],
-        ((bird_age, whitened(paths, bird_age, scope)) for bird_age in encoded),
+    scope = study.config.decoders.scope
+    return study.config, (
+        (bird_age, whitened(study.paths, bird_age, scope)) for bird_age in encoded
     )
 
 
 def searched(
-    sequences: list[np.ndarray], params: HmmParams, seed: int, engine: str
+    sequences: list[np.ndarray], config: StudyConfig, seed: int, engine: str
 ) -> tuple[StatesFound, float]:
     """What a search finds by an engine, and its CPU seconds."""
+    params = dataclasses.replace(config.hmm, engine=engine)
     started = time.process_time()
-    found = search_states(sequences, dataclasses.replace(params, engine=engine), seed)
+    found = search_states(sequences, params, seed, new_share=config.snippets.new_share)
     return found, time.process_time() - started
 
 
@@ -77,17 +75,18 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="finished run folder")
     parser.add_argument("--first", type=int, help="so many birds and ages of the run folder")
     options = parser.parse_args()
-    params, seed, songs = MADE_UP, 0, made_up()
+    config, songs = MADE_UP, made_up()
     if options.run is not None:
-        params, seed, songs = of_run(options.run, options.first)
-    warm = next(made_up())[1]
-    searched(warm, dataclasses.replace(params, n_states=(2, 3), max_n_states=3), 0, "ours")
+        config, songs = of_run(options.run, options.first)
+    params, seed, warm = config.hmm, config.seed, next(made_up())[1]
+    few = dataclasses.replace(params, n_states=(2, 3), max_n_states=3)
+    searched(warm, dataclasses.replace(config, hmm=few), 0, "ours")
     print(f"{params.search} search from {params.n_states[0]} to {params.n_states[-1]} states")
     print(f"{'bird and age':24} snippets   ours, s  hmmlearn, s  ratio  states  difference of BIC")
     sums, n_agreeing, n_compared = [0.0, 0.0], 0, 0
     for bird_age, sequences in songs:
-        ours, ours_s = searched(sequences, params, bird_age_seed(seed, bird_age), "ours")
-        theirs, theirs_s = searched(sequences, params, bird_age_seed(seed, bird_age), "hmmlearn")
+        ours, ours_s = searched(sequences, config, bird_age_seed(seed, bird_age), "ours")
+        theirs, theirs_s = searched(sequences, config, bird_age_seed(seed, bird_age), "hmmlearn")
         sums = [sums[0] + ours_s, sums[1] + theirs_s]
         n_compared += 1
         n_agreeing += ours.n_states == theirs.n_states

@@ -4,10 +4,10 @@
     python -m benchmarks.hmm_fan_out few         one of them: small, large, few
 
 The stage itself runs (`study.hmms.stage.find_n_states`: journal, tables and models included) on
-simple made-up latents, in a child process for each number of cores, with a small grid before so
-that worker processes are there and kernels compiled. CPU seconds of the fits are those that
-hmm_grid.parquet holds; the fits to recordings that are not held out, one for each number of states,
-are not among them.
+simple made-up latents, with diagonal covariances and snippets side by side, in a child process for
+each number of cores, with a small grid before so that worker processes are there and kernels
+compiled. CPU seconds of the fits are those that hmm_grid.parquet holds; the fits to recordings that
+are not held out, one for each number of states, are not among them.
 
 A task is the whole search of one bird and age. Where cores outnumber birds and ages, a grid could
 be split into its fits: the last table schedules the measured seconds of the fits, longest first, on
@@ -19,6 +19,7 @@ import os
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is loaded
 
+import argparse
 import hashlib
 import heapq
 import json
@@ -37,6 +38,7 @@ import ray
 from data_io.files import write_json
 from data_io.latents import write_latents
 from data_io.recordings.table import Recording, Recordings
+from data_io.snippets import SnippetParams
 from data_io.store import read_table
 from models.hmm import HmmParams
 from study.base.console import Console
@@ -46,6 +48,7 @@ from study.config.tree import StudyConfig
 from study.hmms.stage import find_n_states
 
 SNIPPETS_PER_STATE = 4  # that follow one another
+HOP = SnippetParams().n_frames  # snippets side by side: overlapping ones would be too few
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,14 @@ def made_up(case: Case, root: Path) -> tuple[RunPaths, Recordings]:
 def run(case: Case, root: Path) -> dict[str, Any]:
     """The stage on ``case``: seconds, CPU of driver and fits, number of fits, hash of the table."""
     paths, recordings = made_up(case, root)
-    params = HmmParams(n_states=case.n_states, n_restarts=case.n_restarts, search="grid")
-    wall, cpu = time.perf_counter(), time.process_time()
-    find_n_states(
-        StudyConfig(hmm=params), recordings, paths, Console(StringIO()), "latents", TaskRunner()
+    params = HmmParams(
+        n_states=case.n_states, n_restarts=case.n_restarts, search="grid", covariance_type="diag"
     )
+    config = StudyConfig(hmm=params, snippets=SnippetParams(hop=HOP))
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows = find_n_states(config, recordings, paths, Console(StringIO()), "latents", TaskRunner())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert all(row["status"] == "ok" for row in rows), rows[0]["reason"]
     grid = read_table(paths.hmm_grid)
     numbers = grid.drop_columns(["seconds"]).to_pylist()
     seconds_of: dict[str, list[float]] = {}
@@ -149,16 +154,25 @@ def show_splitting(seconds_of: dict[str, list[float]]) -> None:
         print(f"{'':15} {n_cores:18} {one:26.2f}s {other:17.2f}s {one / other:7.2f}")
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print one row per case and number of cores, then the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all without")
+    parser.add_argument("--child", type=int, metavar="CORES", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.cases) - CASES.keys():
+        parser.error(f"there is no case {', '.join(unknown)}")
+    if options.child:
+        child(options.cases[0], options.child)
+        return
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print("case            cores   fits  seconds  fits/min  fits' CPU  driver's CPU  driver/all")
-    for name in names or list(CASES):
+    for name in options.cases or list(CASES):
         case = CASES[name]
         found = {}
         for n_cores in (1, 2):
-            command = [sys.executable, "-m", "benchmarks.hmm_fan_out", name, str(n_cores)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            command = [sys.executable, "-m", "benchmarks.hmm_fan_out", name, f"--child={n_cores}"]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found[n_cores] = one = json.loads(done.stdout.splitlines()[-1])
             share = one["driver_cpu_s"] / (one["driver_cpu_s"] + one["fits_cpu_s"])
             print(
@@ -177,7 +191,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        child(sys.argv[1], int(sys.argv[2]))
-    else:
-        main(sys.argv[1:])
+    main()

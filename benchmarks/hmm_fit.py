@@ -178,10 +178,12 @@ def row(n: int, d: int, kind: str, k: int) -> list[str]:
 
 def main() -> None:
     """Print one line per size, covariance type and number of states."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="all sizes")
+    parser.add_argument("--states", type=int, nargs="+", default=STATES, help="numbers of states")
+    options = parser.parse_args()
     sizes = [(n, d) for n in (20_000, 100_000) for d in (16, 32)]
-    if not parser.parse_args().all:
+    if not options.all:
         sizes = sizes[:1]
     np.seterr(under="ignore")
     architectures = sorted({i.get("architecture", "?") for i in threadpool_info()})
@@ -190,7 +192,7 @@ def main() -> None:
     print("|" + " --- |" * len(COLUMNS))
     for n, d in sizes:
         for kind in ("diag", "full"):
-            for k in STATES:
+            for k in options.states:
                 print("| " + " | ".join(row(n, d, kind, k)) + " |", flush=True)
 
 

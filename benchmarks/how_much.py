@@ -22,6 +22,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import math
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,9 +36,9 @@ from models.hmm.em import Songs
 from models.hmm.latent_params import LatentParams
 from models.hmm.predictive import song_likelihoods
 from models.hmm.simulate import simulate_latents
+from study.base.paths import RunPaths
 from study.how_much.advice import Advice, Curve, advise, enough_at
 from study.how_much.amounts import Amount, Song, amounts
-from study.how_much.answer import FOLDER
 from study.how_much.fan_out import CURVES
 from study.how_much.tables import by_amount, curve_of
 
@@ -198,12 +199,13 @@ def distance(advice: Advice, true: float) -> str:
 
 def run_study(run: Path) -> None:
     """Print the advice of each group of subsamples of a study, beside that of all."""
-    rows = read_table(run / FOLDER / "curves.parquet", schema=CURVES).to_pylist()
+    rows = read_table(RunPaths(run).how_much / "curves.parquet", schema=CURVES).to_pylist()
     numbers = sorted({row["subsample"] for row in rows})
     groups = [numbers[i : i + N_SUBSAMPLES] for i in range(0, len(numbers), N_SUBSAMPLES)]
-    for bird_age, of_all in by_amount(rows).items():
-        if len(of_all) < 2:
-            continue
+    halved = {bird_age: found for bird_age, found in by_amount(rows).items() if len(found) > 1}
+    if not halved:
+        sys.exit(f"no bird and age in {run} has song enough to be halved: there is no advice")
+    for bird_age, of_all in halved.items():
         of_all_groups = advise(curve_of(bird_age, of_all))
         true = of_all_groups.minutes or math.inf
         print(f"{bird_age[0]} at {bird_age[1]}: all {len(numbers)}: {in_words(of_all_groups)}")

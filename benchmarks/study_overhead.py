@@ -87,6 +87,8 @@ def main() -> None:
         reader.join()
     if study.returncode:
         sys.exit(f"the study failed with exit code {study.returncode}")
+    if meter.stage == "start-up" or not any(meter.busy.values()):
+        sys.exit("no stage, or none of Ray's workers, was known by its name: this measured nothing")
     _show(meter, n_cores)
 
 

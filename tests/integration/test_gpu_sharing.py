@@ -40,23 +40,11 @@ from study.search.state import SearchState
 from study.search.watcher import TrialWatcher
 from tests.helpers import pretend_gpu
 from tests.helpers.growing_cluster import cluster_file
+from tests.helpers.no_mlflow import NoMlflow
 from tests.helpers.stored import write_levelled
 
 N_FRAMES = 16
 PATIENCE_S = 90.0
-
-
-class NoMlflow:
-    """A tracker that tells nobody."""
-
-    def stamp(self):
-        return {"study_run_id": "", "began_at": 0.0}
-
-    def run_id(self, *_):
-        return None
-
-    def show(self, _):
-        pass
 
 
 class SmallSearch:

@@ -18,6 +18,7 @@ from study.search.search import trial_identity
 from study.search.state import SearchState
 from study.search.tune_adapters import last_words, os_error
 from tests.helpers import failing_trials
+from tests.helpers.no_mlflow import NoMlflow
 
 # The first words of Ray 2.60 where its memory monitor ends a process.
 NO_MEMORY = (
@@ -25,21 +26,6 @@ NO_MEMORY = (
     "127.0.0.1, ID: 57c5) was 3.82GB used / 23.54GB limit (0.162265)\nOOM kill reason: ...\n"
     "To adjust the kill threshold, set the environment variable `RAY_memory_usage_threshold`."
 )
-
-
-class NoMlflow:
-    """A tracker that tells nobody."""
-
-    study_run_id = ""
-
-    def stamp(self):
-        return {"study_run_id": "", "began_at": 0.0}
-
-    def run_id(self, *_):
-        return None
-
-    def show(self, _):
-        pass
 
 
 @pytest.fixture
