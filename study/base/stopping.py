@@ -16,12 +16,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from study.base.errors import FAILED
+from study.base.processes import end_processes
 
 if TYPE_CHECKING:
     import psutil
@@ -335,15 +336,6 @@ def started() -> "list[psutil.Process]":
 
     found = psutil.Process().children(recursive=True)
     return [process for process in found if process.pid not in _state.children]
-
-
-def end_processes(processes: "Iterable[psutil.Process]") -> None:
-    """End processes at once; those that are gone, or not ours to end, are left."""
-    import psutil
-
-    for process in processes:
-        with suppress(psutil.Error):
-            process.kill()
 
 
 def _on_unraisable(unraisable: Any) -> None:

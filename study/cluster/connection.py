@@ -17,6 +17,7 @@ import ray
 
 from study.base import stopping
 from study.base.paths import ROOT
+from study.base.processes import end_processes, is_dead
 from study.cluster.surroundings import ResourceError, Surroundings, surroundings
 from study.cluster.tasks import MAX_RETRIES
 
@@ -81,8 +82,8 @@ def _watch(needed: dict[psutil.Process, str], is_over: threading.Event) -> None:
     while not is_over.wait(_LOOK_S):
         for process, name in needed.items():
             # After a signal to every process it is the signal that stops the command.
-            if _is_dead(process) and not is_over.wait(stopping.SETTLE_S):
-                stopping.end_processes(_workers_of(process.pid))
+            if is_dead(process) and not is_over.wait(stopping.SETTLE_S):
+                end_processes(_workers_of(process.pid))
                 stopping.give_up(
                     f"Ray's {name} on this machine has died, perhaps for want of memory"
                 )
@@ -95,13 +96,6 @@ def _workers_of(raylet: int) -> Iterator[psutil.Process]:
         with suppress(psutil.Error):
             if process.environ().get("RAY_RAYLET_PID") == str(raylet):
                 yield process
-
-
-def _is_dead(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _start(address: str | None, here: Surroundings | None) -> None:
@@ -150,7 +144,7 @@ def _ended_when_told() -> Iterator[None]:
         while not any(_is_told(process) for process in started):
             if is_over.wait(0.02):
                 return
-        stopping.end_processes(started)
+        end_processes(started)
 
     thread = threading.Thread(target=end, daemon=True)
     thread.start()
