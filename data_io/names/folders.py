@@ -3,6 +3,7 @@
 No file is opened. Folders are listed by several threads: on a network disk each call waits.
 """
 
+import errno
 import os
 import stat
 from array import array
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.files import sound_state
+from data_io.files import FOR_NOW, sound_state
 from data_io.names.ages import natural
 from data_io.names.file_names import dph_in, moment
 
@@ -191,7 +192,8 @@ def _add(listing: _Listing, entry: os.DirEntry[str]) -> None:
         elif not stat.S_ISREG(facts.st_mode):  # to open a named pipe would wait for ever
             reason = "cannot be read: not a regular file"
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        is_link_to_nothing = error.errno in (errno.ENOENT, errno.ELOOP)
+        reason = f"{'cannot be read: ' if is_link_to_nothing else FOR_NOW}{error.strerror}"
     if not reason:
         reason = _why_not_read(suffix)
     if not (name.isascii() and listing.name.isascii()) and not _is_utf8(name, listing.name):
