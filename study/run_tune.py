@@ -71,7 +71,7 @@ def _main(options: Options, console: Console) -> int:
     # Ray takes a second to import, all the rest ten: what can be refused before is.
     from study.preflight.capacity import check_before_start
 
-    check_before_start(config, where.address)
+    check_before_start(config, where.address, found)
     show_plan(config, where, found, console)
     from study.pipeline import run_study
 

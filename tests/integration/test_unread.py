@@ -1,5 +1,7 @@
 """Recordings that the system does not give for now: named, tried again, and nothing else."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,27 @@ def test_a_recording_that_could_not_be_read_is_named_and_tried_again_alone(
     _, text = study.command()
     assert tried == []
     assert skipped(text) == ["recordings", *stages]
+
+
+def test_a_study_does_not_begin_while_a_folder_of_a_bird_cannot_be_listed(tmp_path, monkeypatch):
+    study = TinyStudy(tmp_path / "study")
+    shutil.copytree(study.data / "sim1", study.data / "sim2")
+    real = os.scandir
+
+    def guarded(path="."):
+        if not isinstance(path, int) and Path(path).name == "sim2":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    for options, code in ((), 2), (["--doctor"], 2), (["--dry-run"], 0):
+        given, text = study.command(options=options)
+        said = " ".join(text.split())
+        assert given == code, text
+        if not options:
+            assert f"cannot be listed: {study.data / 'sim2'} (Permission denied)" in said
+        if code:
+            assert "write it into birds.csv with exclude=yes, or move the folder out of" in said
+        else:
+            assert "Look: sim2 cannot be listed: Permission denied" in said
+        assert not study.out.exists()
