@@ -61,7 +61,7 @@ def reason(signal_number: int) -> str:
 def sentence(signal_number: int) -> str:
     """Say what stopped the command, and what to do."""
     words = reason(signal_number)
-    return f"{words[0].upper()}{words[1:]}. The same command goes on from here."
+    return f"{words[0].upper()}{words[1:]}. The same command {_state.then}."
 
 
 @dataclass
@@ -81,6 +81,7 @@ class _State:
         handled: signals that were not ignored at the start.
         children: processes that were there before the command began.
         hooks: that show errors of which nobody hears, as they were before.
+        then: what the same command does after a stop.
     """
 
     asked: int | None = None
@@ -95,6 +96,7 @@ class _State:
     handled: list[signal.Signals] = field(default_factory=list)
     children: set[int] = field(default_factory=set)
     hooks: tuple[Any, Any] = (None, None)
+    then: str = "goes on from here"
 
 
 _state = _State()
@@ -150,6 +152,11 @@ def stoppable() -> Iterator[None]:
             watch.join()
             os.close(writing)
             os.close(reading)
+
+
+def keeps_nothing() -> None:
+    """From here on the sentence says no more that the command goes on: it leaves nothing behind."""
+    _state.then = "begins anew"
 
 
 def reclaim() -> None:
