@@ -150,7 +150,7 @@ def test_another_search_in_the_same_folder_sets_the_old_one_aside(tmp_path, caps
         config = load_config("smoke", None, overrides)
         n_before = len(list(tmp_path.glob("search-before-*")))
         prepare_folder(config, data, paths, Console())
-        text = capsys.readouterr().out
+        text = " ".join(capsys.readouterr().out.split())
         assert len(list(tmp_path.glob("search-before-*"))) == n_before + (changed is not None), i
         if changed is not None:
             assert f"the search is another one ({changed}); the old one is now" in text
