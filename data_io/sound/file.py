@@ -243,6 +243,8 @@ def _cbin_header(path: Path, size: int) -> SoundHeader:
             f"{rec.name} is missing, which gives the sample rate and the channels of a .cbin file: "
             "copy it beside the file"
         ) from None
+    except OSError as error:
+        raise UnreadableSoundError(f"{rec.name}: {error.strerror or error}") from error
     if missing := [word for word in ("ADFREQ", "Chans") if _REC_WORDS[word] not in said]:
         raise BadSoundError(
             f"{rec.name} does not say {' and '.join(missing)} (ADFREQ is the sample rate in Hz, "

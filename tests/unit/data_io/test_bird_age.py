@@ -482,6 +482,20 @@ def test_a_file_that_the_system_gives_up_half_way_is_not_judged_by_its_bytes(
     assert skipped.reason == "cannot be read for now: Input/output error"
 
 
+def test_a_rec_that_the_system_does_not_give_is_named(data, tmp_path, monkeypatch):
+    samples, rec = content(song(9), "cbin", rate=RATE)
+    write(data / "b1" / "45" / "9.cbin", samples)
+    (data / "b1" / "45" / "9.rec").write_bytes(rec)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(sound_file, "_read_rec", refuse)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = (row for row in found if not row.is_used)
+    assert skipped.reason == "cannot be read for now: 9.rec: Permission denied"
+
+
 def test_a_disk_that_fails_within_a_flac_file_is_no_damage_of_it(data, tmp_path, monkeypatch):
     path = data / "b1" / "45" / "2.flac"
     soundfile.write(path, song(7), RATE, subtype="PCM_16")
