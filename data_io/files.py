@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Begins a verdict on a file that comes of the system, not of its bytes. It is never taken over.
+FOR_NOW = "cannot be read for now: "
 # Of file systems on which a folder cannot be synced, since its entries are never held back.
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _UNSEALED = "has no seal (an earlier version wrote it, or it was altered)"

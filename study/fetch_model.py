@@ -13,8 +13,9 @@ from pathlib import Path
 if __name__ == "__main__":
     # Started as a script, Python looks for modules in study/; our packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    from study.base.stopping import listen
+    from study.base.stopping import keeps_nothing, listen
 
+    keeps_nothing()
     listen()  # what is imported below takes a second
 
 from data_io.files import atomic_dir  # noqa: E402
@@ -24,6 +25,7 @@ from study.base.command import run_command  # noqa: E402
 from study.base.console import Console  # noqa: E402
 from study.base.errors import REFUSED, StudyError
 from study.base.paths import absolute_uri, default_tracking_uri  # noqa: E402
+from study.base.stopping import keeps_nothing  # noqa: E402
 from study.tracking.model_registry import (  # noqa: E402
     MODEL_JSON,
     MODEL_SUFFIXES,
@@ -54,6 +56,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(options: argparse.Namespace, console: Console) -> int:
+    keeps_nothing()  # what was fetched in part is removed
     out = options.out.absolute()
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     try:

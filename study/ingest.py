@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from data_io.aviary.birds import birds_and_ages
 from data_io.aviary.truth import DayTruth, write_truth
 from data_io.aviary.write import simulate_bird_age, write_birds_csv
-from data_io.files import atomic_dir, digest, link
+from data_io.files import FOR_NOW, atomic_dir, digest, link
 from data_io.names.listing import Survey, survey
 from data_io.recordings.bird_age import Before, read_bird_age
 from data_io.recordings.reading import ReadParams
@@ -37,6 +39,8 @@ from study.base.paths import RunPaths
 from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
+
+UNREAD_NAMED = 3  # recordings that the terminal names
 
 
 def simulate(config: StudyConfig, paths: RunPaths, tasks: TaskRunner, console: Console) -> str:
@@ -205,6 +209,28 @@ def remarks_on_split(recordings: Recordings) -> list[str]:
     return remarks
 
 
+def _unread(recordings: Recordings) -> Recordings:
+    """Recordings that the system did not give; the next start tries them again."""
+    is_unread = pc.starts_with(recordings.table["reason"].cast(pa.string()), FOR_NOW)
+    return recordings.where(is_unread.to_numpy())
+
+
+def remarks_on_unread(recordings: Recordings) -> list[str]:
+    """Which recordings the system did not give, why, and what to do."""
+    unread = _unread(recordings)
+    if not len(unread):
+        return []
+    first = itertools.islice(unread, UNREAD_NAMED)
+    named = ", ".join(f"{one.path} ({one.reason.removeprefix(FOR_NOW)})" for one in first)
+    n_more = len(unread) - UNREAD_NAMED
+    return [
+        f"{len(unread):,} recording{'s' if len(unread) > 1 else ''} cannot be read for now and "
+        f"{'are' if len(unread) > 1 else 'is'} left out: {named}"
+        f"{f' and {n_more:,} more' if n_more > 0 else ''}. See to the disk, or to the rights of "
+        "the files: the same command tries them again."
+    ]
+
+
 def _run_simulation(study: Study) -> StageResult:
     made = simulate(study.config, study.paths, study.tasks, study.console)
     return StageResult([study.paths.simulated_birds], made)
@@ -247,12 +273,15 @@ def _run_recordings(study: Study) -> StageResult:
     if study.config.data.dir is not None:  # simulated recordings have nothing in common
         remarks = remarks_on_split(recordings)
     outputs = [paths.recordings, paths.spectrograms]
-    return StageResult(outputs, data_hash(recordings), {"remarks_on_split": remarks})
+    facts = {"remarks_on_split": remarks}
+    return StageResult(outputs, data_hash(recordings), facts, not len(_unread(recordings)))
 
 
 def _read_recordings(study: Study) -> None:
     study.recordings = read_recordings(study.paths.recordings)
     study.console.note(count_recordings(study.recordings))
+    for remark in remarks_on_unread(study.recordings):
+        study.console.note(remark)
     for remark in study.ledger.done["recordings"].facts["remarks_on_split"]:
         study.console.note(remark)
 

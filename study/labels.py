@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 import ray
 
-from data_io.files import digest
+from data_io.files import FOR_NOW, digest
 from data_io.labels.files import LabelFiles, Part, Problem, label_files
 from data_io.labels.table import (
     Labels,
@@ -85,7 +85,9 @@ def _run(study: Study) -> StageResult:
         "n_birds": _n_birds(study.recordings, labels),
         "n_problems": len(problems),
     }
-    return StageResult([paths.labels, paths.label_problems], digest(facts), facts)
+    outputs = [paths.labels, paths.label_problems]
+    is_final = not any(reason.startswith(FOR_NOW) for _, reason in problems)
+    return StageResult(outputs, digest(facts), facts, is_final)
 
 
 def _n_birds(recordings: Recordings, labels: Labels) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 # not inserted: else ingest.py would be a module under two names, here and on workers.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from study.base.stopping import listen
+from study.base.stopping import keeps_nothing, listen
 
 if __name__ == "__main__":
     listen()  # what is imported below takes a second
@@ -53,6 +53,8 @@ def _main(options: Options, console: Console) -> int:
             options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
         ),
     )
+    if options.verify or options.check or options.doctor or options.dry_run:
+        keeps_nothing()
     if options.verify:
         from study.verify import verify
 
@@ -71,7 +73,7 @@ def _main(options: Options, console: Console) -> int:
     # Ray takes a second to import, all the rest ten: what can be refused before is.
     from study.preflight.capacity import check_before_start
 
-    check_before_start(config, where.address)
+    check_before_start(config, where.address, found)
     show_plan(config, where, found, console)
     from study.pipeline import run_study
 

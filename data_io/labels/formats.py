@@ -42,6 +42,10 @@ class BadLabelsError(ValueError):
     """A file holds labels that cannot be read; the message says why and what to do."""
 
 
+class UnreadableLabelsError(BadLabelsError):
+    """The system does not give the file for now; of its content that says nothing."""
+
+
 class RawLabels(NamedTuple):
     """What a label file says.
 
@@ -69,6 +73,7 @@ def read_label_file(path: Path) -> RawLabels | None:
 
     Raises:
         BadLabelsError: the file holds labels, but they cannot be read.
+        UnreadableLabelsError: the system does not give it for now.
     """
     try:
         if path.name.lower().endswith(".not.mat"):
@@ -92,7 +97,8 @@ def read_label_file(path: Path) -> RawLabels | None:
             options = {"sep": "\t", "header": None, "names": _COLUMNS, "skiprows": frequencies}
             return _text(path, "aud-seq", options, encoding=encoding)
     except OSError as error:
-        raise BadLabelsError(str(error.strerror or error)) from error
+        kind = BadLabelsError if error.errno is None else UnreadableLabelsError
+        raise kind(str(error.strerror or error)) from error
     except BadMatError as error:
         raise BadLabelsError(str(error)) from error
     except UnicodeError as error:

@@ -11,8 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_io.files import FOR_NOW
 from data_io.labels.files import LabelFiles, Part, Problem, label_files
-from data_io.labels.formats import BadLabelsError, RawLabels, read_label_file
+from data_io.labels.formats import (
+    BadLabelsError,
+    RawLabels,
+    UnreadableLabelsError,
+    read_label_file,
+)
 from data_io.store import read_table, write_table
 
 TOLERANCE_S = 0.01  # by so much a label may pass the ends of its recording: times are rounded
@@ -76,7 +82,8 @@ def read_labels_of(root: Path, files: Iterable[LabelFiles]) -> Labels:
             try:
                 found = read_label_file(root / path)
             except BadLabelsError as error:
-                problems.append((path, f"cannot be read: {error}"))
+                is_for_now = isinstance(error, UnreadableLabelsError)
+                problems.append((path, f"{FOR_NOW if is_for_now else 'cannot be read: '}{error}"))
                 continue
             if found is None:
                 if n_bytes == 0 and each.parts:

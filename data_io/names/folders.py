@@ -3,6 +3,7 @@
 No file is opened. Folders are listed by several threads: on a network disk each call waits.
 """
 
+import errno
 import os
 import stat
 from array import array
@@ -16,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_io.files import sound_state
+from data_io.files import FOR_NOW, sound_state
 from data_io.names.ages import natural
 from data_io.names.file_names import dph_in, moment
 
 READ = (".wav", ".wave", ".w64", ".rf64", ".bwf", ".aif", ".aiff", ".aifc", ".flac", ".cbin")
 LOSSY = (".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".ac3")
 LOSSLESS = (".caf", ".au", ".snd", ".wv", ".ape", ".alac", ".tta", ".wac", ".shn", ".voc", ".sph")
+SYSTEM_FOLDERS = ("lost+found", "system volume information", "$recycle.bin")  # in small letters
 RUN_FOLDER = ("study.json", ".stages")  # a folder with one of them is the result of a study
 
 N_THREADS = 16  # waits of a network disk, not work of this machine
@@ -97,9 +99,10 @@ class _Listing:
 def walk(root: Path) -> Found:
     """Find every sound file below ``root``.
 
-    Hidden files and folders are left out, and folders of studies. A folder that several paths
-    reach is listed once, under its own name and not under the name of a link. What is called as a
-    sound file and is none (a folder, a pipe, a link to nothing) is found with a reason.
+    Hidden files and folders are left out, folders of the system, and folders of studies. A folder
+    that several paths reach is listed once, under its own name and not under the name of a link.
+    What is called as a sound file and is none (a folder, a pipe, a link to nothing) is found with a
+    reason.
     """
     found = Found()
     seen: set[tuple[int, int]] = set()
@@ -167,7 +170,7 @@ def _add(listing: _Listing, entry: os.DirEntry[str]) -> None:
     name = entry.name
     if name in RUN_FOLDER:
         listing.is_run = True
-    if name.startswith("."):
+    if name.startswith(".") or name.lower() in SYSTEM_FOLDERS:
         return
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
     is_sound = suffix in READ or suffix in LOSSY or suffix in LOSSLESS
@@ -191,7 +194,8 @@ def _add(listing: _Listing, entry: os.DirEntry[str]) -> None:
         elif not stat.S_ISREG(facts.st_mode):  # to open a named pipe would wait for ever
             reason = "cannot be read: not a regular file"
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        is_link_to_nothing = error.errno in (errno.ENOENT, errno.ELOOP)
+        reason = f"{'cannot be read: ' if is_link_to_nothing else FOR_NOW}{error.strerror}"
     if not reason:
         reason = _why_not_read(suffix)
     if not (name.isascii() and listing.name.isascii()) and not _is_utf8(name, listing.name):

@@ -80,6 +80,20 @@ def _place(root: Path, folder: Folder, layout: Layout) -> Place | None:
     return None
 
 
+def unlisted_place(root: Path, name: str, layout: Layout) -> Place:
+    """Bird and age of a folder that cannot be listed; misplaced where no recording is looked for.
+
+    Args:
+        root: the data folder.
+        name: of the folder, relative to ``root``.
+        layout: as of `place_all`.
+    """
+    parts = name.split("/")
+    bird, age = (root.resolve().name, parts[0]) if layout == "age" else (*parts, "")[:2]
+    depth = 2 if layout in ("auto", "bird/age") else 1
+    return Place(bird, age, "" if len(within(parts)) <= depth else f"not in {_WHERE[layout]}")
+
+
 def _is_age(folder: Folder) -> bool:
     """True if the folder's name is an age, and no file in it says that it is a bird."""
     name = within(folder.parts)[0]

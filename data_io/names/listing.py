@@ -28,7 +28,15 @@ from data_io.names.dating import (
     other_birds,
 )
 from data_io.names.folders import NONE, READ, Found, walk
-from data_io.names.layouts import LAYOUTS, UNDATED, Layout, Place, place_all, refusal
+from data_io.names.layouts import (
+    LAYOUTS,
+    UNDATED,
+    Layout,
+    Place,
+    place_all,
+    refusal,
+    unlisted_place,
+)
 from data_io.names.listing_notes import PlacedFolder, notes_on, shortened
 from data_io.recordings.table import BETWEEN_REMARKS, SCHEMA, Recording, Recordings
 
@@ -54,6 +62,7 @@ class Survey:
         n_bytes: size of all files.
         notes: sentences on what a person should look at.
         birds: the lines of birds.csv, by name.
+        unlisted: folders that cannot be listed, where recordings of a bird may be, with the cause.
     """
 
     root: Path
@@ -62,6 +71,7 @@ class Survey:
     n_bytes: int
     notes: list[str]
     birds: dict[str, Bird]
+    unlisted: list[tuple[str, str]] = field(default_factory=list)
 
 
 def survey(root: str | Path, layout: Layout = "auto", date_order: DateOrder = "auto") -> Survey:
@@ -107,15 +117,23 @@ def _survey(root: Path, layout: Layout, date_order: DateOrder, must_use: bool) -
     if must_use and all(place.misplaced for place in places):
         raise NoRecordingsError(refusal(root, found.folders, places, layout))
     orders = find_orders(found.folders, places, date_order)
+    unlisted = [(name, why, unlisted_place(root, name, layout)) for name, why in found.unlisted]
     rows, placed = _rows(found, places, orders, birds)
+    _add_unlisted(rows, unlisted, birds)
     notes += orders.notes + notes_on(root, found, placed, birds, rows.counts_from_1)
+    excluded = {name for name, bird in birds.items() if bird.is_excluded}
+    unlisted = [one for one in unlisted if one[2].bird not in excluded]
+    notes += [f"{name} cannot be listed: {why}." for name, why, _ in unlisted]
     table = _table(rows, found)
     recordings = Recordings(table)
     del table
     if must_use and not recordings.is_used.any():
         raise NoRecordingsError(_none_usable(root, recordings))
     n_bytes = int(recordings.column("n_bytes").sum())
-    return Survey(root, recordings, _fingerprint(recordings), n_bytes, shortened(notes), birds)
+    return Survey(
+        root, recordings, _fingerprint(recordings), n_bytes, shortened(notes), birds,
+        [(name, why) for name, why, place in unlisted if not place.misplaced],
+    )  # fmt: skip
 
 
 def _refuse_nothing(root: Path, found: Found) -> None:
@@ -195,19 +213,26 @@ def _rows(
         used_ages = [ages[i] for i in np.unique(dated.age) if ages[i]]
         is_word = dated.is_word and place.age != UNDATED
         placed.append(PlacedFolder(folder.parts, place, used_ages, len(status), is_word, flagged))
-    for name, why in found.unlisted:
-        bird_name, age = (*name.split("/"), "", "")[:2]
+    return rows, placed
+
+
+def _add_unlisted(
+    rows: _Rows, unlisted: Sequence[tuple[str, str, Place]], birds: dict[str, Bird]
+) -> None:
+    """A row for each folder that cannot be listed, behind those of all files."""
+    for _, why, place in unlisted:
+        bird = birds.get(place.bird)
+        reason = EXCLUDED if bird and bird.is_excluded else f"{NOT_LISTED}: {why}"
         rows.add(
-            bird=np.array([_number(rows.birds, bird_name)], np.int32),
-            age=np.array([_number(rows.ages, age)], np.int32),
+            bird=np.array([_number(rows.birds, place.bird)], np.int32),
+            age=np.array([_number(rows.ages, place.age or "")], np.int32),
             day=np.array([NONE], np.int32),
             at=np.array([NO_TIME], np.int64),
             status=np.array([2], np.int8),
-            reason=np.array([_number(rows.reasons, f"{NOT_LISTED}: {why}")], np.int32),
+            reason=np.array([_number(rows.reasons, reason)], np.int32),
             n_bytes=np.zeros(1, np.int64),
             mtime_ns=np.zeros(1, np.int64),
         )
-    return rows, placed
 
 
 def _flag(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_io.names.ages import age_order, parse_age
 from data_io.names.birds_table import Bird
-from data_io.names.folders import Found
+from data_io.names.folders import Folder, Found
 from data_io.names.layouts import UNDATED, Place, birds_seem_to_be, within
 
 MOST_NOTES = 20
@@ -42,18 +42,20 @@ def notes_on(
     birds: dict[str, Bird],
     counts_from_1: Sequence[str],
 ) -> list[str]:
-    """All that is worth a word about a folder of recordings, one sentence each."""
-    used = [folder for folder in placed if not folder.place.misplaced]
-    names = sorted({folder.place.bird for folder in used})
+    """All that is worth a word about a folder of recordings; excluded birds need no look."""
+    excluded = {name for name, bird in birds.items() if bird.is_excluded}
+    names = {folder.place.bird for folder in placed if not folder.place.misplaced}
+    wanted = [(f, p) for f, p in zip(found.folders, placed, strict=True)
+              if p.place.bird not in excluded]  # fmt: skip
+    used = [folder for _, folder in wanted if not folder.place.misplaced]
     notes = _swapped(used) or _words(root, used)
-    notes += _levels(root, found, placed)
+    notes += _levels(root, wanted)
     notes += _odd_ages(used)
     notes += _spellings(used)
-    notes += _alike(names, "birds")
-    notes += _birds_csv(names, birds)
-    notes += _dates(used, counts_from_1)
+    notes += _alike(sorted(names - excluded), "birds")
+    notes += _birds_csv(sorted(names), birds)
+    notes += _dates(used, [bird for bird in counts_from_1 if bird not in excluded])
     notes += [f"{name} is the folder of a study and is left out." for name in found.runs]
-    notes += [f"{name or root} cannot be listed: {why}." for name, why in found.unlisted]
     return notes
 
 
@@ -135,9 +137,9 @@ def _quoted(word: str) -> str:
     return word if word.isprintable() and word == word.strip() and " " not in word else repr(word)
 
 
-def _levels(root: Path, found: Found, placed: Sequence[PlacedFolder]) -> list[str]:
+def _levels(root: Path, wanted: Sequence[tuple[Folder, PlacedFolder]]) -> list[str]:
     """Files outside of the layout, and where the birds perhaps are."""
-    out = [(f, p) for f, p in zip(found.folders, placed, strict=True) if p.place.misplaced]
+    out = [(f, p) for f, p in wanted if p.place.misplaced]
     if not out:
         return []
     n_files = sum(p.n_files for _, p in out)
@@ -146,7 +148,7 @@ def _levels(root: Path, found: Found, placed: Sequence[PlacedFolder]) -> list[st
         f"{n_files:,} {'file is' if n_files == 1 else 'files are'} outside of the layout and "
         f"skipped; the first: {out[0][0].paths[0]}"
     )
-    if len(deep) == len(out) and n_files > sum(p.n_files for p in placed) / 2:
+    if len(deep) == len(out) and n_files > sum(p.n_files for _, p in wanted) / 2:
         seem = [str(path) for path in birds_seem_to_be(root, deep)]
         if seem:
             note += f"; the birds are perhaps in {in_words(seem, 3, 'or')}"

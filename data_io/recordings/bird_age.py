@@ -13,9 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from data_io.files import FOR_NOW
 from data_io.names.ages import natural
 from data_io.names.dating import FLAGS
-from data_io.recordings.reading import Checked, ReadParams, check_file, check_source, transform
+from data_io.recordings.reading import (
+    Checked,
+    ReadParams,
+    check_file,
+    check_source,
+    transform,
+    why_unread,
+)
 from data_io.recordings.table import BETWEEN_REMARKS, SAME_FILE, Recording, Recordings
 from data_io.sound.file import BadSoundError
 from data_io.sound.same_sound import SoundAnchors, contained
@@ -42,6 +50,8 @@ from data_io.store import (
 MIN_RECORDINGS = 3  # one for each side of the split
 MIN_PIECE_S = 2.0  # a bout of song; shorter pieces would cut motifs
 SAME_SOUND = "its sound lies in "
+# Reasons to skip a file that hold for one start alone: another file, or the system.
+NOT_KEPT = (SAME_FILE, SAME_SOUND, FOR_NOW)
 NO_SOUND = "no frame holds sound: nothing stands out above the noise floor"
 
 
@@ -60,10 +70,10 @@ class Before:
     def serves(self, listed: Recordings, params: ReadParams) -> bool:
         """Whether all of it can be taken over: the files are as they were, and so is ``params``.
 
-        A recording that was skipped for another one's sake is checked anew.
+        A recording that was skipped for a reason of `NOT_KEPT` is checked anew.
         """
         again = any(
-            reason.startswith((SAME_FILE, SAME_SOUND))
+            reason.startswith(NOT_KEPT)
             for reason in pc.unique(self.recordings.table["reason"]).to_pylist()
         )
         now, then = _listed_facts(listed), _listed_facts(self.recordings)
@@ -95,7 +105,7 @@ class Before:
                 whole = replace(first, path=file, of_file="", start_s=0.0, seconds=seconds)
                 whole = _without_remark(whole)
                 files[file] = Checked(whole, *anchors[first.path], tuple(rows))
-            elif not first.is_used and not first.reason.startswith((SAME_FILE, SAME_SOUND)):
+            elif not first.is_used and not first.reason.startswith(NOT_KEPT):
                 files[file] = Checked(first)
         return files
 
@@ -269,7 +279,8 @@ def _store(
                     yield magnitudes
             except (BadSoundError, OSError) as error:  # recorders move and delete their files
                 del rows[n_before:], energies[n_before:]
-                lost.append(one.recording.skipped(f"cannot be read any more: {error}"))
+                why = why_unread(error, "cannot be read any more: ")
+                lost.append(one.recording.skipped(why))
         levels, frames = _levels(energies, params.spectrogram)
         facts.update(levels)
         sounding.extend(frames)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_io.files import sound_sha256
+from data_io.files import FOR_NOW, sound_sha256
 from data_io.pieces import Piece, Pieces
 from data_io.recordings.table import Recording
 from data_io.sound.checks import Checks
-from data_io.sound.file import BadSoundError, SoundFile, open_sound
+from data_io.sound.file import BadSoundError, SoundFile, UnreadableSoundError, open_sound
 from data_io.sound.same_sound import Anchors
 from data_io.sounding import Energies, frame_energy_db
 from data_io.spectrogram import MagnitudeStream, SpectrogramParams, Waveform
@@ -98,12 +98,24 @@ def check_file(root: Path, listed: Recording, params: ReadParams) -> Checked:
             if file.has_changed():
                 return Checked(found.skipped("it was written to while it was read: it grows"))
     except (BadSoundError, OSError) as error:
-        return Checked(listed.skipped(f"cannot be read: {error}"))
+        return Checked(listed.skipped(why_unread(error)))
     verdict = checks.finish()
     found = replace(found, seconds=round(n_samples / facts.sample_rate_hz, 6))
     if verdict.status == "skipped":
         return Checked(found.skipped(verdict.reason))
     return Checked(found.flagged([listed.reason, verdict.reason]), *anchors.finish())
+
+
+def why_unread(error: BadSoundError | OSError, otherwise: str = "cannot be read: ") -> str:
+    """Why a file is skipped: for now, where the system does not give it, or for its bytes.
+
+    Args:
+        error: of reading it.
+        otherwise: begins the reason where its bytes are the cause.
+    """
+    if isinstance(error, OSError):
+        return f"{FOR_NOW}{error.strerror or error}"
+    return f"{FOR_NOW if isinstance(error, UnreadableSoundError) else otherwise}{error}"
 
 
 def _moment(text: str | None) -> datetime.datetime | None:

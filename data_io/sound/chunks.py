@@ -39,6 +39,10 @@ class BadSoundError(ValueError):
     """The file is no sound file that can be trusted; the message says why."""
 
 
+class UnreadableSoundError(BadSoundError):
+    """The system does not give the file for now; of its bytes that says nothing."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How a container lays out its chunks.

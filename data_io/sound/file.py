@@ -17,12 +17,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from data_io.files import sound_state
-from data_io.sound.chunks import BadSoundError
+from data_io.files import file_sha256, sound_state
+from data_io.sound.chunks import BadSoundError, UnreadableSoundError
 from data_io.sound.header import SoundFacts, SoundHeader, check_numbers, read_header
 from data_io.sound.header_times import time_of_rec
 
-__all__ = ["BadSoundError", "SoundFacts", "SoundFile", "open_sound"]
+__all__ = ["BadSoundError", "SoundFacts", "SoundFile", "UnreadableSoundError", "open_sound"]
 
 CBIN_TYPE = ">i2"  # big-endian numbers of 16 bits, as evfuncs.load_cbin reads them
 FLAC_BLOCK = 65_536
@@ -81,7 +81,8 @@ class SoundFile(AbstractContextManager["SoundFile"]):
 
         Raises:
             ValueError: no such samples.
-            BadSoundError: the file has become shorter since it was opened, or cannot be read.
+            BadSoundError: the file has become shorter since it was opened.
+            UnreadableSoundError: the system does not give it for now.
         """
         stop = self.facts.n_samples if stop is None else stop
         if n_samples < 1 or not 0 <= start <= stop <= self.facts.n_samples:
@@ -110,7 +111,7 @@ class SoundFile(AbstractContextManager["SoundFile"]):
                 self._file.seek(self._header.data_at + at * frame_bytes)
                 n_read = self._file.readinto(raw)  # type: ignore[attr-defined]
             except OSError as error:
-                raise BadSoundError(str(error.strerror)) from error
+                raise _unreadable(error) from error
             if n_read < len(raw):
                 raise BadSoundError(
                     f"the file became shorter while it was read: {self.n_bytes} bytes at first"
@@ -126,7 +127,10 @@ class SoundFile(AbstractContextManager["SoundFile"]):
             while at < stop:
                 # Of a cut file, what comes before ``start`` is read and dropped.
                 n_wanted = min(n_samples, (start if at < start else stop) - at)
-                block = _read_flac(flac, n_wanted)
+                try:
+                    block = _read_flac(flac, n_wanted)
+                except soundfile.LibsndfileError as error:  # it was decoded so far before
+                    raise UnreadableSoundError(error.error_string) from error
                 if len(block) < n_wanted:
                     raise BadSoundError("the file became shorter while it was read")
                 at += n_wanted
@@ -141,8 +145,8 @@ def open_sound(path: Path) -> SoundFile:
     decoded once to count its samples, since its header alone does not show a cut.
 
     Raises:
-        BadSoundError: the file is not there, cannot be opened or cannot be trusted; the message
-            says why.
+        BadSoundError: the file cannot be trusted; the message says why.
+        UnreadableSoundError: it is not there, or the system does not give it for now.
     """
     try:
         if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
@@ -155,7 +159,11 @@ def open_sound(path: Path) -> SoundFile:
             file.close()
             raise
     except OSError as error:
-        raise BadSoundError(str(error.strerror)) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> UnreadableSoundError:
+    return UnreadableSoundError(error.strerror or str(error))
 
 
 def _on_one_scale(raw: NDArray[np.uint8], sample_type: str) -> NDArray[np.float32]:
@@ -193,6 +201,7 @@ def _counted(path: Path, facts: SoundFacts) -> SoundFacts:
     promised = facts.n_samples
     n_samples, is_damaged = _n_decoded(path, FLAC_BLOCK)
     if is_damaged:
+        file_sha256(path)  # libsndfile does not tell an error of the disk from damage; this does
         n_samples, _ = _n_decoded(path, 64)  # the block with the damage is lost: a small one
     if not n_samples:
         raise BadSoundError(f"the file holds no samples; its header promises {promised}")
@@ -234,6 +243,8 @@ def _cbin_header(path: Path, size: int) -> SoundHeader:
             f"{rec.name} is missing, which gives the sample rate and the channels of a .cbin file: "
             "copy it beside the file"
         ) from None
+    except OSError as error:
+        raise UnreadableSoundError(f"{rec.name}: {error.strerror or error}") from error
     if missing := [word for word in ("ADFREQ", "Chans") if _REC_WORDS[word] not in said]:
         raise BadSoundError(
             f"{rec.name} does not say {' and '.join(missing)} (ADFREQ is the sample rate in Hz, "

@@ -182,12 +182,14 @@ def too_few(lengths: Sequence[int], params: HmmParams, new_share: float = 1.0) -
         counted = in_words(sum(lengths), new_share)
         return f"{counted}, {params.min_snippets} needed (hmm.min_snippets)"
     if len(lengths) < params.min_recordings:
-        return f"{len(lengths)} recordings, {params.min_recordings} needed (hmm.min_recordings)"
+        counted = f"{len(lengths)} recording{'s' * (len(lengths) != 1)}"
+        return f"{counted}, {params.min_recordings} needed (hmm.min_recordings)"
     return ""
 
 
 def in_words(n_snippets: int, new_share: float) -> str:
     """A number of snippets, and how many would lie side by side where they overlap."""
+    snippets = f"snippet{'s' * (n_snippets != 1)}"
     if new_share == 1:
-        return f"{n_snippets} snippets"
-    return f"{n_snippets} overlapping snippets, side by side {n_snippets * new_share:.0f}"
+        return f"{n_snippets} {snippets}"
+    return f"{n_snippets} overlapping {snippets}, side by side {n_snippets * new_share:.0f}"

@@ -41,11 +41,13 @@ class StageResult:
         outputs: files and folders that it wrote.
         digest: hash of everything in it that later stages depend on.
         facts: for the record and for study.json.
+        is_final: False where something could not be read for now: the next start tries it again.
     """
 
     outputs: list[Path]
     digest: str
     facts: dict[str, Any] = field(default_factory=dict)
+    is_final: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Ledger:
     def run(
         self, name: str, depends_on: dict[str, Any], work: Callable[[], StageResult]
     ) -> StageRecord:
-        """Run a stage, or skip it if its input has not changed.
+        """Run a stage, or skip it if its input has not changed and its result is final.
 
         Args:
             name: of the stage.
@@ -101,12 +103,16 @@ class Ledger:
         path = self._records / f"{name}.json"
         record = self._known(path)
         is_whole = record is not None and self._is_whole(record)
-        if record is not None and record["key"] == key and is_whole:
+        is_final = record is None or record.get("is_final", True)
+        if record is not None and record["key"] == key and is_whole and is_final:
             self._console.note("done before, its input has not changed: skipped")
             done = StageRecord(record["digest"], record["facts"], record["seconds"], True, key)
             files = record
         else:
-            self._name_old_report()
+            if is_final:
+                self._name_old_report()
+            else:
+                self._console.note("what could not be read before is tried again")
             path.unlink(missing_ok=True)
             remove_leftovers(self._run_dir)
             started = time.monotonic()
@@ -114,9 +120,11 @@ class Ledger:
             stopping.check()
             self._check_earlier(name)
             seconds = round(time.monotonic() - started, 3)
-            content = {"key": key, "digest": result.digest, "facts": result.facts}
+            content: dict[str, Any] = {"digest": result.digest, "facts": result.facts}
+            if not result.is_final:
+                content["is_final"] = False
             files = hashes_of(self._run_dir, result.outputs)
-            write_json(path, {**content, "seconds": seconds, **files})
+            write_json(path, {"key": key, **content, "seconds": seconds, **files})
             done = StageRecord(result.digest, result.facts, seconds, False, key)
         self.done[name] = done
         self._left.append(LeftFiles(self._run_dir, files))

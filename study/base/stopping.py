@@ -18,11 +18,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from study.base.errors import FAILED
 from study.base.processes import end_processes
+from study.base.stop_state import State
 
 if TYPE_CHECKING:
     import psutil
@@ -73,45 +73,10 @@ def reason(signal_number: int) -> str:
 def sentence(signal_number: int) -> str:
     """Say what stopped the command, and what to do."""
     words = reason(signal_number)
-    return f"{words[0].upper()}{words[1:]}. The same command goes on from here."
+    return f"{words[0].upper()}{words[1:]}. The same command {_state.then}."
 
 
-@dataclass
-class _State:
-    """One command.
-
-    Attributes:
-        asked: number of the first signal; None where none came.
-        lost: what the command cannot do without and has lost; "" where a signal came from outside.
-        was_raised: the main thread was told of it.
-        is_lost: it was told, and code that nothing may leave by an exception swallowed it.
-        is_owed: it is told at the end of a block that is not to be cut off.
-        n_held: such blocks.
-        is_open: inside `stoppable`.
-        is_listening: the process ends with the command.
-        is_said: the sentence was shown.
-        is_over: the command ends by itself; the thread need not end it.
-        handled: signals that were not ignored at the start.
-        children: processes that were there before the command began.
-        hooks: that show errors of which nobody hears, as they were before.
-    """
-
-    asked: int | None = None
-    lost: str = ""
-    was_raised: bool = False
-    is_lost: bool = False
-    is_owed: bool = False
-    n_held: int = 0
-    is_open: bool = False
-    is_listening: bool = False
-    is_said: bool = False
-    is_over: bool = False
-    handled: list[signal.Signals] = field(default_factory=list)
-    children: set[int] = field(default_factory=set)
-    hooks: tuple[Any, Any] = (None, None)
-
-
-_state = _State()
+_state = State()
 
 
 def listen() -> None:
@@ -134,7 +99,7 @@ def stoppable() -> Iterator[None]:
         yield
         return
     global _state
-    _state = _State(is_listening=_state.is_listening)
+    _state = State(is_listening=_state.is_listening)
     old = {number: signal.getsignal(number) for number in _not_ignored()}
     _state.hooks = hooks = (sys.unraisablehook, threading.excepthook)
     reading, writing = os.pipe()
@@ -164,6 +129,11 @@ def stoppable() -> Iterator[None]:
             watch.join()
             os.close(writing)
             os.close(reading)
+
+
+def keeps_nothing() -> None:
+    """From here on the sentence says no more that the command goes on: it leaves nothing behind."""
+    _state.then = "begins anew"
 
 
 def reclaim() -> None:
@@ -267,7 +237,7 @@ def end(stop: Stopped) -> int:
         _say(stop.signal_number)
         end_processes(started())  # such as a half-started Ray
         if not _state.is_listening:
-            _state = _State()  # another command may follow in this process
+            _state = State()  # another command may follow in this process
     finally:
         if _state.is_listening:  # whatever failed: the signal may have come amid imports
             os._exit(code)
@@ -297,7 +267,7 @@ def _on_signal(number: int, frame: Any) -> None:
         check()
 
 
-def _watch(state: _State, reading: int) -> None:
+def _watch(state: State, reading: int) -> None:
     """Count from the first signal; a thread of its own, since the main one may be in C code."""
     while state.asked is None and not state.is_over:
         select.select([reading], [], [])

@@ -64,7 +64,7 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
     sentences = []
     for bird_age in study.recordings.birds_and_ages():
         advice = advices.get(bird_age)
-        without_model = [row["reason"] for row in rows if row["n_states"] is None
+        without_model = [_no_model(row) for row in rows if row["n_states"] is None
                          and (row["bird"], row["age"]) == bird_age]  # fmt: skip
         reasons = [left_out[bird_age]] if bird_age in left_out else without_model
         sentences.append(too_little(bird_age, reasons) if advice is None else sentence(advice))
@@ -78,6 +78,12 @@ def answer(run: Path, subsamples: Sequence[int], address: str | None, console: C
         console.line(textwrap.fill(one, WIDTH, subsequent_indent="  "))
     console.line()
     console.line(f"Files     {out}")
+
+
+def _no_model(row: Row) -> str:
+    """Which part of the song has no model, and why."""
+    part = f"1/{2 ** row['halvings']}" if row["halvings"] else "all"
+    return f"{part} of the training side has no model: {row['reason']}"
 
 
 def _write_tables(

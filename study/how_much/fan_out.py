@@ -82,9 +82,9 @@ def songs_of(study: Finished) -> tuple[list[Song], dict[BirdAge, str]]:
         elif len(amounts(song, params, 0, 0)) < 2:
             left_out[bird_age] = (
                 f"{in_words(int(song.n_snippets.sum()), new_share)} of {len(song.fitted)} "
-                "recordings cannot be halved, because a model takes "
-                f"{params.min_snippets} snippets and {params.min_recordings} recordings "
-                "(hmm.min_snippets, hmm.min_recordings)"
+                f"recording{'s' * (len(song.fitted) != 1)} of the training side cannot be halved, "
+                f"because a model takes {params.min_snippets} snippets and "
+                f"{params.min_recordings} recordings (hmm.min_snippets, hmm.min_recordings)"
             )
         else:
             songs.append(song)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from ray._private import accelerators
 
+from data_io.names.listing import Survey
 from study.cluster.nodes import ROUNDING, Node
 from study.config.tree import StudyConfig
 from study.preflight.check import Check, PreflightError
+from study.preflight.node_checks import check_listing
 
 # A fraction of a GPU may leave so much of it idle: 0.33 is a third.
 IDLE_ALLOWED = 0.05
@@ -68,8 +70,15 @@ def check_resources(config: StudyConfig, nodes: Sequence[Node], where: str) -> C
     return Check("resources", True, text, _idle_gpus(trial, nodes))
 
 
-def check_before_start(config: StudyConfig, address: str | None) -> None:
+def check_before_start(
+    config: StudyConfig, address: str | None, found: Survey | None = None
+) -> None:
     """Refuse what can be refused before Ray is started, which takes seconds.
+
+    Args:
+        config: of the study.
+        address: of a Ray cluster; None where Ray is to be started on this machine.
+        found: in the folder of recordings; None where birds are simulated.
 
     Raises:
         PreflightError: it holds every cause with its remedy.
@@ -78,8 +87,11 @@ def check_before_start(config: StudyConfig, address: str | None) -> None:
         problems = _problems(config, [this_machine()], "this machine")
     else:
         problems = _bad_shares(config)
-    if problems:
-        raise PreflightError([_failed(problems)])
+    failed = [_failed(problems)] if problems else []
+    if found is not None and not (listed := check_listing(found)).is_ok:
+        failed.append(listed)
+    if failed:
+        raise PreflightError(failed)
 
 
 def this_machine() -> Node:

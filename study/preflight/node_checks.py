@@ -148,6 +148,8 @@ def check_data(config: StudyConfig, found: Survey | None, cluster: Cluster) -> C
     if found is None:
         content = {"simulation": dataclasses.asdict(config.data.simulation), "seed": config.seed}
         return Check("data", True, f"simulated birds, hash {digest(content)[:HASH_CHARS]}")
+    if not (listed := check_listing(found)).is_ok:
+        return listed
     n_bird_ages = len(found.recordings.used.birds_and_ages())
     problems = [f"{one.host}: {one.recordings_error}" for one in cluster.reports
                 if one.recordings_error]  # fmt: skip
@@ -161,6 +163,23 @@ def check_data(config: StudyConfig, found: Survey | None, cluster: Cluster) -> C
     n_used = int(found.recordings.is_used.sum())
     text = f"{n_used:,} recordings of {n_bird_ages} birds and ages, hash "
     return Check("data", True, f"{text}{found.fingerprint[:HASH_CHARS]}, seen by {_all(cluster)}")
+
+
+def check_listing(found: Survey) -> Check:
+    """Check that every folder could be listed that may hold a bird.
+
+    A study without the recordings in it would be another one, and replace the results of before.
+    """
+    if not found.unlisted:
+        return Check("data", True, "every folder can be listed")
+    folders = named([f"{found.root / name} ({why})" for name, why in found.unlisted])
+    return Check(
+        "data",
+        False,
+        f"Nobody knows which recordings there are, because this cannot be listed: {folders}.",
+        "See to the disk, or to the rights of the folder. Or leave the bird out: write it into "
+        f"birds.csv with exclude=yes, or move the folder out of {found.root}.",
+    )
 
 
 def check_disks(free: int, needed: int, ray_needed: int, cluster: Cluster) -> Check:

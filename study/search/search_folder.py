@@ -12,6 +12,9 @@ from study.base.paths import REPEATS, SEARCH_BEFORE, RunPaths
 from study.config.tree import StudyConfig
 from study.search.trial_folder import SEARCH, BrokenRecordError, TrialFolder, has_begun
 
+# Parts of a search by which the same recordings are split, or turned into spectrograms, otherwise.
+_MAKE_DATA = ("seed", "snippets.selection_fraction", "snippets.report_fraction", "spectrogram.")
+
 
 def search_parts(config: StudyConfig, data_sha256: str) -> dict[str, Any]:
     """All that a search depends on; with another value of any part its trials are others."""
@@ -122,6 +125,7 @@ def _check_one_search(key: str, of: dict[Path, str], lost: str) -> None:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What somebody changed; where the data follow from it, they come last and as such."""
     names = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -132,5 +136,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
             ]  # fmt: skip
         elif before != after:
             names.append(key)
+    so = ""
+    if "data" in names and any(name.startswith(_MAKE_DATA) for name in names):
+        names.remove("data")
+        so = ", and so the data"
     shown = ", ".join(names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+    return f"{shown} and {len(names) - 4} more{so}" if len(names) > 4 else f"{shown}{so}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from io import StringIO
+from pathlib import Path
 
 from data_io.labels.table import read_label_problems, read_labels
 from data_io.recordings.table import Recording, Recordings
@@ -13,6 +14,7 @@ from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Study
 from study.labels import LABELS
+from tests.helpers.inline_ray import inline_ray
 
 TRACK = "0.5\t0.6\ta\n1.0\t1.25\tb\n"
 N_RECORDINGS = 3
@@ -81,6 +83,31 @@ def test_labels_are_gathered_and_a_new_label_file_alone_is_read_again(tmp_path, 
         assert not mended.was_skipped
         assert "12 labels of 6 recordings of 2 birds\n" in text
         assert "cannot be read" not in text
+
+
+def test_labels_that_the_system_does_not_give_are_tried_again(tmp_path, monkeypatch):
+    for bird in ("b1", "b2"):
+        (tmp_path / bird / "45").mkdir(parents=True)
+    path = tmp_path / "b1" / "45" / "0.txt"
+    path.write_text(TRACK)
+    real = Path.open
+
+    def guarded(file, *args, **kwargs):
+        if file == path:
+            raise PermissionError(13, "Permission denied", str(file))
+        return real(file, *args, **kwargs)
+
+    with inline_ray():
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", guarded)
+            for _ in range(2):
+                done, text = run_stage(tmp_path)
+                assert not done.was_skipped
+                assert "b1/45/0.txt: cannot be read for now: Permission denied\n" in text
+        done, text = run_stage(tmp_path)
+        assert not done.was_skipped
+        assert "2 labels of 1 recording of 1 bird\n" in text
+        assert run_stage(tmp_path)[0].was_skipped
 
 
 def test_a_folder_without_labels_has_an_empty_table(tmp_path):

@@ -141,12 +141,16 @@ def test_another_search_in_the_same_folder_sets_the_old_one_aside(tmp_path, caps
             (["mdgan.lr=0.001"], "data", "search.space"),
             (["mdgan.lr=0.001"], "other data", "data"),
             (["mdgan.lr=0.001", "seed=1"], "other data", "seed"),
+            (["mdgan.lr=0.001", "seed=2"], "split anew", "seed, and so the data"),
+            (["mdgan.lr=0.002", "seed=2"], "more data", "data, mdgan.lr"),
+            (["spectrogram.highpass_hz=300"], "changed",
+             "mdgan.lr, search.space, seed, spectrogram.highpass_hz, and so the data"),
         ]
     ):  # fmt: skip
         config = load_config("smoke", None, overrides)
         n_before = len(list(tmp_path.glob("search-before-*")))
         prepare_folder(config, data, paths, Console())
-        text = capsys.readouterr().out
+        text = " ".join(capsys.readouterr().out.split())
         assert len(list(tmp_path.glob("search-before-*"))) == n_before + (changed is not None), i
         if changed is not None:
             assert f"the search is another one ({changed}); the old one is now" in text

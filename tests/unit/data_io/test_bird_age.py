@@ -12,6 +12,7 @@ from data_io.names.listing import survey
 from data_io.recordings import bird_age
 from data_io.recordings.bird_age import Before, read_bird_age
 from data_io.recordings.reading import ReadParams, check_source, read, read_sound
+from data_io.sound import file as sound_file
 from data_io.sound.file import BadSoundError
 from data_io.spectrogram import SpectrogramParams, log_spectrogram
 from data_io.store import BrokenFileError, partition, read_spectrograms
@@ -356,7 +357,7 @@ def test_a_file_that_goes_or_changes_after_its_check_is_skipped_by_name(
     found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
     reasons = {r.path: r.reason for r in found if not r.is_used}
     assert reasons == {
-        "b1/45/1.wav": "cannot be read any more: No such file or directory",
+        "b1/45/1.wav": "cannot be read for now: No such file or directory",
         "b1/45/3.wav": "cannot be read any more: it was written to after it was checked",
     }
     assert set(stored(tmp_path / "s")) == {f"b1/45/{i}.wav" for i in (0, 2, 4)}
@@ -427,3 +428,97 @@ def test_the_hash_of_a_cbin_file_covers_what_says_how_it_is_read(tmp_path):
     rec.write_text(rec.read_text().replace(f"ADFREQ = {RATE}", "ADFREQ = 22000"))
     with pytest.raises(BadSoundError, match="is not the file that was read before"):
         check_source(tmp_path, recording)
+
+
+def withhold(monkeypatch, name, error, after=0):
+    """Let nobody open files called ``name``; the first ``after`` times all is well."""
+    real, opened = Path.open, []
+
+    def guarded(path, *args, **kwargs):
+        if path.name == name:
+            opened.append(path)
+            if len(opened) > after:
+                raise error
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", guarded)
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")]
+)
+def test_a_file_that_the_system_does_not_give_is_tried_again_alone(
+    data, tmp_path, monkeypatch, error
+):
+    with monkeypatch.context() as patch:
+        withhold(patch, "2.wav", error)
+        first = read_bird_age(data, listed(data), PARAMS, tmp_path / "s1")
+    (skipped,) = (row for row in first if not row.is_used)
+    assert skipped.path == "b1/45/2.wav"
+    assert skipped.reason == f"cannot be read for now: {error.strerror}"
+    before = Before(tmp_path / "s1", first)
+    assert not before.serves(listed(data), PARAMS)
+    with monkeypatch.context() as patch:
+        withhold(patch, "2.wav", error)
+        checked = counting(patch)
+        same = read_bird_age(data, listed(data), PARAMS, tmp_path / "s2", before)
+    assert checked == ["b1/45/2.wav"]
+    assert same.table.equals(first.table)
+    assert whole(tmp_path / "s2") == whole(tmp_path / "s1")
+    checked = counting(monkeypatch)
+    again = read_bird_age(data, listed(data), PARAMS, tmp_path / "s3", before)
+    assert checked == ["b1/45/2.wav"]
+    assert again.table.equals(read_bird_age(data, listed(data), PARAMS, tmp_path / "s4").table)
+    assert Before(tmp_path / "s3", again).serves(listed(data), PARAMS)
+
+
+@pytest.mark.parametrize("n_opened", [1, 2])  # for the samples, the hash, the spectrogram
+def test_a_file_that_the_system_gives_up_half_way_is_not_judged_by_its_bytes(
+    data, tmp_path, monkeypatch, n_opened
+):
+    withhold(monkeypatch, "2.wav", OSError(5, "Input/output error"), after=n_opened)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = (row for row in found if not row.is_used)
+    assert skipped.reason == "cannot be read for now: Input/output error"
+
+
+def test_a_rec_that_the_system_does_not_give_is_named(data, tmp_path, monkeypatch):
+    samples, rec = content(song(9), "cbin", rate=RATE)
+    write(data / "b1" / "45" / "9.cbin", samples)
+    (data / "b1" / "45" / "9.rec").write_bytes(rec)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(sound_file, "_read_rec", refuse)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = (row for row in found if not row.is_used)
+    assert skipped.reason == "cannot be read for now: 9.rec: Permission denied"
+
+
+def test_a_disk_that_fails_within_a_flac_file_is_no_damage_of_it(data, tmp_path, monkeypatch):
+    path = data / "b1" / "45" / "2.flac"
+    soundfile.write(path, song(7), RATE, subtype="PCM_16")
+    monkeypatch.setattr("data_io.sound.file._n_decoded", lambda path, n_block: (1000, True))
+    withhold(monkeypatch, "2.flac", OSError(5, "Input/output error"), after=1)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = (row for row in found if not row.is_used)
+    assert skipped.reason == "cannot be read for now: Input/output error"
+
+
+def test_a_flac_file_that_is_not_decoded_a_second_time_ends_nothing(data, tmp_path, monkeypatch):
+    path = data / "b1" / "45" / "2.flac"
+    soundfile.write(path, song(7), RATE, subtype="PCM_16")
+    real, n_read = sound_file._read_flac, []
+
+    def failing(flac, n_samples):
+        if 0 in n_read:  # it was decoded to its end once, to count its samples
+            raise soundfile.LibsndfileError(2)
+        block = real(flac, n_samples)
+        n_read.append(len(block))
+        return block
+
+    monkeypatch.setattr(sound_file, "_read_flac", failing)
+    found = read_bird_age(data, listed(data), PARAMS, tmp_path / "s")
+    (skipped,) = (row for row in found if not row.is_used)
+    assert skipped.reason.startswith("cannot be read for now: ")

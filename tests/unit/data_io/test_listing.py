@@ -590,6 +590,84 @@ def test_folder_that_cannot_be_listed_is_named(
     assert said(survey(tmp_path), "b2 cannot be listed: Permission denied")
 
 
+def unlisted(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let nobody list folders called so."""
+    real = os.scandir
+
+    def guarded(path: str) -> object:
+        if Path(path).name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+
+def test_folders_of_the_system_are_left_out_and_need_not_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = ("lost+found", "System Volume Information", "$RECYCLE.BIN", ".Trashes", ".Trash-1000")
+    put(tmp_path, "b1/43/songs/good.wav", *(f"{name}/45/x.wav" for name in system))
+    before = survey(tmp_path)
+    unlisted(monkeypatch, *system)
+    now = survey(tmp_path)
+    assert [r.path for r in now.recordings] == ["b1/43/songs/good.wav"]
+    assert (now.notes, now.unlisted) == ([], [])
+    assert now.fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("layout", "folder", "is_meant"),
+    [
+        ("auto", "b2", True),
+        ("auto", "b1/44", True),
+        ("auto", "b1/44/songs", True),
+        ("auto", "b1/44/notes", False),
+        ("bird/age", "b1/44/songs", True),
+        ("bird", "b2/songs", True),
+        ("bird", "b2/notes", False),
+    ],
+)
+def test_folder_that_cannot_be_listed_matters_where_recordings_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Layout, folder: str, is_meant: bool
+) -> None:
+    put(tmp_path, "b1/b1_2018-09-19.wav" if layout == "bird" else "b1/43/x.wav", f"{folder}/y.wav")
+    unlisted(monkeypatch, Path(folder).name)
+    found = survey(tmp_path, layout=layout)
+    assert found.unlisted == ([(folder, "Permission denied")] if is_meant else [])
+    assert said(found, f"{folder} cannot be listed")
+
+
+def test_folder_of_an_excluded_bird_need_not_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "b1/43/x.wav", "b2/43/y.wav")
+    (tmp_path / "birds.csv").write_text("bird,exclude\nb1,\nb2,yes\n")
+    unlisted(monkeypatch, "b2")
+    found = survey(tmp_path)
+    assert found.unlisted == []
+    assert not said(found, "cannot be listed")
+    assert [r.reason for r in found.recordings] == ["", "excluded in birds.csv"]
+
+
+def test_folder_of_an_age_that_cannot_be_listed_is_of_the_one_bird(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "44/x.wav", "45/y.wav")
+    unlisted(monkeypatch, "45")
+    found = survey(tmp_path, layout="age")
+    assert found.unlisted == [("45", "Permission denied")]
+    assert [(r.bird, r.age) for r in found.recordings] == [
+        (tmp_path.name, "44"), (tmp_path.name, "45"),
+    ]  # fmt: skip
+
+
+def test_an_excluded_bird_needs_no_look(tmp_path: Path) -> None:
+    put(tmp_path, "b1/43/x.wav", "b2/adult/y.wav", "b2/1999/y.wav", "b2/P45/y.wav", "B2/45/y.wav")
+    put(tmp_path, "b2/45/y.wav", "b2/45/deep/notes/y.wav", "b2/2018-07-01/b_2018-07-02.wav")
+    (tmp_path / "birds.csv").write_text("bird,exclude\nb1,\nb2,yes\nB2,\n")
+    assert survey(tmp_path).notes == ["b2 is excluded in birds.csv."]
+
+
 def test_nothing_to_read_says_where_it_looked(tmp_path: Path) -> None:
     put(tmp_path, "b1/43/songs/x.mp3", "b1/43/songs/y.txt")
     for look in (scan, survey):

@@ -11,9 +11,11 @@ from data_io.latents import read_latents
 from data_io.store import write_recordings
 from study.base.console import Console
 from study.how_much import fan_out, fit
+from study.how_much.answer import answer
 from study.how_much.fan_out import FanOut, songs_of
 from study.how_much.finished import NotFinishedError, open_study
 from tests.helpers.finished_study import B1, B2, finished
+from tests.helpers.inline_ray import inline_ray
 
 
 class Here:
@@ -130,9 +132,26 @@ def test_too_little_song_is_told_with_the_settings_that_ask_for_more(tmp_path):
     songs, left_out = songs_of(open_study(paths.root))
     assert songs == []
     assert left_out[B1] == (
-        "300 snippets of 5 recordings cannot be halved, because a model takes 200 snippets and 2 "
-        "recordings (hmm.min_snippets, hmm.min_recordings)"
+        "300 snippets of 5 recordings of the training side cannot be halved, because a model takes "
+        "200 snippets and 2 recordings (hmm.min_snippets, hmm.min_recordings)"
     )
+
+
+def test_an_amount_without_a_model_is_told_with_its_part_of_the_song(tmp_path, monkeypatch):
+    paths, text = finished(tmp_path, min_snippets=50), StringIO()
+    search, n_all = fit.search_states, 5
+
+    def lopsided(fitted, params, *args, **kwargs):
+        """One recording of the half holds as much song as all others: it is half of it alone."""
+        return search(fitted if len(fitted) == n_all else fitted[:1], params, *args, **kwargs)
+
+    monkeypatch.setattr(fit, "search_states", lopsided)
+    with inline_ray():
+        answer(paths.root, [0, 1], None, Console(text))
+    assert (
+        "b1 at 45: no advice: 1/2 of the training side has no model: 1 recording, 2 needed "
+        "(hmm.min_recordings)."
+    ) in " ".join(text.getvalue().split())
 
 
 def test_a_bird_and_age_with_nothing_held_out_or_no_sound_is_named(tmp_path):

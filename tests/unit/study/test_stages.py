@@ -60,6 +60,20 @@ def test_a_changed_input_or_a_missing_or_shortened_file_runs_it_again(tmp_path):
     assert not run(tmp_path, 2, calls).was_skipped
 
 
+def test_a_result_that_is_not_final_is_made_again_and_depended_on_as_if_it_were(tmp_path):
+    calls, text = [], io.StringIO()
+
+    def work():
+        calls.append(1)
+        (tmp_path / "out").write_text("abc")
+        return StageResult([tmp_path / "out"], "digest", is_final=len(calls) > 2)
+
+    results = [ledger(tmp_path, text).run("stage", {}, work) for _ in range(4)]
+    assert [result.was_skipped for result in results] == [False, False, False, True]
+    assert len({(result.digest, result.key) for result in results}) == 1
+    assert text.getvalue().count("what could not be read before is tried again") == 2
+
+
 # Altered files
 
 

@@ -12,6 +12,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+import study.verify  # noqa: F401  (one of its functions is replaced)
+from study import fetch_model, run_tune
 from study.base import stopping
 from study.base.command import run_command
 from study.base.errors import StudyError
@@ -61,6 +63,29 @@ def test_what_is_lost_ends_the_command_from_any_thread_and_is_no_signal_from_out
     assert capsys.readouterr().err == f"Ray's raylet has died. {AGAIN}\n"
     stopping.give_up("nothing runs")  # it stops nobody
     assert run_command(lambda console: tell()) == 143  # nothing of it is left
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        (["check", "."], "study.run_tune.survey"),
+        (["--data", ".", "--dry-run"], "study.run_tune.survey"),
+        (["--data", ".", "--doctor"], "study.run_tune.survey"),
+        (["verify", "."], "study.verify.verify"),
+        (["name", "--out", "out"], "study.fetch_model.fetch"),
+        (["--data", "."], "study.run_tune.survey"),
+    ],
+)
+def test_a_command_that_leaves_nothing_behind_does_not_say_that_it_goes_on(
+    words, begins, capsys, monkeypatch
+):
+    monkeypatch.setattr(begins, lambda *_: tell(signal.SIGINT))
+    main = fetch_model.main if "fetch" in begins else run_tune.main
+    assert main(words) == 130
+    then = AGAIN if words == ["--data", "."] else "The same command begins anew."
+    assert capsys.readouterr().err == f"Interrupted. {then}\n"
+    assert run_command(lambda console: tell(signal.SIGINT)) == 130
+    assert capsys.readouterr().err == f"Interrupted. {AGAIN}\n"
 
 
 def test_a_swallowed_stop_comes_back_before_anything_is_concluded():

@@ -381,7 +381,7 @@ def test_in_a_grid_too_every_restart_has_the_held_out_likelihood_of_its_number_o
     [
         ([noise(0, 2)], {}, "too_few_snippets", "0 snippets, 1 needed (hmm.min_snippets)"),
         ([noise(90, 2)], {"min_snippets": 91}, "too_few_snippets", "90 snippets, 91 needed"),
-        ([noise(90, 2), noise(0, 2)], {"min_recordings": 2}, "too_few_snippets", "1 recordings, 2"),
+        ([noise(90, 2), noise(0, 2)], {"min_recordings": 2}, "too_few_snippets", "1 recording, 2"),
         ([noise(9, 2)], {}, "too_few_snippets", "9 snippets leave fewer than 10 to a state"),
         ([np.ones((50, 2))] * 2, {}, "failed", "all 100 snippets are equal"),
         ([1e200 * noise(60, 2)], {}, "failed", "float64 does not hold"),

@@ -56,7 +56,8 @@ def test_errors_name_the_value_and_the_remedy(changes, words):
     ("lengths", "reason"),
     [
         ([100, 99], "199 snippets, 200 needed (hmm.min_snippets)"),
-        ([500], "1 recordings, 2 needed (hmm.min_recordings)"),
+        ([500], "1 recording, 2 needed (hmm.min_recordings)"),
+        ([1], "1 snippet, 200 needed (hmm.min_snippets)"),
         ([], "0 snippets, 200 needed (hmm.min_snippets)"),
         ([100, 100], ""),
     ],
