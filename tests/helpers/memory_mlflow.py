@@ -27,7 +27,7 @@ class MemoryRun:
 
     @property
     def info(self):
-        return SimpleNamespace(run_id=self.run_id)
+        return SimpleNamespace(run_id=self.run_id, lifecycle_stage="active", status=self.status)
 
     @property
     def data(self):
@@ -50,7 +50,10 @@ class MemoryMlflow(Mlflow):
     def has_run(self, run_id):
         return run_id in self.runs
 
-    def search(self, tags):
+    def knows(self, run_id):
+        return run_id in self.runs
+
+    def search(self, tags, also_deleted=False):
         with self.lock:
             runs = list(self.runs.values())
         return [run for run in runs if all(run.tags.get(k, "") == v for k, v in tags.items())]
