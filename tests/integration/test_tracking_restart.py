@@ -417,7 +417,7 @@ def test_runs_of_other_settings_are_ended_though_the_list_of_what_was_sent_is_al
     if is_over:  # and the end of the trial did not come through
         client.set_terminated(first, "FINISHED")
     note(tracker).write_text("{")
-    driver(same=OTHER)
+    sent(driver(same=OTHER))
     ends = [client.get_run(run_id).info.status for run_id in (first, trial)]
     assert ends == ["FINISHED" if is_over else "KILLED", "KILLED"]
     assert driver().study_run_id == first  # with its settings again, it goes on
