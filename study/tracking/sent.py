@@ -38,7 +38,7 @@ class SentRun:
         params: as they were sent.
         tags: as they were sent.
         files: hashes of files by their place among the artefacts.
-        model: hash of the model.json that was registered.
+        model: hash of the model.json that was registered, where that is the best now.
         refused: what MLflow would not take, and why.
         is_gone: MLflow has the run no more, or never had it: nothing is sent.
     """

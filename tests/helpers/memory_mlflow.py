@@ -35,11 +35,12 @@ class MemoryRun:
 
 
 class MemoryMlflow(Mlflow):
-    """Keeps runs by id in ``runs``; knows no other experiment."""
+    """Keeps runs by id in ``runs``; knows no other experiment, and one registered model."""
 
     def __init__(self):
         self.experiment_id = "1"
         self.runs: dict[str, MemoryRun] = {}
+        self.best = ""  # the model that the registry calls the best
         self.lock = threading.Lock()
 
     def pickled(self):
@@ -110,4 +111,5 @@ class MemoryMlflow(Mlflow):
     def register(self, run_id, model):
         with self.lock:
             self.runs[run_id].models.add(model.tags[MODEL_TAG])
+            self.best = model.tags[MODEL_TAG]
         return True

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from data_io.files import file_sha256
 from study.base.ledger import locked
 from tests.helpers.memory_mlflow import MemoryMlflow
 from tests.helpers.same_results import same_results
@@ -105,6 +106,7 @@ def test_more_trials_fewer_and_more_again_train_each_once_and_leave_one_best(fin
             if not one.startswith(beyond)] == []  # fmt: skip
     bests = [r.name for r in moved.mlflow.runs.values() if r.tags.get("is_best") == "True"]
     assert len(bests) == 1
+    assert moved.mlflow.best == file_sha256(moved.out / "best" / "model.json")
     assert names(moved.mlflow) == sorted([*names(finished.mlflow), "trial-002"])
 
 
