@@ -133,10 +133,10 @@ class Mlflow:
         try:
             self._client.get_run(run_id)
         except MlflowException as error:
-            if is_missing(error):
+            # A server with users says of a run that is missing that we may not read it.
+            if is_missing(error) or is_forbidden(error):
                 return False
-            if not is_forbidden(error):  # it is there, and not ours to see
-                raise
+            raise
         return True
 
     def search(self, tags: Mapping[str, str], also_deleted: bool = False) -> list[Run]:

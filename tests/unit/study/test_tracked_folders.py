@@ -3,6 +3,8 @@
 import shutil
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from study.tracking import client
 from study.tracking.picture import Measured, RunIdentity, RunPicture
@@ -73,9 +75,19 @@ def test_study_runs_of_one_mlflow_keep_their_trials_though_the_list_is_lost(fold
     assert [run.status for run in folder.servers["http://one"].active()] == 3 * ["FINISHED"]
 
 
-def test_a_database_that_was_removed_is_said_and_gets_all_anew(folder):
+class ServerWithUsers(PretendMlflow):
+    """It does not say which runs there are not."""
+
+    def _known(self, run_id):
+        if run_id not in self.runs:
+            raise MlflowException("Permission denied", PERMISSION_DENIED)
+        return super()._known(run_id)
+
+
+@pytest.mark.parametrize("server", [PretendMlflow, ServerWithUsers])
+def test_a_database_that_was_removed_is_said_and_gets_all_anew(folder, server):
     first = folder.start("old")
-    folder.servers["http://one"] = PretendMlflow("new")
+    folder.servers["http://one"] = server("new")
     again = folder.start("old")
     assert folder.trials() == [(again, 1)]
     assert f"MLflow does not have the study run {first} any more" in folder.said[0]
