@@ -63,7 +63,10 @@ def _main(options: argparse.Namespace, console: Console) -> int:
         model = fetch(absolute_uri(uri), options.name, options.version, out)
     except OSError as error:
         raise FolderError(str(error)) from error
-    console.line(f"{model.name} version {model.version}, of MLflow's run {model.run_id}: {out}")
+    trial = model.tags.get("trial_id", "of no trial")
+    console.line(
+        f"{model.name} version {model.version}, {trial}, of MLflow's run {model.run_id}: {out}"
+    )
     console.line("Every file has the hash that the study registered. To use it:")
     console.line("    from models.decoder import Decoder")
     console.line(f"    decoder = Decoder.load({str(out)!r})")
@@ -77,7 +80,7 @@ def fetch(uri: str, name: str, version: int | None, out: Path) -> RegisteredMode
     Args:
         uri: of MLflow, absolute.
         name: of the registered model.
-        version: None is the latest.
+        version: None is the study's best now.
         out: folder to make.
 
     Raises:
@@ -157,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("name", help="of the registered model, as on MLflow's page under Models")
-    parser.add_argument("--version", type=int, metavar="N", help="left out: the latest")
+    parser.add_argument("--version", type=int, metavar="N", help="left out: the study's best now")
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",

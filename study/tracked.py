@@ -172,6 +172,8 @@ def _trials(study: Study, begun: Stamp) -> Iterator[RunPicture]:
     # A step is sent once, and a study that goes on with more trials may choose another decoder.
     curve = {config.search.n_trials: final_figures(paths)}
     yield RunPicture(STUDY, begun["study_run_id"], model=model, curve=curve)
+    # A study of other song models has this decoder, too: its page says how good that is.
+    yield RunPicture(STUDY, study.tracker.study_run_id, curve=curve)
 
 
 def final_figures(paths: RunPaths) -> Measured:

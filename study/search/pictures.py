@@ -31,19 +31,18 @@ def begin_trial(folder: TrialFolder, tracker: Tracker) -> dict[str, Any]:
 def read_begun(folder: TrialFolder) -> dict[str, Any] | None:
     """Under which study run a trial began; None before it has.
 
-    Where begun.json was altered, ended.json says it, too. A trial that has not ended begins again:
-    MLflow finds its run by the trial's name and the study's run.
+    Where begun.json was altered or is missing, ended.json says it, too. A trial that has not ended
+    begins again: MLflow finds its run by the trial's name and the study's run.
 
     Raises:
         UnreadableRecordError: ended.json cannot be read for now.
         OSError: begun.json cannot.
     """
+    begun: dict[str, Any] | None = None
     with suppress(BrokenSealError):
-        return read_json(folder.path / BEGUN)
-    try:
-        begun: dict[str, Any] | None = (folder.ended() or {}).get("begun")
-    except BrokenRecordError:
-        return None
+        begun = read_json(folder.path / BEGUN)
+    with suppress(BrokenRecordError):
+        begun = begun or (folder.ended() or {}).get("begun")
     return begun
 
 

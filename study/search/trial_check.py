@@ -17,11 +17,14 @@ from study.search.trial_folder import (
 
 _ANEW = "Remove the folder {trial}: the same command then trains this trial anew."
 _WRITTEN = "Delete it: the same command writes it anew."
+_BEGUN = (
+    "Delete it: ended.json beside it says the same, and a trial that has not ended writes it anew."
+)
 _BEFORE = "The same command sets this checkpoint aside and goes on from the one before."
 _RECORDS = {
     "trial.json": _ANEW,
     "ended.json": _ANEW,
-    "begun.json": _WRITTEN,
+    "begun.json": _BEGUN,
     "owner.json": _WRITTEN,
 }
 

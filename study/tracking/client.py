@@ -40,6 +40,7 @@ from study.tracking.errors import (  # noqa: E402
     TrackingError,
     deleted_experiment,
     is_forbidden,
+    is_missing,
     is_there_already,
     verdict,
 )
@@ -127,24 +128,35 @@ class Mlflow:
             raise
         return bool(info.experiment_id == self.experiment_id and info.lifecycle_stage == "active")
 
-    def search(self, tags: Mapping[str, str]) -> list[Run]:
+    def knows(self, run_id: str) -> bool:
+        """Whether MLflow has the run, be it as one that was deleted."""
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            # A server with users says of a run that is missing that we may not read it.
+            if is_missing(error) or is_forbidden(error):
+                return False
+            raise
+        return True
+
+    def search(self, tags: Mapping[str, str], also_deleted: bool = False) -> list[Run]:
         """Runs with all these tags, the oldest first; "" is a tag that a run has not."""
         # Names of birds may hold what a query cannot: these tags are compared here.
         plain = {name: value for name, value in tags.items() if _PLAIN.fullmatch(value)}
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in plain.items() if value)
-        found = self._runs(query)
+        found = self._runs(query, ViewType.ALL if also_deleted else ViewType.ACTIVE_ONLY)
         return [r for r in found if all(r.data.tags.get(k, "") == v for k, v in tags.items())]
 
     def open_runs(self) -> list[Run]:
         """All runs of the experiment that have not ended."""
         return self._runs("attributes.status = 'RUNNING'")
 
-    def _runs(self, query: str) -> list[Run]:
+    def _runs(self, query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
         runs: list[Run] = []
         token: str | None = None
         while token is None or token:
             page = self._client.search_runs(
-                [self.experiment_id], query, ViewType.ACTIVE_ONLY,
+                [self.experiment_id], query, view,
                 order_by=["attributes.start_time"], page_token=token,
             )  # fmt: skip
             runs += page

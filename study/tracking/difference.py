@@ -217,7 +217,14 @@ class Differences:
                 self._say_once(f"{model.folder} no longer holds the model of "
                                f"{picture.identity.in_words()}: it is not registered")  # fmt: skip
 
-        yield _Piece("the model", register, lambda: setattr(run, "model", model.tags[MODEL_TAG]))
+        def passed() -> None:
+            # The registry names one version the best: that of another study run is so no more.
+            for study in self._sent.studies.values():
+                for other in study.runs.values():
+                    other.model = ""
+            run.model = model.tags[MODEL_TAG]
+
+        yield _Piece("the model", register, passed)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:

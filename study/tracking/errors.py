@@ -88,6 +88,11 @@ def is_forbidden(error: Exception) -> bool:
     return _status(error) == 403 or _code(error) == "PERMISSION_DENIED"
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether MLflow itself says that it does not have what was asked for."""
+    return _code(error) == "RESOURCE_DOES_NOT_EXIST"
+
+
 def is_there_already(error: Exception) -> bool:
     """Whether what was to be made had been made before, by whomever."""
     return _code(error) == "RESOURCE_ALREADY_EXISTS"

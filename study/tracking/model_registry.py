@@ -18,6 +18,7 @@ from study.tracking.picture import Model
 MODEL_JSON = "model.json"
 MODEL_SUFFIXES = (".safetensors", ".json")
 MODEL_TAG = "model_json_sha256"
+BEST = "best"  # alias of the version that is the study's best now; the newest need not be it
 _SAME_BY = (MODEL_TAG, "sha256")  # tags, each of which makes two versions of a run the same model
 
 
@@ -36,7 +37,7 @@ def model_of(folder: Path, name: str, tags: Mapping[str, str]) -> Model:
 
 
 def register(client: Any, run_id: str, model: Model) -> bool:
-    """Copy a model to a run's artefacts and register it, unless that was done before.
+    """Register a model with its files, unless that was done before, and name it the best of now.
 
     Args:
         client: of MLflow.
@@ -48,9 +49,11 @@ def register(client: Any, run_id: str, model: Model) -> bool:
     """
     folder, name, tags = model.folder, model.name, dict(model.tags)
     versions = client.search_model_versions(f"run_id = '{run_id}'")
-    of_name = [v.tags for v in versions if v.name == name]
-    if any(known.get(key) == tags[key] for known in of_name for key in _SAME_BY if key in tags):
-        return True
+    for key in _SAME_BY:
+        for known in versions:
+            if known.name == name and key in tags and known.tags.get(key) == tags[key]:
+                client.set_registered_model_alias(name, BEST, known.version)
+                return True
     try:
         if model_hash(folder) != tags[MODEL_TAG]:
             return False
@@ -67,7 +70,9 @@ def register(client: Any, run_id: str, model: Model) -> bool:
         if not is_there_already(error):
             raise
     # Runs have their artefacts under this address on a server as well as beside a SQLite file.
-    client.create_model_version(name, f"runs:/{run_id}/{to}", run_id, tags, await_creation_for=0)
+    source = f"runs:/{run_id}/{to}"
+    made = client.create_model_version(name, source, run_id, tags, await_creation_for=0)
+    client.set_registered_model_alias(name, BEST, made.version)
     return True
 
 
@@ -93,7 +98,9 @@ class RegisteredModel:
 
 
 def find_model(client: Any, name: str, version: int | None = None) -> RegisteredModel:
-    """A version of the registered model ``name``, or its latest.
+    """A version of the registered model ``name``, or the one that is the study's best now.
+
+    An earlier version of this project named none the best: then it is the latest.
 
     Raises:
         TrackingError: there is no such version, or no study registered it.
@@ -101,7 +108,10 @@ def find_model(client: Any, name: str, version: int | None = None) -> Registered
     quote = '"' if "'" in name else "'"
     found = client.search_model_versions(f"name = {quote}{name}{quote}")
     versions = {int(one.version): one for one in found}
-    number = max(versions, default=1) if version is None else version
+    number = version
+    if number is None:
+        known = client.get_registered_model(name).aliases if versions else {}
+        number = int(known.get(BEST, max(versions, default=1)))
     if number not in versions:
         there = ", ".join(map(str, sorted(versions))) or "none"
         raise TrackingError(

@@ -9,6 +9,7 @@ of: where the settings of such a run do not come back, it is KILLED at the next 
 
 import hashlib
 import json
+import re
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ from study.base.paths import without_password
 from study.tracking.picture import STUDY, RunIdentity
 
 FOLDER = "folder.json"  # beside the lists: the id of the folder
+_LIST = re.compile(r"[0-9a-f]{16}\.json")  # names of the lists: others' files are left alone
 WRITE_EVERY_S = 1.0  # at most; a large file less often: writing takes a twentieth of the time
 
 
@@ -36,7 +38,7 @@ class SentRun:
         params: as they were sent.
         tags: as they were sent.
         files: hashes of files by their place among the artefacts.
-        model: hash of the model.json that was registered.
+        model: hash of the model.json that was registered, where that is the best now.
         refused: what MLflow would not take, and why.
         is_gone: MLflow has the run no more, or never had it: nothing is sent.
     """
@@ -61,8 +63,8 @@ class SentStudy:
         end: how the driver ended it (status, reason, ended_at); None while it is under way. The
             rest of the run folder does not say it.
         same: what makes it this study run; "" where an earlier version began it.
-        shows: study runs of elsewhere that are the same study: what the run folder says of them is
-            shown in this one.
+        shows: study runs that this MLflow does not have: what the run folder says of them is shown
+            in this one.
     """
 
     runs: dict[str, SentRun] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Sent:
         studies: by id of the study run.
         folder_id: a tag of the study runs of this folder, by which they are found again; the same
             for every MLflow.
+        is_new: nothing is known of what any MLflow was sent: the folder got its id now.
         copied_from: the run folder that this one is found to be a copy of; what was sent is of its
             runs.
         altered: files that could not be used, and why; they are made anew.
@@ -94,6 +97,7 @@ class Sent:
         name = hashlib.sha256(json.dumps(destination, sort_keys=True).encode()).hexdigest()[:16]
         self.path = folder / f"{name}.json"
         self._folder = folder / FOLDER
+        self.is_new = False
         self.lock = threading.RLock()
         self.studies: dict[str, SentStudy] = {}
         self.copied_from: Path | None = None
@@ -109,8 +113,9 @@ class Sent:
         remove_leftovers(self._folder.parent)
         content = self._read(self.path) or {}
         noted = self._read(self._folder) or {}
-        others = {*self.path.parent.glob("*.json")} - {self.path, self._folder}
-        of_others = [self._read(path) or {} for path in sorted(others)]
+        others = [path for path in sorted(self.path.parent.glob("*.json"))
+                  if _LIST.fullmatch(path.name) and path != self.path]  # fmt: skip
+        of_others = [self._read(path) or {} for path in others]
         if (origin := _origin(noted, self._place)) is not None:
             self.copied_from, self.folder_id = origin, uuid.uuid4().hex
         else:
@@ -121,6 +126,7 @@ class Sent:
                 content.get("folder_id"),
                 *(ids if len(ids) == 1 else ()),
             ]
+            self.is_new = not any(known)
             self.folder_id = str(next(filter(None, known), None) or uuid.uuid4().hex)
         self._is_id_kept = noted == self._identity()
         # A list of another folder's came along with a copy, and what it names is not ours to end.
@@ -166,19 +172,56 @@ class Sent:
             study = self.studies.get(study_run_id)
             return None if study is None else study.runs.get(identity.key())
 
+    def take_in(self, study_run_id: str, run_id: str) -> None:
+        """From now on what is of ``study_run_id`` is shown in the study run ``run_id``.
+
+        This is on disk before MLflow is told: with other settings it would begin there once more.
+
+        Raises:
+            OSError: the list cannot be written.
+        """
+        with self.lock:
+            study = self.studies[run_id]
+            study.shows = sorted({*study.shows, study_run_id})
+            self._is_noted = False
+            self.write()
+
+    def learn_study(self, run_id: str, same: str, status: str) -> None:
+        """Know a study run of other settings that MLflow has and the list had not.
+
+        Args:
+            run_id: MLflow's.
+            same: what makes it this study run. Where one of the list is the same, this one was
+                begun twice, and stays unknown.
+            status: of the run.
+        """
+        with self.lock:
+            if run_id not in self.studies and all(s.same != same for s in self.studies.values()):
+                runs = {STUDY.key(): SentRun(run_id, status)}
+                self.studies[run_id] = SentStudy(runs, same=same)
+                self._is_noted = False
+
+    def forget_study(self, run_id: str) -> None:
+        """Know no more what MLflow was sent of a study run, nor what that shows."""
+        with self.lock:
+            del self.studies[run_id]
+            self._is_noted = False
+
     def begin_study(self, run_id: str, same: str) -> None:
         """Know a study run, which begins or goes on now.
 
         Args:
             run_id: MLflow's.
-            same: what makes it this study run; it shows those of elsewhere that are the same.
+            same: what makes it this study run; it shows those of elsewhere that are the same, and
+                are shown in no other.
         """
         with self.lock:
             study = self.studies.setdefault(run_id, SentStudy())
             study.runs.setdefault(STUDY.key(), SentRun(run_id))
             study.end, study.same = None, same
             others = {one for one, of_it in self._elsewhere.items() if of_it == same}
-            study.shows = sorted({*study.shows, *others} - self.studies.keys())
+            shown = {one for other in self.studies.values() for one in other.shows}
+            study.shows = sorted({*study.shows, *(others - shown)} - self.studies.keys())
             self._is_noted = False
 
     def changed(self) -> None:

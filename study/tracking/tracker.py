@@ -63,6 +63,8 @@ class Tracker:
         self._mlflow = Mlflow(uri, experiment)
         self.experiment_id = self._mlflow.experiment_id
         self._sent = Sent(folder, uri, experiment)
+        self._say = say
+        self._found: set[str] = set()  # ids of the folder's study runs that MLflow has, or deleted
         if self._sent.copied_from is not None:
             say(
                 f"This run folder is a copy of {self._sent.copied_from}: MLflow gets runs of its "
@@ -93,13 +95,19 @@ class Tracker:
         tags = {**tag_texts(self.lineage), **found_by}
         self._sent.write()  # the folder's id is on disk before a run has it
         with answering_client(self.uri):
+            before = self._mlflow.search(of_folder, also_deleted=True)
+            self._found = {run.info.run_id for run in before}
+            self._forget_missing()
             known = self._sent.studies.keys()
-            before = {run.info.run_id for run in self._mlflow.search(of_folder)}
             run_id = self._mlflow.begin_run(found_by, tags, run_name, now_ms(), known)
             self._mlflow.set_tags(run_id, {"study_run_id": run_id})
             self._mlflow.log_params(run_id, param_texts(params))
-            self._sent.begin_study(run_id, json.dumps(tag_texts(same), sort_keys=True))
-            self._find_open({*before, run_id})
+            self._sent.begin_study(run_id, _in_a_line(same, tag_texts(same)))
+            for run in before:
+                if run.info.lifecycle_stage == "active":
+                    of_run = _in_a_line(same, run.data.tags)
+                    self._sent.learn_study(run.info.run_id, of_run, run.info.status)
+            self._find_open({*self._found, run_id})
         self.study_run_id = run_id
         self._sent.write()
         for other in list(self._sent.studies):
@@ -107,6 +115,20 @@ class Tracker:
                 self._end_open(other)
         self.show(RunPicture(STUDY, run_id, tags=self.lineage, status="RUNNING"))
         return run_id
+
+    def _forget_missing(self) -> None:
+        """Forget the study runs that MLflow does not have at all: its database is another one.
+
+        One that was deleted on MLflow's page is there: that is a person's will.
+        """
+        listed = [one for one in self._sent.studies if one not in self._found]
+        if gone := [one for one in listed if not self._mlflow.knows(one)]:
+            for one in gone:
+                self._sent.forget_study(one)
+            self._say(
+                f"MLflow does not have the study run {' and '.join(gone)} any more, so that its "
+                "database is another one: all that the run folder holds is sent anew."
+            )
 
     def _find_open(self, ours: Set[str]) -> None:
         """Learn which runs of this folder are open: a killed driver may not have noted all of them.
@@ -135,14 +157,17 @@ class Tracker:
     def show(self, *pictures: RunPicture) -> None:
         """Let MLflow look like these pictures, soon.
 
-        What belongs to a study run of another MLflow, or of the folder that this one is a copy of,
-        is shown in the one that is the same study here; where there is none, it is left out.
+        What belongs to a study run that MLflow does not have, as one of another MLflow or of the
+        folder that this one is a copy of, is shown in the one that is the same study here; where
+        there is none, in the study run of now, and stays there.
 
         Raises:
             ValueError: a parameter is not among those allowed.
+            OSError: the list of what was sent cannot be written.
         """
         for picture in pictures:
             check_allowed(picture.params, self._allowed)
+            self._take_in(picture.study_run_id)
             shown_as = self._sent.shown_as
             if shown_as(picture.study_run_id) in self._sent.studies:
                 lineage = {name: shown_as(value) for name, value in picture.lineage.items()}
@@ -150,6 +175,19 @@ class Tracker:
                 self._sender.add(
                     dataclasses.replace(picture, study_run_id=study_run_id, lineage=lineage)
                 )
+
+    def _take_in(self, study_run_id: str) -> None:
+        known = {*self._sent.studies, *self._found}
+        if self._sent.shown_as(study_run_id) in known or not self.study_run_id:
+            return
+        self._sent.take_in(study_run_id, self.study_run_id)
+        if self._sent.is_new:
+            self._sent.is_new = False  # said once
+            self._say(
+                "The run folder had no .tracking, which says what MLflow was sent: MLflow gets new "
+                "runs for all that it holds. If it has some of before, they stay as they are: "
+                "delete on its page those that you do not want twice."
+            )
 
     def stamp(self) -> dict[str, Any]:
         """The note in the run folder for a run that begins now.
@@ -196,3 +234,8 @@ class Tracker:
         with suppress(OSError):  # what is not noted is sent again
             self._sent.write()
         return n_waiting
+
+
+def _in_a_line(names: Collection[str], tags: Mapping[str, str]) -> str:
+    """The tags of these names as one line of text."""
+    return json.dumps({name: tags.get(name, "") for name in names}, sort_keys=True)

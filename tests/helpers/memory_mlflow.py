@@ -27,7 +27,7 @@ class MemoryRun:
 
     @property
     def info(self):
-        return SimpleNamespace(run_id=self.run_id)
+        return SimpleNamespace(run_id=self.run_id, lifecycle_stage="active", status=self.status)
 
     @property
     def data(self):
@@ -35,11 +35,12 @@ class MemoryRun:
 
 
 class MemoryMlflow(Mlflow):
-    """Keeps runs by id in ``runs``; knows no other experiment."""
+    """Keeps runs by id in ``runs``; knows no other experiment, and one registered model."""
 
     def __init__(self):
         self.experiment_id = "1"
         self.runs: dict[str, MemoryRun] = {}
+        self.best = ""  # the model that the registry calls the best
         self.lock = threading.Lock()
 
     def pickled(self):
@@ -50,7 +51,10 @@ class MemoryMlflow(Mlflow):
     def has_run(self, run_id):
         return run_id in self.runs
 
-    def search(self, tags):
+    def knows(self, run_id):
+        return run_id in self.runs
+
+    def search(self, tags, also_deleted=False):
         with self.lock:
             runs = list(self.runs.values())
         return [run for run in runs if all(run.tags.get(k, "") == v for k, v in tags.items())]
@@ -107,4 +111,5 @@ class MemoryMlflow(Mlflow):
     def register(self, run_id, model):
         with self.lock:
             self.runs[run_id].models.add(model.tags[MODEL_TAG])
+            self.best = model.tags[MODEL_TAG]
         return True

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
@@ -29,7 +30,9 @@ class Run:
     @property
     def info(self):
         stage = "active" if self.is_active else "deleted"
-        return SimpleNamespace(run_id=self.run_id, experiment_id="1", lifecycle_stage=stage)
+        return SimpleNamespace(
+            run_id=self.run_id, experiment_id="1", lifecycle_stage=stage, status=self.status
+        )
 
     @property
     def data(self):
@@ -43,6 +46,9 @@ class _Page(list):
 class PretendMlflow:
     """The server, and the client of it.
 
+    Args:
+        name: that the ids of its runs begin with.
+
     Attributes:
         runs: by id.
         is_away: it answers nobody.
@@ -51,7 +57,8 @@ class PretendMlflow:
             run that it was to begin is there only after the next look), or "" (nothing).
     """
 
-    def __init__(self):
+    def __init__(self, name="run"):
+        self._name = name
         self.runs: dict[str, Run] = {}
         self.is_away = False
         self.faults: list[str] = []
@@ -67,14 +74,15 @@ class PretendMlflow:
     def search_runs(self, experiment_ids, query, view, order_by, page_token):
         def search():
             # The caller compares the tags of what is found: a query of tags only makes it shorter.
-            found = [run for run in self.active()
+            runs = self.runs.values() if view == ViewType.ALL else self.active()
+            found = [run for run in runs
                      if "RUNNING" not in query or run.status == "RUNNING"]  # fmt: skip
             return _Page(sorted(found, key=lambda run: run.start_time))
 
         return self._answer(search)
 
     def create_run(self, experiment_id, start_time, tags, name):
-        run = Run(f"run-{len(self.runs) + len(self._late)}", start_time, dict(tags))
+        run = Run(f"{self._name}-{len(self.runs) + len(self._late)}", start_time, dict(tags))
         if self.faults[:1] == ["late"] and not self.is_away:
             self.faults.pop(0)
             self._late.append(run)

@@ -234,10 +234,8 @@ def _check_mlflow(world, config, rows, repeats):
     for stage, row, folder, seed in shown:
         begun = read_json(folder / BEGUN)["study_run_id"]
         study_run_id = shown_as.get(begun, begun)
-        # What began in the folder that this one is a copy of, for other settings that none of its
-        # own studies has, stays there alone.
-        if study_run_id in studies or not world.faults["run folder copied"]:
-            _check_run(world, config, row, folder, of[stage, study_run_id, row["trial_id"], seed])
+        # Also what began for other settings in the folder that this one is a copy of.
+        _check_run(world, config, row, folder, of[stage, study_run_id, row["trial_id"], seed])
 
 
 def check_once(world):

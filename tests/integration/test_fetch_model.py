@@ -19,7 +19,7 @@ from study import fetch_model
 from study.base.paths import ROOT
 from study.fetch_model import ModelRefusedError, fetch, main
 from study.tracking.errors import TrackingError
-from study.tracking.model_registry import model_of
+from study.tracking.model_registry import BEST, model_of
 from study.tracking.tracker import RunIdentity, Tracker
 from tests.helpers.tiny_mdgan import KINDS, build
 from tests.helpers.tracked import show
@@ -97,9 +97,14 @@ def test_a_fetched_decoder_is_the_one_that_was_registered(mlflow, out):
     assert np.array_equal(Decoder.load(out).encode(song), Decoder.load(there).encode(song))
 
 
-def test_the_latest_version_is_the_one_without_a_number(mlflow, out):
+def test_the_study_s_best_of_now_is_the_one_without_a_number(mlflow, client, out):
     assert fetch(mlflow, "finches", None, out).version == 2
     assert Decoder.load(out).params.latent_dim == 4
+    client.set_registered_model_alias("finches", BEST, 1)
+    assert fetch(mlflow, "finches", None, out.with_name("first")).version == 1
+    client.delete_registered_model_alias("finches", BEST)  # as an earlier version left it
+    assert fetch(mlflow, "finches", None, out.with_name("latest")).version == 2
+    client.set_registered_model_alias("finches", BEST, 2)
 
 
 @pytest.mark.parametrize("name", ["decoder.pkl", "x.pt", "model.json.pickle", "no_suffix"])
@@ -205,7 +210,7 @@ def test_the_command_says_what_to_do_next(mlflow, out):
         command, cwd=out.parent, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "finches version 1" in done.stdout
+    assert "finches version 1, trial-000, of MLflow's run" in done.stdout
     code = "\n".join(line.strip() for line in done.stdout.splitlines() if line.startswith("  "))
     names = {"spectrogram": np.ones((129, 32), np.float32)}
     exec(code, names)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from data_io.files import file_sha256
 from study.base.ledger import locked
 from tests.helpers.memory_mlflow import MemoryMlflow
 from tests.helpers.same_results import same_results
@@ -105,6 +106,7 @@ def test_more_trials_fewer_and_more_again_train_each_once_and_leave_one_best(fin
             if not one.startswith(beyond)] == []  # fmt: skip
     bests = [r.name for r in moved.mlflow.runs.values() if r.tags.get("is_best") == "True"]
     assert len(bests) == 1
+    assert moved.mlflow.best == file_sha256(moved.out / "best" / "model.json")
     assert names(moved.mlflow) == sorted([*names(finished.mlflow), "trial-002"])
 
 
@@ -117,6 +119,42 @@ def test_settings_changed_and_changed_back_give_the_results_of_before(finished, 
     assert set(ALL) - set(skipped(text)) == {"songs", "report"}
     assert len(moved.mlflow.runs) == n_runs + 3
     assert same_results(moved.out, finished.out.with_name("hidden")) == []
+
+
+def finals(mlflow):
+    """Of each study run its figures final/..."""
+    return [{name: rows for name, rows in run.metrics.items() if name.startswith("final/")}
+            for run in mlflow.runs.values() if run.tags["stage"] == "study"]  # fmt: skip
+
+
+def test_another_mlflow_after_other_settings_shows_the_trials_and_the_figures_of_the_best(moved):
+    n_runs = len(moved.mlflow.runs)
+    given(moved, "hmm.n_restarts=2")
+    assert len(moved.mlflow.runs) == n_runs + 3  # a study, and both ages
+    first, second = finals(moved.mlflow)
+    assert first == second != {}
+    other = MemoryMlflow()
+    for overrides in (("hmm.n_restarts=2",), (), ("hmm.n_restarts=2",)):
+        given(moved, *overrides, uri="sqlite:////elsewhere/mlflow.db", mlflow=other)
+    assert sum(run.tags["stage"] == "trial" for run in other.runs.values()) == 2
+    assert finals(other) == [first, first]
+    assert len(moved.mlflow.runs) == n_runs + 3
+
+
+def test_a_database_that_was_removed_gets_all_anew(moved):
+    before, moved.mlflow = moved.mlflow, MemoryMlflow()
+    assert "any more, so that its database is another one" in " ".join(notes(given(moved)))
+    assert names(moved.mlflow) == names(before)
+    assert finals(moved.mlflow) == finals(before)
+
+
+def test_without_what_was_sent_all_is_shown_anew_and_that_is_said(moved):
+    n_runs = len(moved.mlflow.runs)
+    shutil.rmtree(moved.out / ".tracking")
+    assert "The run folder had no .tracking" in " ".join(given(moved).split())
+    assert len(moved.mlflow.runs) == 2 * n_runs
+    assert "had no .tracking" not in " ".join(given(moved).split())
+    assert len(moved.mlflow.runs) == 2 * n_runs
 
 
 def test_a_second_command_on_the_folder_is_refused_by_name(finished):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking.model_registry import model_of
+from study.tracking.model_registry import BEST, model_of
 from study.tracking.picture import MAX_PARAM_CHARS
 from study.tracking.tracker import RunIdentity
 from tests.helpers.tracked import (
@@ -224,6 +224,31 @@ def test_a_model_is_registered_once(client, driver, model):
     (model / "model.json").write_text('{"a": 2}')
     show_model(tracker, model, "decoder", {"sha256": "1"})
     assert len(versions(client, run_id)) == 2
+
+
+def test_the_registry_says_which_version_is_the_best_now_and_is_told_once(
+    client, driver, model, monkeypatch
+):
+    def best():
+        return int(client.get_model_version_by_alias("again", BEST).version)
+
+    def show_best(tracker, text):
+        (model / "model.json").write_text(text)
+        show_model(tracker, model, "again", {"sha256": text})
+
+    tracker = driver()
+    for text, number in (("3", 1), ("4", 2), ("3", 1)):
+        show_best(tracker, text)
+        assert best() == number
+    # Another study run of the same folder has another decoder.
+    show_best(driver(same={"study_hash": "other"}), "5")
+    assert best() == 3
+    show_best(driver(), "3")
+    assert best() == 1
+    monkeypatch.setattr(type(driver()._mlflow), "register", lambda *args: pytest.fail("again"))
+    show_best(driver(), "3")
+    assert best() == 1
+    assert len(client.search_model_versions("name = 'again'")) == 3
 
 
 def test_a_model_that_was_replaced_before_it_was_sent_is_not_registered(

@@ -210,19 +210,13 @@ def test_what_another_study_run_left_unsent_still_comes_to_it(client, driver):
     assert client.get_run(first).info.status == "FINISHED"
 
 
-def test_another_mlflow_is_shown_what_was_begun_for_the_same_study_elsewhere_and_no_other(
-    client, driver, tmp_path
-):
+def test_another_mlflow_is_shown_what_was_begun_elsewhere_once(client, driver, tmp_path):
     other = f"sqlite:///{tmp_path / 'other.db'}"
     away = driver(at=other)
     sent(away)
     late = picture(away, rows={1: {"a": 1.0}})
     away.show(late)
     sent(away)
-    unlike = driver(same=OTHER)
-    unlike.show(late)
-    sent(unlike)
-    assert len(runs(client, unlike)) == 1
     for _ in range(2):  # what was shown once is known the next time
         tracker = driver()
         tracker.show(late)
@@ -230,6 +224,10 @@ def test_another_mlflow_is_shown_what_was_begun_for_the_same_study_elsewhere_and
         (run,) = [r for r in runs(client, tracker) if r.data.tags.get("trial_id")]
         assert run.data.tags["study_run_id"] == tracker.study_run_id != away.study_run_id
         assert run.data.metrics == {"a": 1.0}
+    unlike = driver(same=OTHER)  # it stays with the study that is the same
+    unlike.show(late)
+    sent(unlike)
+    assert len(runs(client, unlike)) == 3
     begun_here = picture(tracker, RunIdentity("trial", trial_id="trial-009"), name="trial-009")
     back = driver(at=other)
     assert back.study_run_id == away.study_run_id
@@ -419,7 +417,7 @@ def test_runs_of_other_settings_are_ended_though_the_list_of_what_was_sent_is_al
     if is_over:  # and the end of the trial did not come through
         client.set_terminated(first, "FINISHED")
     note(tracker).write_text("{")
-    driver(same=OTHER)
+    sent(driver(same=OTHER))
     ends = [client.get_run(run_id).info.status for run_id in (first, trial)]
     assert ends == ["FINISHED" if is_over else "KILLED", "KILLED"]
     assert driver().study_run_id == first  # with its settings again, it goes on

@@ -122,9 +122,15 @@ def test_an_altered_decoder_does_not_become_the_best(ended, tmp_path):
     assert (facts["trial_id"], facts["metrics"]) == ("trial-000", {"valid/recon_l1": 0.5})
 
 
-def test_a_trial_that_ended_knows_its_beginning_though_begun_json_is_altered(ended):
+def test_a_trial_that_ended_knows_its_beginning_though_begun_json_is_altered_or_missing(ended):
     for _ in flipped(ended.path / BEGUN):
         assert read_begun(ended) == STAMP
+    (ended.path / BEGUN).write_text("{", "utf-8")
+    (altered,) = [one for one in check_search(ended.path.parent) if one.fault]
+    assert altered.path == ended.path / BEGUN
+    assert altered.remedy.startswith("Delete it: ended.json beside it says the same")
+    altered.path.unlink()
+    assert read_begun(ended) == STAMP
 
 
 def test_a_trial_that_goes_on_begins_again_where_begun_json_is_altered(trial):

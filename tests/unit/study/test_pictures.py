@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_io.files import file_sha256, read_json
+from data_io.files import file_sha256, read_json, write_json
 from study.base.console import Console
 from study.base.paths import RunPaths
 from study.config.reader import load_config
@@ -128,9 +128,20 @@ def test_the_folder_of_a_search_shows_what_its_driver_showed(config, paths):
     check_allowed(first.params, vars(config.mdgan))
 
 
+def test_a_trial_without_begun_json_is_shown_as_ended_json_says(config, paths):
+    tracker = FakeTracker()
+    whole_search(config, paths, tracker)
+    (paths.search / "trial-000" / BEGUN).unlink()
+    found = {one.key: one for one in search_pictures(paths, config.mdgan)}
+    assert [one.tags.pop("is_best") for one in found.values()] == ["True", "False"]
+    assert found == tracker.shown
+
+
 def test_a_folder_without_a_beginning_or_that_is_broken_is_left_out(config, paths):
     whole_search(config, paths, FakeTracker())
-    (paths.search / "trial-000" / BEGUN).unlink()
+    first = TrialFolder(paths.search / "trial-000")
+    write_json(first.path / "ended.json", {**first.ended(), "begun": None})
+    (first.path / BEGUN).unlink()
     (paths.search / "trial-001" / "trial.json").write_text("{")
     assert list(search_pictures(paths, config.mdgan)) == []
 
