@@ -19,7 +19,7 @@ from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, 
 from study import __version__
 from study.base import stopping
 from study.base.console import Console
-from study.base.errors import REFUSED, StudyError
+from study.base.errors import AND_AGAIN, MOVE_AWAY, REFUSED, StudyError
 from study.base.hashes import ALTERED, MISSING, OUTSIDE, compare, hashes_of
 
 HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
@@ -119,6 +119,8 @@ class Ledger:
         """
         found = compare(self._run_dir, record, HASHED_BYTES)
         for name, fault in found.faults.items():
+            if MOVE_AWAY in fault:
+                raise StudyError(f"{self._run_dir / name} {fault}{AND_AGAIN}")
             if fault not in (MISSING, OUTSIDE, ALTERED):  # such as a disk that is away for a moment
                 raise StudyError(
                     f"{self._run_dir / name} {fault}. Nothing was changed: when the disk can be "

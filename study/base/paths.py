@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_io.files import found
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 WHITENING = "_whitening.json"
 REPEATS = "repeats"  # in the folder of a search
@@ -70,8 +72,8 @@ class RunPaths:
     @property
     def searches_before(self) -> list[Path]:
         """Folders of searches of other settings that were set aside, by number."""
-        found = self.root.glob(f"{SEARCH_BEFORE}*")
-        numbers = {path: path.name.removeprefix(SEARCH_BEFORE) for path in found}
+        every = found(self.root, f"{SEARCH_BEFORE}*")
+        numbers = {path: path.name.removeprefix(SEARCH_BEFORE) for path in every}
         return sorted((path for path, n in numbers.items() if n.isdecimal() and path.is_dir()),
                       key=lambda path: int(numbers[path]))  # fmt: skip
 

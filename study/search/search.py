@@ -1,12 +1,11 @@
 """The search: trials on Ray Tune by Optuna's proposals, the best ones again with fresh seeds."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from data_io.files import remove_leftovers, sync, write_json
+from data_io.files import found, remove_folder, remove_leftovers, sync, write_json
 from study.base import stopping
 from study.base.console import Console
 from study.base.errors import INTERRUPTED, StudyError
@@ -200,7 +199,7 @@ def _remove(path: Path) -> None:
     leftover = path.with_name(f".{path.name}.tmp")
     path.replace(leftover)
     sync(path.parent)
-    shutil.rmtree(leftover)
+    remove_folder(leftover)
 
 
 def new_state(config: StudyConfig, key: str = "") -> SearchState:
@@ -243,13 +242,14 @@ def load_trials(state: SearchState, folder: Path, n_trials: int, console: Consol
 
     Raises:
         BrokenRecordError: a record cannot be read, or is of another search.
+        OSError: the folder cannot be listed.
     """
-    records = [TrialFolder(path) for path in sorted(folder.glob("trial-*")) if has_begun(path)]
-    found = [(record, record.spec_of(state.search)) for record in records]
-    kept = [(record, spec) for record, spec in found if spec.number < n_trials]
+    records = [TrialFolder(path) for path in found(folder, "trial-*") if has_begun(path)]
+    all_specs = [(record, record.spec_of(state.search)) for record in records]
+    kept = [(record, spec) for record, spec in all_specs if spec.number < n_trials]
     for record, spec in kept:
         state.add(_restored(record, spec, console))
-    return len(found) - len(kept)
+    return len(all_specs) - len(kept)
 
 
 def _restored(record: TrialFolder, spec: TrialSpec, console: Console) -> TrialState:
