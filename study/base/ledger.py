@@ -175,7 +175,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         FolderInUseError: another process uses it.
     """
     with (run_dir / ".lock").open("a+") as file:
-        _lock(run_dir, file, fcntl.LOCK_EX)
+        _lock(run_dir, file, fcntl.LOCK_EX, ", or give another folder with --out")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
@@ -194,16 +194,16 @@ def undisturbed(run_dir: Path) -> Iterator[None]:
         yield
         return
     with path.open() as file:
-        _lock(run_dir, file, fcntl.LOCK_SH)
+        _lock(run_dir, file, fcntl.LOCK_SH, ", then give the command again")
         yield
 
 
-def _lock(run_dir: Path, file: TextIO, kind: int) -> None:
+def _lock(run_dir: Path, file: TextIO, kind: int, or_else: str) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise FolderInUseError(
-            f"{run_dir} is in use by {_user(file)}. Wait for it, or give another folder with --out."
+            f"{run_dir} is in use by {_user(file)}. Wait for it{or_else}."
         ) from error
 
 

@@ -220,6 +220,27 @@ class RunPaths:
         return self.root / "study.json"
 
     @property
+    def stage_of(self) -> dict[str, str]:
+        """The stage that writes a file or folder, by its name in the run folder."""
+        of = {
+            "simulated birds": [self.simulated_birds],
+            "recordings": [self.recordings, self.spectrograms],
+            "labels": [self.labels, self.label_problems],
+            "trials": [
+                self.reference, self.trials, self.trial_reports, self.trial_by_bird_age,
+                self.repeats, self.selection, self.best, self.best_held_out, self.best_by_bird_age,
+            ],
+            "trial figures": [self.trial_figures],
+            "decoders": [self.decoders, self.decoder_table, self.decoder_reports],
+            "latents": [self.latents],
+            "hmm": [self.hmm_grid, self.hmm_selected, self.hmm_ages, self.hmm_shared, self.hmm],
+            "checks": [self.hmm_checks, self.hmm_check_quantiles],
+            "songs": [self.songs],
+            "report": [self.report],
+        }  # fmt: skip
+        return {path.name: stage for stage, written in of.items() for path in written}
+
+    @property
     def tracking(self) -> Path:
         """The list of all that was sent: one small file for each MLflow and experiment."""
         return self.root / ".tracking"

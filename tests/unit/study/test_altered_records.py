@@ -1,5 +1,6 @@
 """One bit of a record is flipped: it is named with its remedy, or nothing changes."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,8 @@ from study.tracking.picture import RunIdentity
 from study.tracking.sent import Sent, SentRun
 from tests.helpers.tiny_mdgan import build
 
-SPEC = TrialSpec("trial-000", 0, 7, {"lr": 0.001, "latent_dim": 8}, {"n": 1}, "search")
+PARTS = {"seed": 1}  # of the search
+SPEC = TrialSpec("trial-000", 0, 7, {"lr": 0.001, "latent_dim": 8}, {"n": 1}, digest(PARTS))
 STAMP = {"git_commit": "abc", "study_run_id": "run", "began_at": 5.0}
 REPORTS = [{"report": 1, "objective": 0.125, "reason": "", "valid/recon_l1": 1e-3}]
 ENDED = {
@@ -347,7 +349,7 @@ REMEDIES = {
 
 def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(ended, tmp_path):
     paths = RunPaths(tmp_path)
-    write_json(paths.search / SEARCH, {"seed": 1})
+    write_json(paths.search / SEARCH, PARTS)
     repeat = TrialFolder(paths.repeats_folder / "trial-000-seed8")
     repeat.begin(SPEC)
     repeat.own()
@@ -372,3 +374,23 @@ def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(e
             key = path.name if path.name in REMEDIES else path.parent.name
             trial = path.parent if path.name in REMEDIES else path.parent.parent
             assert REMEDIES[key].format(trial=trial) in named[0].remedy
+
+
+def test_a_trial_of_another_search_is_named_and_is_to_be_moved_away(ended, tmp_path):
+    search = RunPaths(tmp_path).search
+    write_json(search / SEARCH, PARTS)
+    other = TrialFolder(search / "trial-001")
+    other.begin(dataclasses.replace(SPEC, name="trial-001", search="another"))
+    other.own()
+
+    def named(key):
+        found = [one for one in check_search(search, key) if one.fault]
+        assert all(one.fault == "is of another search than the study's" for one in found)
+        assert all("Move the folder " in one.remedy for one in found)
+        return [one.path for one in found]
+
+    assert named("") == named(digest(PARTS)) == [other.path / "trial.json"]
+    # All of search/ is of another study: the record of the stage knows.
+    assert named("another") == [search / SEARCH, ended.path / "trial.json"]
+    (search / SEARCH).unlink()
+    assert named("") == []
