@@ -3,15 +3,11 @@
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from study.base.console import count
 from study.base.hashes import UNREADABLE
 from study.base.paths import SEARCH_BEFORE, RunPaths
 
 Groups = dict[str, list[str]]  # names of files by a sentence about them
-
-
-def count(n: int, word: str = "file") -> str:
-    """A number with its word."""
-    return f"{n:,} {word}{'s' * (n != 1)}"
 
 
 def sort_unnamed(
@@ -50,14 +46,22 @@ def sort_unnamed(
             remedy = "{again}: the stage runs again."
             if UNREADABLE in why:
                 remedy = "Check again when the disk can be read."
-        head = f"{count(n)} of {whose}, by {'its name' if n == 1 else 'their names'}: {why}, so "
-        groups[head + f"{them} cannot be compared. " + remedy.format(again=again)] = of[owner]
+        names_say = "its name" if n == 1 else "their names"
+        head = f"{count(n, 'file')} of {whose}, by {names_say}: {why}, so "
+        head += f"{them} cannot be compared. " + remedy.format(again=again)
+        groups[head] = _roots(of[owner], 2 if owner == "search" else 1)
     if last:
         n = len(last)
-        one = ("is", "it", "it") if n == 1 else ("are", "them", "them")
-        sentence = "{} left over: no record names {}, and no result is made of {}:".format(*one)
-        groups[f"{count(n)} {sentence}"] = last
+        them = "it" if n == 1 else "them"
+        head = f"{count(n, 'file', 'is/are')} left over: no record names {them}, and no result is "
+        groups[head + f"made of {them}:"] = last
     return groups
+
+
+def _roots(names: list[str], depth: int) -> list[str]:
+    """The files, or their folders ``depth`` levels below the run folder."""
+    shown = (("/".join(name.split("/")[:depth]), name) for name in names)
+    return list(dict.fromkeys(root if root == name else f"{root}/" for root, name in shown))
 
 
 _OTHERS = {

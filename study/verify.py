@@ -95,19 +95,7 @@ def verify(run: Path, console: Console) -> bool:
         )
     try:
         with undisturbed(run):
-            console.note("reading records and the folders of trials")
-            records = _records(paths)
-            kinds = [
-                *records.kinds,
-                *_searches(paths, records.search),
-                _sent(paths),
-                _how_much(paths),
-            ]
-            total = sum(len(kind.files) for kind in kinds)
-            progress = Progress(console, total, "files read")
-            for kind in kinds:
-                record = {"files": kind.files, "n_bytes": kind.n_bytes}
-                kind.faults = compare(run, record, then=lambda name: progress.advance()).faults
+            records, kinds = _compare(paths, console)
             unnamed = _unnamed(run, kinds)
     except OSError as error:
         if error.errno in (errno.EPIPE, *STORAGE_FULL):  # of the console: nothing else is written
@@ -120,17 +108,30 @@ def verify(run: Path, console: Console) -> bool:
     console.line(f"Folder    {run}")
     _show(kinds, console)
     faults = {name: fault for kind in kinds for name, fault in kind.all_faults().items()}
-    known = set().union(*(kind.names for kind in kinds))
-    groups = sort_unnamed(unnamed, paths, records.fault_of, faults, known, AGAIN)
-    for sentence, names in groups.items():
+    for sentence, names in sort_unnamed(
+        unnamed, paths, records.fault_of, faults, _names(kinds), AGAIN
+    ).items():
         _name(sentence, names, console)
     unfinished = records.unfinished()
     if unfinished:
         console.line(unfinished)
-    is_whole = not any(kind.all_faults() for kind in kinds)
-    if is_whole and not unfinished:
+    is_whole = not faults and not unfinished
+    if is_whole:
         console.line("The study is finished, and every file is as it was written.")
-    return is_whole and not unfinished
+    return is_whole
+
+
+def _compare(paths: RunPaths, console: Console) -> tuple["Records", list[Kind]]:
+    """Read every file."""
+    console.note("reading records and the folders of trials")
+    records = _records(paths)
+    kinds = [*records.kinds, *_searches(paths, records.search), _sent(paths), _how_much(paths)]
+    total = sum(len(kind.files) for kind in kinds)
+    progress = Progress(console, total, "file read" if total == 1 else "files read")
+    for kind in kinds:
+        record = {"files": kind.files, "n_bytes": kind.n_bytes}
+        kind.faults = compare(paths.root, record, then=lambda name: progress.advance()).faults
+    return records, kinds
 
 
 @dataclass
@@ -294,9 +295,13 @@ def _sealed(
     return content
 
 
+def _names(kinds: list[Kind]) -> set[str]:
+    return set().union(*(kind.names for kind in kinds))
+
+
 def _unnamed(run: Path, kinds: list[Kind]) -> list[str]:
     """Names of files that are in no kind; folders that cannot be listed become a kind."""
-    known = set().union(*(kind.names for kind in kinds))
+    known = _names(kinds)
     folders = Kind("folders", "")
 
     def note(error: OSError) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from study import __version__
 from study.base import stopping
-from study.base.console import Console
+from study.base.console import Console, count
 from study.base.errors import AND_AGAIN, MOVE_AWAY, REFUSED, StudyError
 from study.base.hashes import ALTERED, MISSING, OUTSIDE, compare, hashes_of
 
@@ -129,12 +129,14 @@ class Ledger:
         if found.faults:
             named = [f"{name} {fault}" for name, fault in islice(found.faults.items(), NAMED)]
             n_more = len(found.faults) - len(named)
-            more = f" and {n_more:,} more are not as they were written" if n_more else ""
+            are = "is not as it was" if n_more == 1 else "are not as they were"
+            more = f" and {n_more:,} more {are} written" if n_more else ""
             self._console.note(f"{'; '.join(named)}{more}: the stage runs again")
         elif found.n_left:
             self._console.note(
-                f"{found.n_left:,} large files ({found.bytes_left / 1e9:,.1f} GB) were compared by "
-                "size and seal alone; --verify reads them whole"
+                f"{count(found.n_left, 'large file')} ({found.bytes_left / 1e9:,.1f} GB) "
+                f"{'was' if found.n_left == 1 else 'were'} compared by size and seal alone; "
+                "--verify reads all whole"
             )
         for name, fault in found.faults.items():
             if fault == ALTERED:

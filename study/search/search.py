@@ -7,7 +7,7 @@ import ray
 
 from data_io.files import found, remove_folder, remove_leftovers, sync, write_json
 from study.base import stopping
-from study.base.console import Console
+from study.base.console import Console, count
 from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
 from study.config.stopping import first_rung
@@ -123,7 +123,9 @@ class Search:
         state = new_state(config, key)
         n_beyond = load_trials(state, self._paths.search, search.n_trials, self._console)
         if n_beyond:
-            self._console.note(f"{n_beyond} trials beyond search.n_trials are kept, not counted")
+            are = "is" if n_beyond == 1 else "are"
+            beyond = f"{count(n_beyond, 'trial')} beyond search.n_trials"
+            self._console.note(f"{beyond} {are} kept, not counted")
         n_known = len(state.trials)
         searcher = StudySearch(config, state, self._paths.search)
         watcher = self._watcher(state, self._paths.search, trial_identity, search.n_trials)
@@ -132,7 +134,8 @@ class Search:
         n_new = search.n_trials - len(state.trials)
         n_missing = sum(not state.is_over(n) for n in state.trials) + n_new
         if n_known:
-            self._console.note(f"{n_known} trials are there: {n_missing} to run or to go on with")
+            known = count(n_known, "trial", "is/are")
+            self._console.note(f"{known} there: {n_missing} to run or to go on with")
         if n_missing:
             scheduler = OrderedASHA(state)
             launch(config, self._data, self._job(self._paths.search), watcher, searcher,

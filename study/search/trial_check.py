@@ -56,7 +56,7 @@ def check_search(search: Path, key: str = "") -> Iterator[CheckedFile]:
     content, fault = read_sealed(search / SEARCH)
     of = digest(content) if content is not None else ""
     if key and of and of != key:
-        yield CheckedFile(search / SEARCH, ANOTHER, _MOVE.format(path=search))
+        yield CheckedFile(search / SEARCH, ANOTHER, _WRITTEN)
     elif fault != MISSING:  # it is written anew, without a word
         yield _checked(search / SEARCH, fault, _WRITTEN)
     for folder in (search, search / REPEATS):

@@ -4,6 +4,9 @@ import shutil
 
 import pytest
 
+from data_io.files import read_json, write_json
+from study.base.paths import RunPaths
+from study.run_tune import main
 from tests.helpers.same_results import same_results
 from tests.helpers.tiny_study import TinyStudy, skipped
 
@@ -46,6 +49,25 @@ def test_results_behind_links_are_made_anew_where_they_lie(study, tmp_path):
     assert all((study.out / name).is_symlink() for name in FOLDERS)
     assert sorted(path.name for path in big.iterdir()) == sorted(FOLDERS)
     assert same_results(study.out, tmp_path / "before") == []
+
+
+def test_each_file_of_a_stage_is_known_by_its_name(finished):
+    paths = RunPaths(finished.out)
+    for record in paths.stages.glob("*.json"):
+        for name in read_json(record)["files"]:
+            assert paths.stage_of[name.split("/")[0]] == record.stem
+
+
+def test_a_trial_of_another_study_is_named_by_verify_though_its_stage_is_skipped(study, capsys):
+    paths = RunPaths(study.out)
+    assert main(["verify", str(paths.root)]) == 0
+    for path in (paths.search / "search.json", paths.search / "trial-001" / "trial.json"):
+        content = read_json(path)
+        write_json(path, {**content, **({"search": "b"} if "search" in content else {"seed": 9})})
+        capsys.readouterr()
+        assert main(["verify", str(paths.root)]) == 1
+        name = path.relative_to(paths.root)
+        assert f"{name} is of another search than the study's" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", FOLDERS)
