@@ -118,6 +118,7 @@ def test_an_altered_decoder_does_not_become_the_best(ended, tmp_path):
             keep_best(row, selection, paths)
         assert str(path) in str(caught.value)
         assert f"Remove the folder {ended.path}: the same command" in str(caught.value)
+        assert ".)." not in str(caught.value)
         assert not paths.best.exists()
     keep_best(row, selection, paths)
     facts = load_decoder(paths.best)[2]
@@ -397,3 +398,29 @@ def test_a_trial_of_another_search_is_named_and_is_to_be_moved_away(ended, tmp_p
     assert named("another") == [search / SEARCH, ended.path / "trial.json"]
     (search / SEARCH).unlink()
     assert named("") == []
+
+
+def test_a_search_behind_a_link_gives_way_to_the_one_that_was_set_aside(tmp_path):
+    config, paths = load_config("smoke", None, []), RunPaths(tmp_path / "run")
+    aside = paths.root / "search-before-1"
+    write_json(aside / SEARCH, search_parts(config, "data"))
+    (tmp_path / "big").mkdir()
+    paths.search.symlink_to(tmp_path / "big")
+    prepare_folder(config, "data", paths, Console())
+    assert paths.search.is_dir() and not paths.search.is_symlink() and not aside.exists()
+
+
+def test_a_search_that_cannot_be_listed_or_is_away_is_not_an_empty_one(tmp_path, monkeypatch):
+    config, paths = load_config("smoke", None, []), RunPaths(tmp_path)
+    paths.search.symlink_to("away")
+    with pytest.raises(OSError, match="a link to .*away, which is not there"):
+        prepare_folder(config, "data", paths, Console())
+    paths.search.unlink()
+    paths.search.mkdir()
+
+    def fails(path):
+        raise OSError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    with pytest.raises(OSError, match="Permission denied"):
+        prepare_folder(config, "data", paths, Console())
