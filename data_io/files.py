@@ -14,6 +14,8 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ FOR_NOW = "cannot be read for now: "
 # Of file systems on which a folder cannot be synced, since its entries are never held back.
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _UNSEALED = "has no seal (an earlier version wrote it, or it was altered)"
-_RETIRED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.old")  # names of `atomic_dir`
+_LEFT = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(old|tmp)")  # names of `atomic_dir`
 _BLOCK_BYTES = 1 << 20
 SEAL = "seal"  # entry of sealed JSON: the hash of all others
 
@@ -86,8 +88,15 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
     Where there is one of that name, it goes only when the new one is on the disk. A process that is
     ended between the two renames leaves both beside ``path``; `remove_leftovers` puts the old one
-    back.
+    back. A link stays: all this is done where the folder lies that it leads to.
+
+    Raises:
+        NotADirectoryError: there is a file of that name.
+        OSError: ``path`` is a link, and what it leads to is away.
     """
+    path = content_of(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     make_folder(path.parent)
     token = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{token}.tmp")
@@ -107,6 +116,47 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def content_of(path: Path) -> Path:
+    """Where the content of ``path`` lies: ``path`` itself, or what it is a link to.
+
+    Raises:
+        OSError: it is a link, and what it leads to is away for now.
+    """
+    if not path.is_symlink():
+        return path
+    content = Path(os.path.realpath(path))
+    if not content.exists():
+        raise OSError(errno.ENXIO, f"a link to {content}, which is not there", str(path))
+    return content
+
+
+def found(folder: Path, pattern: str = "*") -> list[Path]:
+    """What lies in a folder, by a pattern of names and in their order; nothing where it is missing.
+
+    `Path.glob` finds nothing in a folder that cannot be listed, and says nothing of it.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if fnmatchcase(path.name, pattern))
+    except FileNotFoundError:
+        content_of(folder)
+        return []
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; where it is a link, the link, and then the folder that it leads to.
+
+    Raises:
+        OSError: that is not possible, or it is a link to what is away.
+    """
+    content = content_of(path)
+    if content != path:
+        path.unlink()
+    shutil.rmtree(content)
 
 
 def sync(path: Path) -> None:
@@ -169,23 +219,43 @@ def sound_state(path: str | os.PathLike[str], facts: os.stat_result) -> tuple[in
 def remove_leftovers(folder: Path) -> None:
     """Remove the half-written files of ended processes from ``folder``; nobody may write there.
 
-    A folder that was to be replaced, and was not, gets its name back.
+    A folder that was to be replaced, and was not, gets its name back. Where a link in ``folder``
+    leads to one, what lies beside that is looked at as well, if it has exactly its name.
     """
-    for retired in folder.glob(".*.old"):
-        named = _RETIRED.fullmatch(retired.name)
-        if named is None or not retired.is_dir():
-            continue  # not ours
-        path = retired.with_name(named[1])
-        if path.exists():
-            shutil.rmtree(retired)
-        else:
-            retired.replace(path)
-            sync(folder)
-    for path in folder.glob(".*.tmp*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in found(folder):
+        if path.is_symlink():
+            content, beside = Path(os.path.realpath(path)), []
+            with suppress(OSError):  # not ours to list
+                beside = found(content.parent, f".{escape(content.name)}.*")
+            for left in beside:
+                named = _LEFT.fullmatch(left.name)
+                if named is not None and named[1] == content.name:
+                    _clear(left, named)
+    for path in found(folder, ".*"):
+        named = _LEFT.fullmatch(path.name)
+        if named is not None and named[2] == "old":
+            _clear(path, named)
+        elif fnmatchcase(path.name, ".*.tmp*"):
+            _remove(path)
+
+
+def _clear(left: Path, named: re.Match[str]) -> None:
+    """Remove what an ended process left of a folder, or give it its name back."""
+    path = left.with_name(named[1])
+    if not (left.is_dir() or left.is_symlink()):
+        return  # not ours
+    if named[2] == "tmp" or path.exists() or path.is_symlink():
+        _remove(left)
+    else:
+        left.replace(path)
+        sync(left.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

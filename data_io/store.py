@@ -71,6 +71,11 @@ def _whole(path: Path) -> Iterator[None]:
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
             raise
+        if isinstance(error, FileNotFoundError):
+            raise BrokenFileError(
+                f"{path} is missing. Run the same command again: the stage that wrote it will "
+                "write it anew."
+            ) from error
         raise _broken(path, error) from error
 
 

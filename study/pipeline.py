@@ -3,7 +3,7 @@
 from data_io.files import make_folder
 from data_io.names.listing import Survey
 from study.base import stopping
-from study.base.console import Console
+from study.base.console import Console, count
 from study.base.ledger import Ledger, locked
 from study.base.paths import RunPaths, Where
 from study.base.provenance import code_hash, git_commit
@@ -91,8 +91,8 @@ def _run_locked(
     finally:
         if n_waiting := tracker.close(STOP_WAIT_S if stopping.is_stopping() else END_WAIT_S):
             console.line(
-                f"MLflow has not all of {n_waiting} runs yet; nothing is lost: give the same "
-                "command again when the server is back."
+                f"MLflow has not all of {count(n_waiting, 'run')} yet; nothing is lost: give the "
+                "same command again when the server is back."
             )
     show_result(config, paths, tracker.uri, tracker.experiment_id, console)
     if other := of_another_study(paths, study.ledger.done["latents"].digest, config.hmm):

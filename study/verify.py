@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_io.files import STORAGE_FULL, read_json
+from data_io.files import STORAGE_FULL, found, read_json
 from study.base.console import Console, Progress
 from study.base.errors import REFUSED, StudyError
-from study.base.hashes import MISSING, UNREADABLE, compare, read_sealed
+from study.base.hashes import MISSING, UNREADABLE, compare, read_sealed, unreadable, walk
 from study.base.ledger import not_done, read_record, undisturbed
 from study.base.paths import SEARCH_BEFORE, RunPaths
+from study.left_over import sort_unnamed
 from study.search.trial_check import check_search
 from study.tracking.sent import FOLDER
 
+STAGES = ".stages"
+KEPT = ".fits"  # of how much song
 NAMED = 20  # files with a fault, or left over, that are named
 AGAIN = "Give the study's command again"
 _DELETE = "Nothing uses it: delete its record in .stages/."
@@ -92,14 +95,8 @@ def verify(run: Path, console: Console) -> bool:
         )
     try:
         with undisturbed(run):
-            console.note("reading records and the folders of trials")
-            kinds, unfinished = _kinds(paths)
-            total = sum(len(kind.files) for kind in kinds)
-            progress = Progress(console, total, "files read")
-            for kind in kinds:
-                record = {"files": kind.files, "n_bytes": kind.n_bytes}
-                kind.faults = compare(run, record, then=lambda name: progress.advance()).faults
-            left_over = _left_over(run, kinds)
+            records, kinds = _compare(paths, console)
+            unnamed = _unnamed(run, kinds)
     except OSError as error:
         if error.errno in (errno.EPIPE, *STORAGE_FULL):  # of the console: nothing else is written
             raise
@@ -107,31 +104,86 @@ def verify(run: Path, console: Console) -> bool:
             f"{error.filename or run} cannot be read ({error.strerror}): nothing is said of the "
             "study's files. Remove nothing: see to the disk, then give the command again."
         ) from error
+    kinds = [kind for kind in kinds if kind.names]
     console.line(f"Folder    {run}")
     _show(kinds, console)
-    if left_over:
-        _name(
-            f"{len(left_over):,} files are left over: no record names them, and no result is made "
-            "of them:", left_over, console,
-        )  # fmt: skip
+    faults = {name: fault for kind in kinds for name, fault in kind.all_faults().items()}
+    for sentence, names in sort_unnamed(
+        unnamed, paths, records.fault_of, faults, _names(kinds), AGAIN
+    ).items():
+        _name(sentence, names, console)
+    unfinished = records.unfinished()
     if unfinished:
         console.line(unfinished)
-    is_whole = not any(kind.all_faults() for kind in kinds)
-    if is_whole and not unfinished:
+    is_whole = not faults and not unfinished
+    if is_whole:
         console.line("The study is finished, and every file is as it was written.")
-    return is_whole and not unfinished
+    return is_whole
 
 
-def _kinds(paths: RunPaths) -> tuple[list[Kind], str]:
-    """All files that should be there; and a sentence where the study is not finished."""
+def _compare(paths: RunPaths, console: Console) -> tuple["Records", list[Kind]]:
+    """Read every file."""
+    console.note("reading records and the folders of trials")
+    records = _records(paths)
+    kinds = [*records.kinds, *_searches(paths, records.search), _sent(paths), _how_much(paths)]
+    total = sum(len(kind.files) for kind in kinds)
+    progress = Progress(console, total, "file read" if total == 1 else "files read")
+    for kind in kinds:
+        record = {"files": kind.files, "n_bytes": kind.n_bytes}
+        kind.faults = compare(paths.root, record, then=lambda name: progress.advance()).faults
+    return records, kinds
+
+
+@dataclass
+class Records:
+    """What study.json and the records of the stages say.
+
+    Attributes:
+        own: these files.
+        kinds: they, and the files that each stage wrote.
+        wanted: the key of every stage of the study, as study.json has it; None without one.
+        keys: of the records that can be used, by stage.
+        search: hash of the search whose trials lie in search/; "" where no record says it.
+    """
+
+    own: Kind
+    kinds: list[Kind]
+    wanted: dict[str, str | None] | None
+    keys: dict[str, str]
+    search: str
+
+    def fault_of(self, stage: str) -> str:
+        """What is wrong with a stage's record; "" where nothing is, or the study has no such one.
+
+        Without study.json nobody knows which stages the study has.
+        """
+        if stage in self.keys or (self.wanted is not None and stage not in self.wanted):
+            return ""
+        for name in (STAGES, f"{STAGES}/{stage}.json"):
+            if fault := self.own.sealed.get(name):
+                return f"{name} {fault}"
+        return f"{STAGES}/{stage}.json {MISSING}"
+
+    def unfinished(self) -> str:
+        """A sentence about stages that are not done; "" where all are, or nobody can say."""
+        if STAGES in self.own.sealed:
+            return ""
+        broken = {Path(name).stem for name, fault in self.own.sealed.items() if fault}
+        left = [name for name in not_done(self.wanted or {}, self.keys) if name not in broken]
+        return _unfinished(left, self.keys)
+
+
+def _records(paths: RunPaths) -> Records:
+    """All that the study and its stages wrote."""
     own = Kind("records", f"{AGAIN}: it is written anew; the stage of that name runs again.")
     others = Kind("records of others", f"The study has no stage of that name. {_DELETE}")
     study = _sealed(paths.root, paths.study, own)
+    wanted = None if study is None else study["wanted"]
     stages: dict[str, Kind] = {}
     keys: dict[str, str] = {}
-    for path in sorted(paths.stages.glob("*.json")):
-        # Without study.json nobody knows which stages the study has.
-        is_wanted = study is None or path.stem in study["wanted"]
+    search = ""
+    for path in _listed(paths.root, paths.stages, "*.json", own):
+        is_wanted = wanted is None or path.stem in wanted
         record = _sealed(paths.root, path, own if is_wanted else others, read_record)
         if record is not None:
             remedy = f"{AGAIN}: the stage {path.stem} runs again."
@@ -139,13 +191,20 @@ def _kinds(paths: RunPaths) -> tuple[list[Kind], str]:
                 remedy = f"The study has no stage {path.stem}. {_DELETE}"
             stages[path.stem] = Kind(path.stem, remedy, record["files"], record["n_bytes"])
             keys[path.stem] = record["key"]
-    wanted = study["wanted"] if study is not None else {}
+            if path.stem == "trials":
+                search = record["facts"].get("search", "")  # 0.11.1 did not write it
     kinds = [own, others]
-    kinds += [stages[name] for name in sorted(stages, key=[*wanted, *stages].index)]
-    kinds += [*_searches(paths), _sent(paths), _how_much(paths)]
-    broken = {Path(name).stem for name, fault in own.sealed.items() if fault}
-    left = [name for name in not_done(wanted, keys) if name not in broken]
-    return [kind for kind in kinds if kind.names], _unfinished(left, keys)
+    kinds += [stages[name] for name in sorted(stages, key=[*(wanted or {}), *stages].index)]
+    return Records(own, kinds, wanted, keys, search)
+
+
+def _listed(root: Path, folder: Path, pattern: str, kind: Kind) -> list[Path]:
+    """What lies in a folder; one that cannot be listed is noted in ``kind``."""
+    try:
+        return found(folder, pattern)
+    except OSError as error:
+        kind.sealed[folder.relative_to(root).as_posix()] = unreadable(error)
+        return []
 
 
 def _unfinished(left: list[str], keys: dict[str, str]) -> str:
@@ -168,8 +227,13 @@ def _unfinished(left: list[str], keys: dict[str, str]) -> str:
     return f"The study is not finished: {'; '.join(faults)}. {AGAIN}: it goes on from there."
 
 
-def _searches(paths: RunPaths) -> list[Kind]:
-    """The folders of trials, of searches set aside as well; each file has a remedy of its own."""
+def _searches(paths: RunPaths, key: str) -> list[Kind]:
+    """The folders of trials, of searches set aside as well; each file has a remedy of its own.
+
+    Args:
+        paths: of the run folder.
+        key: hash of the search in use; "" where no record says it.
+    """
     now = Kind("search", "a search that goes on needs them, the study's results do not.")
     before = Kind(
         "searches set aside", "they are taken back when their settings return. By the same command "
@@ -177,7 +241,7 @@ def _searches(paths: RunPaths) -> list[Kind]:
     )  # fmt: skip
     of_kind = [(now, paths.search), *((before, path) for path in paths.searches_before)]
     for kind, search in of_kind:
-        for checked in check_search(search):
+        for checked in check_search(search, key if kind is now else ""):
             name = checked.path.relative_to(paths.root).as_posix()
             told = f"{checked.fault}. {checked.remedy}".removesuffix(". ")
             kind.sealed[name] = told if checked.fault else ""
@@ -189,8 +253,10 @@ def _sent(paths: RunPaths) -> Kind:
     kind = Kind(
         "sent to MLflow", f"Remove it. {AGAIN}: all is sent again, and nothing is there twice."
     )
-    for path in sorted(paths.tracking.glob("*.json")):
+    for path in _listed(paths.root, paths.tracking, "*.json", kind):
         _sealed(paths.root, path, kind)
+    if paths.tracking.name in kind.sealed:
+        return kind
     places = {Path(name).name: fault for name, fault in kind.sealed.items()}
     id_fault = places.pop(FOLDER, MISSING)
     lists_lost = any(_is_lost(fault) for fault in places.values())
@@ -211,11 +277,12 @@ def _is_lost(fault: str) -> bool:
 def _how_much(paths: RunPaths) -> Kind:
     """The answer of how much song, and the fits that are kept for the next."""
     kind = Kind("how much song", "Give the command how much song again: it is made anew.")
-    if paths.how_much_files.exists():
-        record = _sealed(paths.root, paths.how_much_files, kind)
-        if record is not None:
-            kind.files, kind.n_bytes = record["files"], record["n_bytes"]
-    for path in sorted(paths.how_much.glob(".fits/*.json")):
+    record = _sealed(paths.root, paths.how_much_files, kind)
+    if record is not None:
+        kind.files, kind.n_bytes = record["files"], record["n_bytes"]
+    elif kind.sealed == {name: MISSING for name in kind.sealed}:
+        kind.sealed.clear()  # the command was never given, or was stopped
+    for path in _listed(paths.root, paths.how_much / KEPT, "*.json", kind):
         _sealed(paths.root, path, kind)
     return kind
 
@@ -228,10 +295,23 @@ def _sealed(
     return content
 
 
-def _left_over(run: Path, kinds: list[Kind]) -> list[str]:
-    known = set().union(*(kind.names for kind in kinds))
-    found = (path.relative_to(run).as_posix() for path in sorted(run.rglob("*")) if path.is_file())
-    return [name for name in found if name not in known and not _UNCHECKED.match(name)]
+def _names(kinds: list[Kind]) -> set[str]:
+    return set().union(*(kind.names for kind in kinds))
+
+
+def _unnamed(run: Path, kinds: list[Kind]) -> list[str]:
+    """Names of files that are in no kind; folders that cannot be listed become a kind."""
+    known = _names(kinds)
+    folders = Kind("folders", "")
+
+    def note(error: OSError) -> None:
+        name = Path(error.filename).relative_to(run).as_posix()
+        if name not in known:
+            folders.sealed[name] = unreadable(error)
+
+    files = [path.relative_to(run).as_posix() for path in walk(run, note)]
+    kinds.append(folders)
+    return [name for name in files if name not in known and not _UNCHECKED.match(name)]
 
 
 def _show(kinds: list[Kind], console: Console) -> None:

@@ -25,6 +25,18 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
+def count(n: int, word: str, verbs: str = "") -> str:
+    """A number with its word, such as "1 file" or "2 files".
+
+    Args:
+        n: the number.
+        word: for one.
+        verbs: what follows, for one and for several with a stroke between: "is/are".
+    """
+    one, several = (f" {verb}" for verb in verbs.split("/")) if verbs else ("", "")
+    return f"{n:,} {word}{one}" if n == 1 else f"{n:,} {word}s{several}"
+
+
 class Console:
     """The terminal; nothing else prints."""
 

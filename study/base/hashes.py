@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_io.files import BrokenSealError, file_sha256, read_json
+from data_io.files import BrokenSealError, content_of, file_sha256, read_json
 from data_io.seal import check_seal, read_seal
 from study.base import stopping
+from study.base.errors import A_FILE, A_FOLDER
 
 N_THREADS = min(8, 2 * (os.cpu_count() or 1))  # a file on another machine is waited for
 MISSING, ALTERED = "is missing", "was altered"
@@ -34,7 +35,7 @@ def hashes_of(root: Path, outputs: list[Path]) -> dict[str, dict[str, Any]]:
     paths = [
         path
         for output in outputs
-        for path in (sorted(output.rglob("*")) if output.is_dir() else [output])
+        for path in (sorted(walk(output, _raise)) if output.is_dir() else [output])
         if path.is_file()
     ]
     names = [path.relative_to(root).as_posix() for path in paths]
@@ -146,6 +147,10 @@ def read_sealed(
     return content, "" if content is not None else MISSING
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def fault_of(path: Path, sha256: str) -> str:
     """What is wrong with a file that should have this hash; "" where it is as it was written."""
     try:
@@ -156,8 +161,19 @@ def fault_of(path: Path, sha256: str) -> str:
         return unreadable(error)
 
 
+def walk(folder: Path, then: Callable[[OSError], None]) -> Iterator[Path]:
+    """All files in a folder and those below it, by name; ``then`` is told of those not listed."""
+    for root, folders, names in os.walk(folder, onerror=then):
+        folders.sort()
+        yield from (Path(root, name) for name in sorted(names) if Path(root, name).is_file())
+
+
 def unreadable(error: OSError) -> str:
-    """The fault of a file, or a folder, that cannot be read for now."""
+    """The fault of a file, or a folder, that cannot be read, or that something else lies for."""
+    if isinstance(error, IsADirectoryError):
+        return A_FOLDER
+    if isinstance(error, NotADirectoryError):
+        return _absent(Path(error.filename))
     return f"{UNREADABLE} ({error.strerror or error})"
 
 
@@ -165,7 +181,7 @@ def _fault(path: Path, sha256: str, n_bytes: int, is_read: bool) -> str:
     """What is wrong with a file; empty where it is as it was written."""
     try:
         if not path.is_file():
-            return MISSING
+            return _absent(path)
         is_same = path.stat().st_size == n_bytes
         # One whose seal cannot be read is read whole: it may be plain Parquet.
         if is_same and (is_read or path.suffix == ".parquet"):
@@ -173,6 +189,17 @@ def _fault(path: Path, sha256: str, n_bytes: int, is_read: bool) -> str:
     except OSError as error:
         return unreadable(error)
     return "" if is_same else ALTERED
+
+
+def _absent(path: Path) -> str:
+    """Why there is no file of that name."""
+    if path.is_dir():
+        return A_FOLDER
+    for one in (path, *path.parents):
+        content_of(one)  # where it is away for now, nothing is missing
+        if one.is_file():
+            return f"{MISSING}: {one} {A_FILE}"
+    return MISSING
 
 
 def _hash_of(path: Path, of_seal: Callable[[Path], str] = read_seal) -> str:

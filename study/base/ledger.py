@@ -18,8 +18,8 @@ from typing import Any, TextIO
 from data_io.files import BrokenSealError, digest, read_json, remove_leftovers, write_json
 from study import __version__
 from study.base import stopping
-from study.base.console import Console
-from study.base.errors import REFUSED, StudyError
+from study.base.console import Console, count
+from study.base.errors import AND_AGAIN, MOVE_AWAY, REFUSED, StudyError
 from study.base.hashes import ALTERED, MISSING, OUTSIDE, LeftFiles, compare, hashes_of
 
 HASHED_BYTES = 2e9  # of a stage at a start; what is left is compared by size and seal
@@ -167,6 +167,8 @@ class Ledger:
         """
         found = compare(self._run_dir, record, HASHED_BYTES)
         for name, fault in found.faults.items():
+            if MOVE_AWAY in fault:
+                raise StudyError(f"{self._run_dir / name} {fault}{AND_AGAIN}")
             if fault not in (MISSING, OUTSIDE, ALTERED):  # such as a disk that is away for a moment
                 raise StudyError(
                     f"{self._run_dir / name} {fault}. Nothing was changed: when the disk can be "
@@ -175,12 +177,14 @@ class Ledger:
         if found.faults:
             named = [f"{name} {fault}" for name, fault in islice(found.faults.items(), NAMED)]
             n_more = len(found.faults) - len(named)
-            more = f" and {n_more:,} more are not as they were written" if n_more else ""
+            are = "is not as it was" if n_more == 1 else "are not as they were"
+            more = f" and {n_more:,} more {are} written" if n_more else ""
             self._console.note(f"{'; '.join(named)}{more}: the stage runs again")
         elif found.n_left:
             self._console.note(
-                f"{found.n_left:,} large files ({found.bytes_left / 1e9:,.1f} GB) were compared by "
-                "size and seal alone; --verify reads them whole"
+                f"{count(found.n_left, 'large file')} ({found.bytes_left / 1e9:,.1f} GB) "
+                f"{'was' if found.n_left == 1 else 'were'} compared by size and seal alone; "
+                "--verify reads all whole"
             )
         for name, fault in found.faults.items():
             if fault == ALTERED:
@@ -221,7 +225,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         FolderInUseError: another process uses it.
     """
     with (run_dir / ".lock").open("a+") as file:
-        _lock(run_dir, file, fcntl.LOCK_EX)
+        _lock(run_dir, file, fcntl.LOCK_EX, ", or give another folder with --out")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
@@ -240,16 +244,16 @@ def undisturbed(run_dir: Path) -> Iterator[None]:
         yield
         return
     with path.open() as file:
-        _lock(run_dir, file, fcntl.LOCK_SH)
+        _lock(run_dir, file, fcntl.LOCK_SH, ", then give the command again")
         yield
 
 
-def _lock(run_dir: Path, file: TextIO, kind: int) -> None:
+def _lock(run_dir: Path, file: TextIO, kind: int, or_else: str) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise FolderInUseError(
-            f"{run_dir} is in use by {_user(file)}. Wait for it, or give another folder with --out."
+            f"{run_dir} is in use by {_user(file)}. Wait for it{or_else}."
         ) from error
 
 

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_io.files import found
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 WHITENING = "_whitening.json"
 REPEATS = "repeats"  # in the folder of a search
@@ -70,8 +72,8 @@ class RunPaths:
     @property
     def searches_before(self) -> list[Path]:
         """Folders of searches of other settings that were set aside, by number."""
-        found = self.root.glob(f"{SEARCH_BEFORE}*")
-        numbers = {path: path.name.removeprefix(SEARCH_BEFORE) for path in found}
+        every = found(self.root, f"{SEARCH_BEFORE}*")
+        numbers = {path: path.name.removeprefix(SEARCH_BEFORE) for path in every}
         return sorted((path for path, n in numbers.items() if n.isdecimal() and path.is_dir()),
                       key=lambda path: int(numbers[path]))  # fmt: skip
 
@@ -216,6 +218,27 @@ class RunPaths:
     def study(self) -> Path:
         """Configuration, versions and hashes that made the study's results."""
         return self.root / "study.json"
+
+    @property
+    def stage_of(self) -> dict[str, str]:
+        """The stage that writes a file or folder, by its name in the run folder."""
+        of = {
+            "simulated birds": [self.simulated_birds],
+            "recordings": [self.recordings, self.spectrograms],
+            "labels": [self.labels, self.label_problems],
+            "trials": [
+                self.reference, self.trials, self.trial_reports, self.trial_by_bird_age,
+                self.repeats, self.selection, self.best, self.best_held_out, self.best_by_bird_age,
+            ],
+            "trial figures": [self.trial_figures],
+            "decoders": [self.decoders, self.decoder_table, self.decoder_reports],
+            "latents": [self.latents],
+            "hmm": [self.hmm_grid, self.hmm_selected, self.hmm_ages, self.hmm_shared, self.hmm],
+            "checks": [self.hmm_checks, self.hmm_check_quantiles],
+            "songs": [self.songs],
+            "report": [self.report],
+        }  # fmt: skip
+        return {path.name: stage for stage, written in of.items() for path in written}
 
     @property
     def tracking(self) -> Path:

@@ -8,10 +8,10 @@ folder is named by a hash of all that the searches depend on.
 import dataclasses
 import errno
 import json
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from data_io.files import digest, make_folder, read_json, write_json
+from data_io.files import digest, make_folder, read_json, remove_folder, write_json
 from data_io.recordings.table import BirdAge
 from data_io.song_models import load_song_model, save_song_model
 from data_io.store import BrokenFileError
@@ -42,7 +42,8 @@ def journal_key(params: HmmParams, seed: int, latents_digest: str) -> str:
 
 def remove_journal(paths: RunPaths) -> None:
     """Remove what is no longer needed: the stage's outputs are complete."""
-    shutil.rmtree(journal_folder(paths), ignore_errors=True)
+    with suppress(OSError):  # it is not needed, and does no harm
+        remove_folder(journal_folder(paths))
 
 
 class Journal:
@@ -61,7 +62,7 @@ class Journal:
         make_folder(self._root)
         for other in folder.iterdir():
             if other.is_dir() and other != self._root.parent:
-                shutil.rmtree(other)
+                remove_folder(other)
         # Files that a killed study had not finished.
         for half in self._root.rglob(".*.tmp*"):
             half.unlink()

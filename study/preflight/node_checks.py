@@ -231,4 +231,6 @@ def _minor(version: str) -> str:
 
 def _gb(n_bytes: int) -> str:
     gb = n_bytes / 1e9
+    if gb < 1:
+        return f"{n_bytes / 1e6:,.0f} MB"
     return f"{gb:,.0f} GB" if gb >= 10 else f"{gb:.1f} GB"

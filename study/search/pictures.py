@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from data_io.files import BrokenSealError, read_json, write_json
+from data_io.files import BrokenSealError, found, read_json, write_json
 from data_io.store import read_table
 from models.mdgan.params import MdganParams
 from study.base.paths import RunPaths
@@ -92,7 +92,7 @@ def search_pictures(paths: RunPaths, base: MdganParams) -> Iterator[RunPicture]:
         tags = {"is_best": str(row["is_best"])}
         yield from _ended(paths.search / name, identity, base, row, tags, n_counted.get(name, 0))
     # Of trials beyond the number wanted now, one may have been the best.
-    for path in sorted(paths.search.glob("trial-*")):
+    for path in found(paths.search, "trial-*"):
         stamp = None if path.name in counted_names else read_begun(TrialFolder(path))
         if stamp is not None:
             identity = RunIdentity("trial", path.name)

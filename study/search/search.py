@@ -1,14 +1,13 @@
 """The search: trials on Ray Tune by Optuna's proposals, the best ones again with fresh seeds."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from data_io.files import remove_leftovers, sync, write_json
+from data_io.files import found, remove_folder, remove_leftovers, sync, write_json
 from study.base import stopping
-from study.base.console import Console
+from study.base.console import Console, count
 from study.base.errors import INTERRUPTED, StudyError
 from study.base.paths import RunPaths
 from study.config.stopping import first_rung
@@ -124,7 +123,9 @@ class Search:
         state = new_state(config, key)
         n_beyond = load_trials(state, self._paths.search, search.n_trials, self._console)
         if n_beyond:
-            self._console.note(f"{n_beyond} trials beyond search.n_trials are kept, not counted")
+            are = "is" if n_beyond == 1 else "are"
+            beyond = f"{count(n_beyond, 'trial')} beyond search.n_trials"
+            self._console.note(f"{beyond} {are} kept, not counted")
         n_known = len(state.trials)
         searcher = StudySearch(config, state, self._paths.search)
         watcher = self._watcher(state, self._paths.search, trial_identity, search.n_trials)
@@ -133,7 +134,8 @@ class Search:
         n_new = search.n_trials - len(state.trials)
         n_missing = sum(not state.is_over(n) for n in state.trials) + n_new
         if n_known:
-            self._console.note(f"{n_known} trials are there: {n_missing} to run or to go on with")
+            known = count(n_known, "trial", "is/are")
+            self._console.note(f"{known} there: {n_missing} to run or to go on with")
         if n_missing:
             scheduler = OrderedASHA(state)
             launch(config, self._data, self._job(self._paths.search), watcher, searcher,
@@ -200,7 +202,7 @@ def _remove(path: Path) -> None:
     leftover = path.with_name(f".{path.name}.tmp")
     path.replace(leftover)
     sync(path.parent)
-    shutil.rmtree(leftover)
+    remove_folder(leftover)
 
 
 def new_state(config: StudyConfig, key: str = "") -> SearchState:
@@ -243,13 +245,14 @@ def load_trials(state: SearchState, folder: Path, n_trials: int, console: Consol
 
     Raises:
         BrokenRecordError: a record cannot be read, or is of another search.
+        OSError: the folder cannot be listed.
     """
-    records = [TrialFolder(path) for path in sorted(folder.glob("trial-*")) if has_begun(path)]
-    found = [(record, record.spec_of(state.search)) for record in records]
-    kept = [(record, spec) for record, spec in found if spec.number < n_trials]
+    records = [TrialFolder(path) for path in found(folder, "trial-*") if has_begun(path)]
+    all_specs = [(record, record.spec_of(state.search)) for record in records]
+    kept = [(record, spec) for record, spec in all_specs if spec.number < n_trials]
     for record, spec in kept:
         state.add(_restored(record, spec, console))
-    return len(found) - len(kept)
+    return len(all_specs) - len(kept)
 
 
 def _restored(record: TrialFolder, spec: TrialSpec, console: Console) -> TrialState:

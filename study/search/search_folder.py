@@ -1,11 +1,10 @@
 """The folder of a search: of which search its trials are."""
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from data_io.files import BrokenSealError, digest, read_json, sync, write_json
+from data_io.files import BrokenSealError, digest, found, read_json, remove_folder, sync, write_json
 from study import __version__
 from study.base.console import Console
 from study.base.paths import REPEATS, SEARCH_BEFORE, RunPaths
@@ -73,7 +72,7 @@ def prepare_folder(config: StudyConfig, data_sha256: str, paths: RunPaths, conso
         console.note(f"the search is another one ({changed}); the old one is now {aside.name}/")
     if back is not None:
         if paths.search.exists():  # its trials were removed by hand, or none has begun
-            shutil.rmtree(paths.search)
+            remove_folder(paths.search)
         back.replace(paths.search)
         sync(paths.root)
         console.note(f"{back.name}/ is of this search: it is {paths.search.name}/ again")
@@ -92,7 +91,7 @@ def _known(search: Path) -> tuple[dict[str, Any] | None, str]:
 def _trials(search: Path) -> list[Path]:
     """Folders of the trials and repeats; a repeat may be of a trial that was removed by hand."""
     both = (search, search / REPEATS)
-    return [trial for one in both for trial in one.glob("trial-*") if has_begun(trial)]
+    return [trial for one in both for trial in found(one, "trial-*") if has_begun(trial)]
 
 
 def _is_of(key: str, search: Path) -> bool:
@@ -105,11 +104,11 @@ def _is_of(key: str, search: Path) -> bool:
 
 def _searches_of(trials: list[Path]) -> dict[Path, str]:
     """The hash of each trial's search; those that are altered say nothing."""
-    found = {}
+    searches = {}
     for trial in trials:
         with suppress(BrokenRecordError):
-            found[trial] = TrialFolder(trial).spec().search
-    return found
+            searches[trial] = TrialFolder(trial).spec().search
+    return searches
 
 
 def _check_one_search(key: str, of: dict[Path, str], lost: str) -> None:

@@ -7,6 +7,7 @@ from study.base.ledger import StageResult
 from study.context import Stage, Study
 from study.search.report_side import in_words, measure_best
 from study.search.search import Search, n_parallel
+from study.search.search_folder import search_parts
 from study.training.data import load_trial_data
 from study.training.train import best_facts
 
@@ -37,6 +38,8 @@ def _run(study: Study) -> StageResult:
     ]  # fmt: skip
     facts = {"best_trial": selection.chosen, "reference_sha256": data.reference.sha256}
     facts |= {"study_run_id": study.tracker.study_run_id}
+    # So that `verify` knows whose trials lie in search/.
+    facts |= {"search": digest(search_parts(config, data.sha256))}
     return StageResult(outputs, made, facts)
 
 

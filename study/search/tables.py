@@ -131,7 +131,8 @@ def keep_best(row: Row, selection: Selection, paths: RunPaths) -> None:
     try:
         load_decoder(kept)
     except (FileNotFoundError, ValueError) as error:
-        fault = f"The decoder of {row['trial_id']} cannot be opened ({error})"
+        why = str(error).rstrip(".")  # another sentence follows
+        fault = f"The decoder of {row['trial_id']} cannot be opened ({why})"
         raise broken_record(fault, kept.parent) from error
     except OSError as error:
         raise unreadable_record(f"{error.filename or kept} {unreadable(error)}") from error

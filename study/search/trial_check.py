@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.base.hashes import UNREADABLE, read_sealed, unreadable
+from data_io.files import digest, found
+from study.base.errors import MOVE_AWAY
+from study.base.hashes import MISSING, UNREADABLE, read_sealed, unreadable
 from study.base.paths import REPEATS
 from study.search.trial_folder import (
     BY_BIRD_AGE,
@@ -21,6 +23,8 @@ _BEGUN = (
     "Delete it: ended.json beside it says the same, and a trial that has not ended writes it anew."
 )
 _BEFORE = "The same command sets this checkpoint aside and goes on from the one before."
+_MOVE = "Move the folder {path} to another place: no result of this study is made of it."
+ANOTHER = "is of another search than the study's"
 _RECORDS = {
     "trial.json": _ANEW,
     "ended.json": _ANEW,
@@ -44,21 +48,40 @@ class CheckedFile:
     remedy: str = ""
 
 
-def check_search(search: Path) -> Iterator[CheckedFile]:
-    """Check search.json and the folders of all trials and repeats in the folder of a search."""
-    if (search / SEARCH).exists():
-        yield _sealed(search / SEARCH, _WRITTEN)
+def check_search(search: Path, key: str = "") -> Iterator[CheckedFile]:
+    """Check search.json and the folders of all trials and repeats in the folder of a search.
+
+    Args:
+        search: the folder.
+        key: hash of the search's parts that its trials should be of; where it is not known, they
+            are compared with search.json.
+    """
+    content, fault = read_sealed(search / SEARCH)
+    of = digest(content) if content is not None else ""
+    if key and of and of != key:
+        yield CheckedFile(search / SEARCH, ANOTHER, _WRITTEN)
+    elif fault != MISSING:  # it is written anew, without a word
+        yield _checked(search / SEARCH, fault, _WRITTEN)
     for folder in (search, search / REPEATS):
-        for path in sorted(folder.glob("trial-*")):
+        try:
+            trials = found(folder, "trial-*")
+        except OSError as error:
+            yield _checked(folder, unreadable(error), "")
+            continue
+        for path in trials:
             try:
                 if has_begun(path):
-                    yield from check_trial(path)
+                    yield from check_trial(path, key or of)
             except OSError as error:  # of the folder; those of files were said of each
                 yield _checked(path, unreadable(error), "")
 
 
-def check_trial(path: Path) -> Iterator[CheckedFile]:
+def check_trial(path: Path, key: str = "") -> Iterator[CheckedFile]:
     """Check the files of one trial's folder.
+
+    Args:
+        path: the folder.
+        key: hash of the parts of the search that it should be of; "" where that is not known.
 
     Raises:
         OSError: the folder cannot be read.
@@ -66,20 +89,21 @@ def check_trial(path: Path) -> Iterator[CheckedFile]:
     trial = TrialFolder(path)
     anew = _ANEW.format(trial=path)
     for name, remedy in _RECORDS.items():
-        if (path / name).exists() or name == "trial.json":
-            yield _sealed(path / name, remedy.format(trial=path))
+        content, fault = read_sealed(path / name)
+        if name == "trial.json" and key and content is not None and content.get("search") != key:
+            yield CheckedFile(path / name, ANOTHER, _MOVE.format(path=path))
+        elif fault != MISSING or name == "trial.json":
+            yield _checked(path / name, fault, remedy.format(trial=path))
     for checkpoint in trial.checkpoints():
         for file, fault in hashed_files(checkpoint / CHECKPOINT):
             yield _checked(file, fault, _BEFORE)
     if trial.decoder.is_dir():
         for file, fault in hashed_files(trial.decoder / "model.json"):
             yield _checked(file, fault, anew)
-        yield _sealed(trial.decoder / BY_BIRD_AGE, anew)
-
-
-def _sealed(path: Path, remedy: str) -> CheckedFile:
-    return _checked(path, read_sealed(path)[1], remedy)
+        path = trial.decoder / BY_BIRD_AGE
+        yield _checked(path, read_sealed(path)[1], anew)
 
 
 def _checked(path: Path, fault: str, remedy: str) -> CheckedFile:
-    return CheckedFile(path, fault, "" if fault.startswith(UNREADABLE) else remedy)
+    has_own = fault.startswith(UNREADABLE) or MOVE_AWAY in fault
+    return CheckedFile(path, fault, "" if has_own else remedy)

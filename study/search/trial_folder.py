@@ -27,12 +27,14 @@ from data_io.files import (
     atomic_dir,
     digest,
     file_sha256,
+    found,
     naming,
     read_json,
+    remove_folder,
     remove_leftovers,
     write_json,
 )
-from study.base.errors import StudyError
+from study.base.errors import AND_AGAIN, MOVE_AWAY, StudyError
 from study.base.hashes import ALTERED, UNREADABLE, fault_of, read_sealed, unreadable
 
 Report = dict[str, Any]
@@ -70,6 +72,8 @@ def broken_record(fault: str, trial: Path) -> BrokenRecordError:
 
 def unreadable_record(fault: str) -> UnreadableRecordError:
     """The error for a file of a trial that cannot be read for now."""
+    if MOVE_AWAY in fault:
+        return UnreadableRecordError(f"{fault}{AND_AGAIN}")
     return UnreadableRecordError(
         f"{fault}. Remove nothing: see to the disk, then give the same command again."
     )
@@ -235,7 +239,7 @@ class TrialFolder:
             write_json(folder / CHECKPOINT, {"report": report, "sha256": hashes})
             self._check_owner()  # writing takes a while
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(old)
+            remove_folder(old)
 
     def _check_owner(self) -> None:
         owner = read_json(self.path / "owner.json")
@@ -259,7 +263,8 @@ class TrialFolder:
             if not why:
                 return path, broken
             aside = path.with_name(path.name + ".broken")
-            shutil.rmtree(aside, ignore_errors=True)
+            if aside.exists():
+                remove_folder(aside)
             path.replace(aside)
             broken.append(f"{self.path.name}: {path.name} is broken ({why}); set aside")
         return None, broken
@@ -273,8 +278,8 @@ class TrialFolder:
 
     def checkpoints(self) -> list[Path]:
         """Folders of the checkpoints, the oldest first; none that was set aside."""
-        found = self.path.glob("checkpoint-*")
-        return sorted(path for path in found if path.name.removeprefix("checkpoint-").isdecimal())
+        every = found(self.path, "checkpoint-*")
+        return [path for path in every if path.name.removeprefix("checkpoint-").isdecimal()]
 
     def end(self, ended: dict[str, Any]) -> None:
         """Write ended.json, and keep of the newest checkpoint the decoder alone.
@@ -324,8 +329,8 @@ class TrialFolder:
                 for path in checkpoint.iterdir():
                     if path.name not in _TRAINING_FILES:
                         shutil.copyfile(path, folder / path.name)
-        for path in self.path.glob("checkpoint-*"):  # those set aside, too
-            shutil.rmtree(path)
+        for path in found(self.path, "checkpoint-*"):  # those set aside, too
+            remove_folder(path)
 
 
 def read_reports(checkpoint: Path | None) -> list[Report]:

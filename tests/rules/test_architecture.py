@@ -53,7 +53,7 @@ FLOORS = [
     {"encode"},
     {"hmms"},
     {"songs", "checks"},
-    {"report", "tracked", "how_much"},
+    {"report", "tracked", "how_much", "left_over"},
     {"check", "how_much_song", "verify"},
     {"pipeline"},
     {"run_tune"},

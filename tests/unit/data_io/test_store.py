@@ -17,7 +17,16 @@ import pytest
 from numpy.typing import NDArray
 
 from data_io import store
-from data_io.files import BrokenSealError, atomic_dir, atomic_file, read_json, write_json
+from data_io.files import (
+    BrokenSealError,
+    atomic_dir,
+    atomic_file,
+    found,
+    read_json,
+    remove_folder,
+    remove_leftovers,
+    write_json,
+)
 from data_io.latents import read_latents, read_sound_shares, write_latents
 from data_io.recordings.table import Recording, Recordings
 from data_io.seal import seal
@@ -317,8 +326,10 @@ def test_truncated_file_is_named_with_the_remedy(kind: str, kept: float, tmp_pat
 def test_missing_file_is_named(kind: str, tmp_path: Path) -> None:
     path, read = write_kind(kind, tmp_path)
     path.unlink()
-    with pytest.raises(BrokenFileError, match="part-0.parquet|recordings.parquet"):
+    with pytest.raises(BrokenFileError) as caught:
         read()
+    assert str(caught.value).startswith(f"{path} is missing. Run the same command again")
+    assert "Delete" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -439,6 +450,84 @@ def test_atomic_dir_is_as_it_was_after_an_exception(tmp_path: Path, has_old: boo
         raise RuntimeError("broke")
     assert names_in(tmp_path) == (["d"] if has_old else [])
     assert not has_old or names_in(path) == ["old"]
+
+
+def linked(tmp_path: Path) -> tuple[Path, Path]:
+    """A link, and the folder that it leads to."""
+    link, content = tmp_path / "run" / "d", tmp_path / "big" / "other"
+    link.parent.mkdir()
+    content.mkdir(parents=True)
+    (content / "old").write_text("old")
+    link.symlink_to(content)
+    return link, content
+
+
+def test_atomic_dir_replaces_the_content_that_a_link_leads_to_and_the_link_stays(
+    tmp_path: Path,
+) -> None:
+    link, content = linked(tmp_path)
+    with atomic_dir(link) as temporary:
+        assert temporary.parent == content.parent  # one rename away
+        (temporary / "new").write_text("new")
+    assert link.is_symlink()
+    assert names_in(content) == ["new"]
+    assert names_in(link.parent) == ["d"]
+    assert names_in(content.parent) == ["other"]
+
+
+def test_a_link_to_what_is_away_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    link, content = linked(tmp_path)
+    content.rename(tmp_path / "unmounted")
+    with pytest.raises(OSError, match="a link to .*/other, which is not there"), atomic_dir(link):
+        pass
+    for of in (remove_folder, found):
+        with pytest.raises(OSError, match="a link to .*/other, which is not there"):
+            of(link)
+    remove_leftovers(link.parent)
+    assert link.is_symlink()
+    assert names_in(content.parent) == []
+
+
+def test_leftovers_beside_what_a_link_leads_to_are_removed_if_they_have_its_name(
+    tmp_path: Path,
+) -> None:
+    link, content = linked(tmp_path)
+    for name in (".other.0123abcd.tmp", ".other.0123abcd.old", ".d.0123abcd.tmp", ".other.mine"):
+        (content.parent / name).mkdir()
+    remove_leftovers(link.parent)
+    assert names_in(content.parent) == [".d.0123abcd.tmp", ".other.mine", "other"]
+    content.rename(content.parent / ".other.0123abcd.old")  # killed between the two renames
+    remove_leftovers(link.parent)
+    assert names_in(link) == ["old"]
+
+
+def test_a_link_that_was_retired_is_removed_or_gets_its_name_back(tmp_path: Path) -> None:
+    link, content = linked(tmp_path)
+    retired = link.with_name(".d.0123abcd.old")
+    link.rename(retired)
+    remove_leftovers(link.parent)
+    assert names_in(link) == ["old"]
+    link.rename(retired)
+    link.mkdir()
+    remove_leftovers(link.parent)
+    assert names_in(link.parent) == ["d"]
+    assert names_in(content) == ["old"]
+    (link.parent / ".best.tmp").symlink_to(content)
+    remove_leftovers(link.parent)
+    assert names_in(link.parent) == ["d"]
+
+
+def test_a_folder_behind_a_link_is_removed_with_the_link(tmp_path: Path) -> None:
+    link, content = linked(tmp_path)
+    remove_folder(link)
+    assert names_in(link.parent) == names_in(content.parent) == []
+
+
+def test_atomic_dir_leaves_a_file_of_its_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("mine")
+    with pytest.raises(NotADirectoryError), atomic_dir(tmp_path / "d"):
+        pass
+    assert names_in(tmp_path) == ["d"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"deep": [float("-inf")]}])

@@ -1,5 +1,6 @@
 """One bit of a record is flipped: it is named with its remedy, or nothing changes."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,8 @@ from study.tracking.picture import RunIdentity
 from study.tracking.sent import Sent, SentRun
 from tests.helpers.tiny_mdgan import build
 
-SPEC = TrialSpec("trial-000", 0, 7, {"lr": 0.001, "latent_dim": 8}, {"n": 1}, "search")
+PARTS = {"seed": 1}  # of the search
+SPEC = TrialSpec("trial-000", 0, 7, {"lr": 0.001, "latent_dim": 8}, {"n": 1}, digest(PARTS))
 STAMP = {"git_commit": "abc", "study_run_id": "run", "began_at": 5.0}
 REPORTS = [{"report": 1, "objective": 0.125, "reason": "", "valid/recon_l1": 1e-3}]
 ENDED = {
@@ -116,6 +118,7 @@ def test_an_altered_decoder_does_not_become_the_best(ended, tmp_path):
             keep_best(row, selection, paths)
         assert str(path) in str(caught.value)
         assert f"Remove the folder {ended.path}: the same command" in str(caught.value)
+        assert ".)." not in str(caught.value)
         assert not paths.best.exists()
     keep_best(row, selection, paths)
     facts = load_decoder(paths.best)[2]
@@ -353,7 +356,7 @@ REMEDIES = {
 
 def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(ended, tmp_path):
     paths = RunPaths(tmp_path)
-    write_json(paths.search / SEARCH, {"seed": 1})
+    write_json(paths.search / SEARCH, PARTS)
     repeat = TrialFolder(paths.repeats_folder / "trial-000-seed8")
     repeat.begin(SPEC)
     repeat.own()
@@ -378,3 +381,52 @@ def test_every_file_of_a_search_is_checked_and_an_altered_or_missing_one_named(e
             key = path.name if path.name in REMEDIES else path.parent.name
             trial = path.parent if path.name in REMEDIES else path.parent.parent
             assert REMEDIES[key].format(trial=trial) in named[0].remedy
+
+
+def test_a_trial_of_another_search_is_named_and_is_to_be_moved_away(ended, tmp_path):
+    search = RunPaths(tmp_path).search
+    write_json(search / SEARCH, PARTS)
+    other = TrialFolder(search / "trial-001")
+    other.begin(dataclasses.replace(SPEC, name="trial-001", search="another"))
+    other.own()
+
+    def named(key):
+        found = [one for one in check_search(search, key) if one.fault]
+        assert all(one.fault == "is of another search than the study's" for one in found)
+        assert all(
+            f"Move the folder {one.path.parent} " in one.remedy
+            for one in found if one.path.name != SEARCH
+        )  # fmt: skip
+        return [one.path for one in found]
+
+    assert named("") == named(digest(PARTS)) == [other.path / "trial.json"]
+    # All of search/ is of another study: the record of the stage knows.
+    assert named("another") == [search / SEARCH, ended.path / "trial.json"]
+    (search / SEARCH).unlink()
+    assert named("") == []
+
+
+def test_a_search_behind_a_link_gives_way_to_the_one_that_was_set_aside(tmp_path):
+    config, paths = load_config("smoke", None, []), RunPaths(tmp_path / "run")
+    aside = paths.root / "search-before-1"
+    write_json(aside / SEARCH, search_parts(config, "data"))
+    (tmp_path / "big").mkdir()
+    paths.search.symlink_to(tmp_path / "big")
+    prepare_folder(config, "data", paths, Console())
+    assert paths.search.is_dir() and not paths.search.is_symlink() and not aside.exists()
+
+
+def test_a_search_that_cannot_be_listed_or_is_away_is_not_an_empty_one(tmp_path, monkeypatch):
+    config, paths = load_config("smoke", None, []), RunPaths(tmp_path)
+    paths.search.symlink_to("away")
+    with pytest.raises(OSError, match="a link to .*away, which is not there"):
+        prepare_folder(config, "data", paths, Console())
+    paths.search.unlink()
+    paths.search.mkdir()
+
+    def fails(path):
+        raise OSError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    with pytest.raises(OSError, match="Permission denied"):
+        prepare_folder(config, "data", paths, Console())

@@ -2,7 +2,7 @@
 
 import io
 
-from study.base.console import WIDTH, Console, Progress, format_seconds
+from study.base.console import WIDTH, Console, Progress, count, format_seconds
 
 
 def printed(write):
@@ -13,6 +13,11 @@ def printed(write):
 
 def test_seconds_are_written_for_people():
     assert [format_seconds(s) for s in (0.4, 59, 60, 3725)] == ["0 s", "59 s", "1:00", "1:02:05"]
+
+
+def test_a_number_has_its_word():
+    assert [count(n, "file") for n in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
+    assert [count(n, "trial", "is/are") for n in (1, 2)] == ["1 trial is", "2 trials are"]
 
 
 def test_tables_fit_a_terminal_and_align_numbers_right():

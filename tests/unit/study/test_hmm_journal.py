@@ -174,6 +174,17 @@ def test_journals_of_another_key_are_removed(tmp_path, journal, text):
     assert [p.name for p in (tmp_path / ".hmm").iterdir()] == ["another"]
 
 
+def test_a_journal_behind_a_link_is_removed_with_the_link(tmp_path):
+    (tmp_path / "big" / "old").mkdir(parents=True)
+    folder = tmp_path / "run" / ".hmm"
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "big")
+    Journal(folder, "key", Console(StringIO()))
+    assert [path.name for path in folder.iterdir()] == ["key"]
+    remove_journal(RunPaths(folder.parent))
+    assert [path.name for path in tmp_path.rglob("*")] == ["run"]
+
+
 def test_the_key_follows_all_that_the_fits_depend_on(monkeypatch):
     params = HmmParams()
     keys = {journal_key(params, 0, "latents")}

@@ -142,6 +142,8 @@ def test_a_run_folder_that_is_not_shared_is_refused():
         assert not check.is_ok
         assert phrase in check.text
         assert "--out" in check.remedy
+    small = check_disks(96_000_000, 104_000_000, GB, of(REPORT))
+    assert "The run folder has 96 MB free, a study needs about 104 MB." in small.text
 
 
 def recordings_of(*paths):
@@ -177,6 +179,8 @@ def test_too_little_disk_is_refused_with_both_numbers():
     assert "Ray's files take about 2.0 GB on a node: /tmp/ray on two has 1.0 GB free." in check.text
     assert "on one" not in check.text
     assert "--out" in check.remedy
+    small = check_disks(96_000_000, 104_000_000, GB, of(REPORT))
+    assert "The run folder has 96 MB free, a study needs about 104 MB." in small.text
     assert "--temp-dir" in check.remedy
 
 

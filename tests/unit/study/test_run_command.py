@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.files import BrokenSealError, read_json
+from data_io.files import BrokenSealError, found, make_folder, read_json, write_json
 from data_io.names.listing import NoRecordingsError
 from data_io.store import BrokenFileError
 from study.base.command import run_command
@@ -72,3 +72,47 @@ def test_a_file_that_we_should_have_looked_for_and_one_without_a_name_keep_their
 ):
     with pytest.raises(OSError, match="No such file|Input/output"):
         run_command(fails_by(number, *named))
+
+
+def made_folder(path):
+    make_folder(path / "b1")
+
+
+def made_file(path):
+    write_json(path, {})
+
+
+@pytest.mark.parametrize(
+    ("there", "work", "what"),
+    [
+        ("run/report.html/", made_file, "folder where a file should be"),
+        ("run/.lock/", lambda path: path.open("a+"), "folder where a file should be"),
+        ("run/.lock/", read_json, "folder where a file should be"),
+        ("run/latents", made_folder, "file where a folder should be"),
+        ("run/.stages", lambda path: read_json(path / "hmm.json"), "file where a folder should be"),
+        ("run/.stages", lambda path: made_file(path / "hmm.json"), "file where a folder should be"),
+        ("run/search", found, "file where a folder should be"),
+    ],
+)
+def test_a_folder_where_a_file_should_be_and_the_reverse_are_to_be_moved_away(
+    tmp_path, capsys, there, work, what
+):
+    path = tmp_path / there
+    make_folder(path if there.endswith("/") else path.parent)
+    if not path.is_dir():
+        path.write_text("mine")
+    assert run_command(lambda console: work(path)) == FAILED
+    assert capsys.readouterr().err == (
+        f"error: {path} is a {what}: move it away, then give the same command again.\n"
+    )
+
+
+@pytest.mark.parametrize("work", [found, made_folder, lambda path: made_file(path / "a.json")])
+def test_a_link_to_what_is_away_is_no_fault_of_ours(tmp_path, capsys, work):
+    path = tmp_path / "search"
+    path.symlink_to("away")
+    assert run_command(lambda console: work(path)) == FAILED
+    assert capsys.readouterr().err == (
+        f"error: {path} cannot be used (a link to {tmp_path / 'away'}, which is not there). "
+        "Remove nothing: see to the disk, then give the same command again.\n"
+    )

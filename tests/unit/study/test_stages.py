@@ -156,18 +156,46 @@ def test_a_forged_record_removes_no_file_outside_the_run_folder(tmp_path, how):
     assert other.read_text() == "mine"
 
 
-def test_a_folder_in_the_place_of_a_file_is_a_missing_file(tmp_path):
+def test_a_folder_where_a_file_should_be_is_named_and_stays(tmp_path):
     run(tmp_path, 1, [])
-    (tmp_path / "out" / "part.txt").unlink()
-    (tmp_path / "out" / "part.txt").mkdir()
-    text = io.StringIO()
+    path = tmp_path / "out" / "part.txt"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StudyError) as caught:
+        run(tmp_path, 1, [])
+    assert str(caught.value) == (
+        f"{path} is a folder where a file should be: move it away, then give the same command "
+        "again."
+    )
+    path.rmdir()
+    assert not run(tmp_path, 1, []).was_skipped
 
-    def work():
-        (tmp_path / "out" / "part.txt").rmdir()
-        return StageResult([tmp_path / "out"], "digest")
 
-    ledger(tmp_path, text).run("stage", {"input": 1}, work)
-    assert "out/part.txt is missing" in said(text)
+def test_a_file_where_a_folder_should_be_is_named_and_stays(tmp_path):
+    run(tmp_path, 1, [])
+    (tmp_path / "out").rename(tmp_path / "away")
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(StudyError, match="out is a file where a folder should be: move it away"):
+        run(tmp_path, 1, [])
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("depends_on", [1, 2])
+def test_a_link_whose_target_is_away_ends_the_command_and_nothing_is_made_anew(
+    tmp_path, depends_on
+):
+    root, big, calls = tmp_path / "run", tmp_path / "big", []
+    root.mkdir()
+    run(root, 1, calls)
+    (root / "out").rename(big)
+    (root / "out").symlink_to(big)
+    assert run(root, 1, calls).was_skipped
+    big.rename(tmp_path / "unmounted")
+    with pytest.raises(StudyError, match="out/part.txt cannot be read .a link to .*/big, which"):
+        run(root, depends_on, calls)
+    assert len(calls) == 1
+    (tmp_path / "unmounted").rename(big)
+    assert run(root, 1, calls).was_skipped
 
 
 def test_many_missing_files_are_counted_and_the_first_are_named(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -367,23 +368,118 @@ def test_a_fault_of_the_console_is_not_one_of_the_run_folder(paths, number):
         verify(paths.root, Console(Gone()))
 
 
-def test_a_folder_that_cannot_be_listed_is_named(paths, monkeypatch):
-    listed = Path.rglob
+@contextmanager
+def unlisted(*folders):
+    """Folders that cannot be listed, while what is in them can be opened: their mode is 311."""
+    listed, scanned = os.listdir, os.scandir
 
-    def fails(path, pattern):
-        if path == paths.root:
-            raise OSError(5, "Input/output error", str(paths.search))
-        return listed(path, pattern)
+    def failing(lists):
+        def fails(path="."):
+            if Path(path) in folders:
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return lists(path)
 
-    monkeypatch.setattr(Path, "rglob", fails)
-    with pytest.raises(UnreadableFolderError, match="search cannot be read .*Remove nothing"):
+        return fails
+
+    with mock.patch("os.listdir", failing(listed)), mock.patch("os.scandir", failing(scanned)):
+        yield
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".tracking", ".stages", "search", "search/repeats", "search/trial-000", "latents",
+     "search/trial-000/decoder", "how_much_song/.fits", "how_much_song"],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_listed_is_named_as_not_read(paths, name):
+    write_json(paths.repeats_folder / "trial-000-seed7" / "trial.json", {"seed": 7})
+    with unlisted(paths.root / name):
+        is_whole, text = run(paths)
+    assert not is_whole
+    assert f"{LATER} {name} cannot be read (Permission denied)" in text
+    assert text.count(f"{name} cannot be read") == (4 if name == ".stages" else 1)  # by 3 stages
+    assert "again: " not in text
+    assert "The study is" not in text and "is missing" not in text
+
+
+def test_a_run_folder_that_cannot_be_listed_is_refused(paths):
+    with unlisted(paths.root), pytest.raises(UnreadableFolderError, match="run cannot be read"):
         run(paths)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_files_of_a_stage_whose_record_is_missing_or_altered_are_not_left_over(paths, content):
+    record = paths.stages / "latents.json"
+    record.unlink() if content is None else record.write_text(content)
+    is_whole, text = run(paths)
+    assert not is_whole
+    what = "is missing" if content is None else "was altered"
+    assert (
+        f"2 files of the stage latents, by their names: its record .stages/latents.json {what}, so "
+        "they cannot be compared. Give the study's command again: the stage runs again."
+    ) in text
+    assert "left over" not in text
+
+
+def test_files_whose_stages_are_not_read_are_not_left_over(paths):
+    with unlisted(paths.stages):
+        text = run(paths)[1]
+    assert "1 file of the stage report, by its name: its record .stages cannot be read" in text
+    assert "4 files are left over" not in text
+
+
+def test_files_of_a_trial_whose_record_is_altered_are_not_left_over(paths):
+    (paths.search / "trial-000" / "decoder" / "model.json").write_text("{")
+    (paths.search / "trial-001").mkdir()
+    (paths.search / "trial-001" / "trial.json").write_bytes(bytes(9))  # cut off by a power cut
+    (paths.search / "notes.txt").write_text("mine")
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "3 files of trials, by their names: the record beside is missing or altered" in text
+    assert "1 file is left over: no record names it, and no result is made of it: search/no" in text
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_files_of_how_much_song_without_their_record_are_not_left_over(paths, gone):
+    paths.how_much_files.unlink() if gone else paths.how_much_files.write_text("{")
+    is_whole, text = run(paths)
+    assert is_whole == gone
+    assert "1 file of how much song, by its name: the record .files.json is missing" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"),
+    [("report.html", True), ("study.json", True), (".stages/songs.json", True), (".stages", False),
+     ("search/trial-000/trial.json", True), ("search", False), (".tracking", False),
+     ("latents", False)],
+)  # fmt: skip
+def test_what_lies_in_the_place_of_a_file_or_folder_is_to_be_moved_away(paths, name, is_folder):
+    path = paths.root / name
+    if is_folder:
+        path.unlink()
+        path.mkdir()
+    else:
+        shutil.rmtree(path)
+        path.write_text("mine")
+    is_whole, text = run(paths)
+    assert not is_whole
+    words = ("folder", "file") if is_folder else ("file", "folder")
+    assert f"{name} is a {words[0]} where a {words[1]} should be: move it away" in text
+
+
+def test_what_lies_behind_a_link_to_a_disk_that_is_away_is_not_missing(paths):
+    shutil.rmtree(paths.latents)
+    paths.latents.symlink_to("away")
+    is_whole, text = run(paths)
+    assert not is_whole
+    assert "latents/_whitening.json cannot be read (a link to" in text
+    assert "is missing" not in text
 
 
 def test_another_folder_and_one_in_use_are_refused(paths, tmp_path):
     with pytest.raises(NoStudyError, match="holds neither study.json nor .stages/"):
         verify(tmp_path, Console(io.StringIO()))
-    with locked(paths.root), pytest.raises(FolderInUseError, match="in use by process"):
+    in_use = r"in use by process .* Wait for it, then give the command again\.$"
+    with locked(paths.root), pytest.raises(FolderInUseError, match=in_use):
         run(paths)
 
 
