@@ -1,3 +1,3 @@
 """The distributed study: joins data_io and models by Ray, Optuna and MLflow."""
 
-__version__ = "0.11.1"
+__version__ = "0.11.2"

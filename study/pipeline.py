@@ -96,7 +96,7 @@ def _run_locked(
             )
     show_result(config, paths, tracker.uri, tracker.experiment_id, console)
     if other := of_another_study(paths, study.ledger.done["latents"].digest, config.hmm):
-        console.line(f"{paths.how_much} {other}")
+        console.line(f"{paths.how_much} {other}: give the command how much song again")
 
 
 def _run_stages(study: Study) -> None:

@@ -14,6 +14,7 @@ from study.base.errors import REFUSED, StudyError
 from study.base.hashes import MISSING, UNREADABLE, compare, read_sealed, unreadable, walk
 from study.base.ledger import not_done, read_record, undisturbed
 from study.base.paths import SEARCH_BEFORE, RunPaths
+from study.how_much.finished import not_of_study
 from study.left_over import sort_unnamed
 from study.search.trial_check import check_search
 from study.tracking.sent import FOLDER
@@ -280,6 +281,7 @@ def _how_much(paths: RunPaths) -> Kind:
     record = _sealed(paths.root, paths.how_much_files, kind)
     if record is not None:
         kind.files, kind.n_bytes = record["files"], record["n_bytes"]
+        kind.sealed = {name: not_of_study(paths) for name in kind.sealed}
     elif kind.sealed == {name: MISSING for name in kind.sealed}:
         kind.sealed.clear()  # the command was never given, or was stopped
     for path in _listed(paths.root, paths.how_much / KEPT, "*.json", kind):

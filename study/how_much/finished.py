@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from study.config.tree import StudyConfig
 from study.how_much.truth import TruthFiles
 
 LATENTS = "latents"  # stage
+OF_ANOTHER = "is of other recordings or settings than the study is now"
 
 
 class NotFinishedError(StudyError):
@@ -105,7 +107,13 @@ def of_another_study(paths: RunPaths, latents_digest: str, hmm: HmmParams) -> st
     of = None if answer is None else answer.get("of")  # version 0.11 did not write it
     if of is None or of == answered_for(latents_digest, hmm):
         return ""
-    return (
-        "is of other recordings or settings than the study is now: give the command how much song "
-        "again"
-    )
+    return OF_ANOTHER
+
+
+def not_of_study(paths: RunPaths) -> str:
+    """As `of_another_study`, of a study as its run folder tells it; "" where it does not."""
+    with suppress(BrokenSealError, ConfigError, OSError):  # named elsewhere
+        study, latents = (read_json(p) for p in (paths.study, paths.stages / f"{LATENTS}.json"))
+        if study is not None and latents is not None:
+            return of_another_study(paths, latents["digest"], config_of(study["config"]).hmm)
+    return ""

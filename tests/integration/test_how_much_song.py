@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 
 import pyarrow.parquet as pq
 import pytest
 
+from data_io.files import read_json, write_json
+from study.base.console import Console
 from study.base.paths import ROOT
-from study.how_much.finished import of_another_study, open_study
+from study.how_much.finished import OF_ANOTHER, not_of_study, of_another_study, open_study
+from study.verify import verify
 from tests.helpers.finished_study import finished
 
 OUTPUTS = {"advice.txt", "curves.parquet", "how_much_song.csv", "how_much_song.png"}
@@ -70,9 +74,17 @@ def test_curves_figure_table_and_advice_are_written_beside_a_study_that_stays_as
     study = open_study(paths.root)
     latents, hmm = study.depends_on[0], study.config.hmm
     assert of_another_study(paths, latents, hmm) == ""
-    assert "give the command how much song again" in of_another_study(paths, "other", hmm)
+    assert of_another_study(paths, "other", hmm) == OF_ANOTHER
     other = dataclasses.replace(hmm, min_snippets=hmm.min_snippets + 1)
-    assert "of other recordings or settings" in of_another_study(paths, latents, other)
+    assert of_another_study(paths, latents, other) == OF_ANOTHER
+    assert not_of_study(paths) == ""
+    kept = read_json(paths.how_much_files)
+    write_json(paths.how_much_files, {**kept, "of": "another"})
+    assert not_of_study(paths) == OF_ANOTHER
+    text = StringIO()
+    assert not verify(paths.root, Console(text))
+    assert f"how_much_song/.files.json {OF_ANOTHER}" in " ".join(text.getvalue().split())
+    write_json(paths.how_much_files, kept)
 
     files = {path: path.stat().st_mtime_ns for path in (out / ".fits").iterdir()}
     code, text, _ = done(tmp_path, "--seeds", "3")
