@@ -5,11 +5,10 @@ One Ray task reads one bird and age.
 
 import dataclasses
 import itertools
-from contextlib import suppress
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -17,7 +16,7 @@ import ray
 from data_io.aviary.birds import birds_and_ages
 from data_io.aviary.truth import DayTruth, write_truth
 from data_io.aviary.write import simulate_bird_age, write_birds_csv
-from data_io.files import FOR_NOW, atomic_dir, digest, link
+from data_io.files import FOR_NOW, atomic_dir, digest
 from data_io.names.listing import Survey, survey
 from data_io.recordings.bird_age import Before, read_bird_age
 from data_io.recordings.reading import ReadParams
@@ -31,7 +30,7 @@ from data_io.recordings.table import (
     data_hash,
     skip_duplicates,
 )
-from data_io.store import BrokenFileError, partition, read_recordings, write_recordings
+from data_io.store import read_recordings, write_recordings
 from study.base.console import Console, Progress
 from study.base.errors import StudyError
 from study.base.ledger import StageResult
@@ -39,6 +38,7 @@ from study.base.paths import RunPaths
 from study.cluster.tasks import TaskRunner
 from study.config.tree import StudyConfig
 from study.context import Stage, Study
+from study.read_before import ReadBefore
 
 UNREAD_NAMED = 3  # recordings that the terminal names
 
@@ -72,7 +72,8 @@ def ingest(
 ) -> Recordings:
     """Read, check and transform all recordings; write recordings.parquet and spectrograms/.
 
-    What an earlier start wrote of a bird and age is taken over where its files are as they were.
+    What an earlier start wrote of a bird and age is taken over where its files are as they were,
+    also that of a start that was cut off while it read.
 
     Args:
         config: of the study.
@@ -86,11 +87,13 @@ def ingest(
     """
     snippets = config.snippets
     with atomic_dir(paths.spectrograms) as folder:
-        whole = read_all(config, found, tasks, console, folder, _Earlier(paths))
+        store = ReadBefore(paths, folder, config.reading)
+        whole = read_all(config, found, tasks, console, store)
         result = assign_split(
             whole, snippets.selection_fraction, snippets.report_fraction, config.seed
         )
     write_recordings(paths.recordings, result)
+    shutil.rmtree(paths.reading)
     return result
 
 
@@ -99,8 +102,7 @@ def read_all(
     found: Survey,
     tasks: TaskRunner,
     console: Console,
-    folder: Path | None = None,
-    earlier: "_Earlier | None" = None,
+    store: ReadBefore | None = None,
 ) -> Recordings:
     """Read and check every file, one task per bird and age; no recording has a side yet.
 
@@ -109,8 +111,7 @@ def read_all(
         found: the files.
         tasks: runs the tasks.
         console: shows progress.
-        folder: of all spectrograms; None only checks.
-        earlier: what an earlier start stored.
+        store: of the spectrograms; None only checks.
     """
     listed = found.recordings.used
     rows = listed.rows_by_bird_age()
@@ -123,47 +124,25 @@ def read_all(
         parts[bird_age] = recordings
         progress.advance(len(rows[bird_age]))
 
-    def files_of(bird_age: BirdAge) -> tuple[Recordings, Before | None]:
-        files = listed.taken(rows[bird_age])
-        return files, earlier.of(bird_age, files) if earlier is not None else None
-
     def submit(bird_age: BirdAge) -> ray.ObjectRef:
-        files, before = files_of(bird_age)
+        files = listed.taken(rows[bird_age])
+        folder, before = (store.folder, store.before(bird_age, files)) if store else (None, None)
         return _ingest_bird_age.remote(found.root, files, config.reading, folder, before)
+
+    def read(bird_age: BirdAge, recordings: Recordings) -> None:
+        if store is not None:
+            store.keep(bird_age, recordings)
+        keep(bird_age, recordings)
 
     work = []
     for bird_age in sorted(rows, key=lambda bird_age: (-len(rows[bird_age]), bird_age)):
-        files, before = files_of(bird_age)
-        if folder is not None and before is not None and before.serves(files, config.reading):
-            link(partition(before.folder, *bird_age), partition(folder, *bird_age))
-            keep(bird_age, before.recordings)
+        known = store.take_over(bird_age, listed.taken(rows[bird_age])) if store else None
+        if known is not None:
+            keep(bird_age, known)
         else:
             work.append(bird_age)
-    tasks.run(submit, work, keep, lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}")
+    tasks.run(submit, work, read, lambda bird_age: f"Reading {bird_age[0]} at {bird_age[1]}")
     return skip_duplicates(Recordings.joined([*parts.values(), left_out]))
-
-
-class _Earlier:
-    """What an earlier start stored; nothing where it cannot be read."""
-
-    def __init__(self, paths: RunPaths) -> None:
-        self._folder = paths.spectrograms
-        self._recordings = Recordings.from_rows([])
-        if paths.recordings.is_file() and paths.spectrograms.is_dir():
-            # Made by another version, or altered: all is read again.
-            with suppress(BrokenFileError):
-                self._recordings = read_recordings(paths.recordings)
-        self._rows = self._recordings.rows_by_bird_age()
-
-    def of(self, bird_age: BirdAge, listed: Recordings) -> Before | None:
-        """What it stored of one bird and age, of which ``listed`` are the files now."""
-        if bird_age not in self._rows:
-            return None
-        known = self._recordings.taken(self._rows[bird_age])
-        # A file that was listed but could not be opened has no hash, nor has one that the listing
-        # itself skips.
-        is_listed = np.isin(known.column("path"), listed.column("path"))
-        return Before(self._folder, known.where(is_listed | (known.column("sha256") != "")))
 
 
 @ray.remote

@@ -25,8 +25,8 @@ NAMED = 20  # files with a fault, or left over, that are named
 AGAIN = "Give the study's command again"
 _DELETE = "Nothing uses it: delete its record in .stages/."
 # What nobody reads who makes a result: the lock, Optuna's view of the search (made anew at each
-# start), and the journal of HMM fits under way (every entry is checked when it is read).
-_UNCHECKED = re.compile(rf"\.lock$|(search|{SEARCH_BEFORE}\d+)/optuna\.log|\.hmm/")
+# start), and what is kept of a stage under way (all of it is checked when it is read).
+_UNCHECKED = re.compile(rf"\.lock$|(search|{SEARCH_BEFORE}\d+)/optuna\.log|\.(hmm|reading)/")
 
 
 class NoStudyError(StudyError):

@@ -55,6 +55,11 @@ class RunPaths:
         return self.root / "label_problems.parquet"
 
     @property
+    def reading(self) -> Path:
+        """Birds and ages that were read, while others are still to be."""
+        return self.root / ".reading"
+
+    @property
     def spectrograms(self) -> Path:
         """One Parquet file per bird and age."""
         return self.root / "spectrograms"

@@ -47,7 +47,7 @@ FLOORS = [
     {"base"},
     {"config"},
     {"cluster", "tracking", "plan"},
-    {"context"},
+    {"context", "read_before"},
     {"training", "ingest", "labels"},
     {"preflight", "search", "decoders"},
     {"encode"},
