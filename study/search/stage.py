@@ -28,6 +28,7 @@ def _run(study: Study) -> StageResult:
     )
     data = load_trial_data(config, study.recordings, paths)
     selection = Search(config, data, study.gpus, paths, study.tracker, console).run()
+    console.note("measuring the best decoder on held-out recordings")  # minutes, of very many
     measure_best(config, study.recordings, paths, data.reference)
     for sentence in (selection.sentence, in_words(paths)):
         console.note(sentence)
