@@ -159,6 +159,21 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(content)
 
 
+def kept_for(folder: Path, key: str) -> Path:
+    """Folder ``key`` in ``folder``, for what is kept of a stage under way; other keys go.
+
+    Half-written files of ended processes in it are removed; nobody may write there.
+    """
+    kept = folder / key
+    make_folder(kept)
+    for other in folder.iterdir():
+        if other.is_dir() and other != kept:
+            remove_folder(other)
+    for half in kept.rglob(".*.tmp*"):
+        half.unlink()
+    return kept
+
+
 def sync(path: Path) -> None:
     """Wait until the content of a file, or the names in a folder, are on the disk."""
     is_folder = path.is_dir()

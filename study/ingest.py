@@ -5,7 +5,6 @@ One Ray task reads one bird and age.
 
 import dataclasses
 import itertools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import ray
 from data_io.aviary.birds import birds_and_ages
 from data_io.aviary.truth import DayTruth, write_truth
 from data_io.aviary.write import simulate_bird_age, write_birds_csv
-from data_io.files import FOR_NOW, atomic_dir, digest
+from data_io.files import FOR_NOW, atomic_dir, digest, remove_folder
 from data_io.names.listing import Survey, survey
 from data_io.recordings.bird_age import Before, read_bird_age
 from data_io.recordings.reading import ReadParams
@@ -31,7 +30,7 @@ from data_io.recordings.table import (
     skip_duplicates,
 )
 from data_io.store import read_recordings, write_recordings
-from study.base.console import Console, Progress
+from study.base.console import Console, Progress, count
 from study.base.errors import StudyError
 from study.base.ledger import StageResult
 from study.base.paths import RunPaths
@@ -93,7 +92,7 @@ def ingest(
             whole, snippets.selection_fraction, snippets.report_fraction, config.seed
         )
     write_recordings(paths.recordings, result)
-    shutil.rmtree(paths.reading)
+    remove_folder(paths.reading)
     return result
 
 
@@ -203,7 +202,7 @@ def remarks_on_unread(recordings: Recordings) -> list[str]:
     named = ", ".join(f"{one.path} ({one.reason.removeprefix(FOR_NOW)})" for one in first)
     n_more = len(unread) - UNREAD_NAMED
     return [
-        f"{len(unread):,} recording{'s' if len(unread) > 1 else ''} cannot be read for now and "
+        f"{count(len(unread), 'recording')} cannot be read for now and "
         f"{'are' if len(unread) > 1 else 'is'} left out: {named}"
         f"{f' and {n_more:,} more' if n_more > 0 else ''}. See to the disk, or to the rights of "
         "the files: the same command tries them again."

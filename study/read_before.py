@@ -1,12 +1,11 @@
 """Recordings that were read before: by a start that came to its end, or that was cut off."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from data_io.files import digest, found, link, make_folder
+from data_io.files import digest, kept_for, link
 from data_io.recordings.bird_age import Before
 from data_io.recordings.reading import ReadParams
 from data_io.recordings.table import BirdAge, Recordings
@@ -53,15 +52,9 @@ class ReadBefore:
 
     def __init__(self, paths: RunPaths, out: Path, params: ReadParams) -> None:
         key = digest({"version": __version__, **dataclasses.asdict(params)})[:16]
-        for other in found(paths.reading):
-            if other.name != key:
-                shutil.rmtree(other)
+        kept = kept_for(paths.reading, key)
         self._out, self._params = out, params
-        self.folder = paths.reading / key / "spectrograms"
-        self._rows = paths.reading / key / "recordings"
-        make_folder(self.folder)
-        for half in self.folder.parent.rglob(".*.tmp*"):
-            half.unlink()
+        self.folder, self._rows = kept / "spectrograms", kept / "recordings"
         cut_off = Recordings.joined(map(_rows_of, sorted(self._rows.rglob("*.parquet"))))
         # Made by another version, or altered: all is read again.
         is_there = paths.recordings.is_file() and paths.spectrograms.is_dir()

@@ -11,7 +11,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from data_io.files import digest, make_folder, read_json, remove_folder, write_json
+from data_io.files import digest, kept_for, make_folder, read_json, remove_folder, write_json
 from data_io.recordings.table import BirdAge
 from data_io.song_models import load_song_model, save_song_model
 from data_io.store import BrokenFileError
@@ -57,15 +57,9 @@ class Journal:
     """
 
     def __init__(self, folder: Path, key: str, console: Console, kind: str = "searches"):
-        self._root = folder / key / kind
+        self._root = kept_for(folder, key) / kind
         self._console = console
         make_folder(self._root)
-        for other in folder.iterdir():
-            if other.is_dir() and other != self._root.parent:
-                remove_folder(other)
-        # Files that a killed study had not finished.
-        for half in self._root.rglob(".*.tmp*"):
-            half.unlink()
 
     def save(self, bird_age: BirdAge, searched: Searched) -> None:
         """Write an entry; it counts once this has come back."""

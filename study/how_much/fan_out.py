@@ -14,7 +14,7 @@ from data_io.names.ages import parse_age
 from data_io.recordings.table import BirdAge
 from models.hmm.params import in_words
 from study import __version__
-from study.base.console import Console, Progress
+from study.base.console import Console, Progress, count
 from study.base.seeds import bird_age_seed
 from study.cluster.tasks import TaskRunner
 from study.decoders.scope import without_decoder
@@ -81,8 +81,8 @@ def songs_of(study: Finished) -> tuple[list[Song], dict[BirdAge, str]]:
             left_out[bird_age] = "no recording of the training side holds sound"
         elif len(amounts(song, params, 0, 0)) < 2:
             left_out[bird_age] = (
-                f"{in_words(int(song.n_snippets.sum()), new_share)} of {len(song.fitted)} "
-                f"recording{'s' * (len(song.fitted) != 1)} of the training side cannot be halved, "
+                f"{in_words(int(song.n_snippets.sum()), new_share)} of "
+                f"{count(len(song.fitted), 'recording')} of the training side cannot be halved, "
                 f"because a model takes {params.min_snippets} snippets and "
                 f"{params.min_recordings} recordings (hmm.min_snippets, hmm.min_recordings)"
             )
